@@ -1,0 +1,2 @@
+//! The console multiplexer: logs and terminals on one byte stream.
+#![forbid(unsafe_code)]

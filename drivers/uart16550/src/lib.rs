@@ -1,0 +1,2 @@
+//! Driver for 16550-compatible UARTs.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The root task: all resources, one parent.
+#![forbid(unsafe_code)]

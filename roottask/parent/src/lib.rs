@@ -1,0 +1,398 @@
+//! The contract between a parent and its children: where things are, what a component holds at start, and what it
+//! can ask of its parent.
+//!
+//! This is the minimal form (docs/design/0003): channels are wired at start, there are no sessions yet. A component
+//! starts with exactly what [`StartInfo`] lists, in its own protection domain; what is not listed does not exist for
+//! it.
+//!
+//! Start of a thread: the kernel raises a STARTUP event, the parent answers it with RIP := ELF entry, RDI :=
+//! [`layout::START_INFO`] for the first thread and 0 for all others; RSP is what `create_ec` was given.
+//!
+//! Key types: [`StartInfo`], [`Channel`], [`Call`].
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+/// Virtual addresses in a component.
+pub mod layout {
+    /// Start of the ELF image.
+    pub const IMAGE: u64 = 0x40_0000;
+    /// Page-aligned [`super::StartInfo`], read-only.
+    pub const START_INFO: u64 = 0x1000_0000;
+    /// ROM modules, each page-aligned, read-only.
+    pub const ROMS: u64 = 0x20_0000_0000;
+    /// Shared memory of channels.
+    pub const CHANNELS: u64 = 0x30_0000_0000;
+    /// UTCBs: page n is the UTCB of the n-th EC that the component creates; page 0 that of the first thread.
+    pub const UTCBS: u64 = 0x40_0000_0000;
+    /// Views of RAM with unmapped pages between them: stacks. The first thread's stack ends at [`STACK_TOP`].
+    pub const STACKS: u64 = 0x50_0000_0000;
+    /// End of the first thread's stack; below its [`STACK_LEN`] bytes nothing is mapped.
+    pub const STACK_TOP: u64 = 0x4f_ffff_f000;
+    /// Length of the first thread's stack in bytes; paid from the component's RAM.
+    pub const STACK_LEN: u64 = 256 << 10;
+    /// The component's RAM, readable and writable, zeroed, contiguous here, aligned to 2 MiB here and in physical
+    /// memory as far as its length allows.
+    pub const RAM: u64 = 0x80_0000_0000;
+}
+
+/// Selectors in a component's object space at start.
+pub mod sel {
+    use abi::Sel;
+    /// Own protection domain: PD, EC, PT, SM; scheduling contexts come from the parent.
+    pub const PD: Sel = 1;
+    /// Own object space: TAKE, GRANT.
+    pub const OBJ: Sel = 2;
+    /// Own host space: TAKE, GRANT.
+    pub const HST: Sel = 3;
+    /// Portal to the parent: CALL. See [`super::Call`].
+    pub const PARENT: Sel = 5;
+    /// The first thread's EC.
+    pub const EC: Sel = 6;
+    /// The first thread's SC: CTRL.
+    pub const SC: Sel = 7;
+    /// Event base of every host thread: 32 exceptions, startup, recall. Portals of the parent, EVENT only.
+    pub const EVENTS: Sel = 0x40;
+}
+
+/// "FSTI", little endian.
+pub const MAGIC: u32 = 0x4954_5346;
+/// Version of this contract.
+pub const VERSION: u32 = 1;
+/// Longest name or label, in bytes.
+pub const NAME_LEN: usize = 32;
+/// Most channels, ROMs and interrupts of a component.
+pub const MAX_CHANNELS: usize = 24;
+/// Most ROMs of a component.
+pub const MAX_ROMS: usize = 16;
+/// Most interrupts of a component.
+pub const MAX_IRQS: usize = 8;
+/// Name of the ROM that holds the component's configuration (TOML), if the system file gives one.
+pub const CONFIG_ROM: &str = "config";
+/// Value of RAX with which a thread executes `ud2` to end itself: the parent answers the #UD event with POISON.
+pub const THREAD_EXIT: u64 = 0x7469_7865_6572_6874;
+/// Name of the byte-stream service that takes lines of log text.
+pub const SERVICE_LOG: &str = "log";
+/// Name of the two-way byte-stream service.
+pub const SERVICE_TERMINAL: &str = "terminal";
+
+/// A name, zero-padded UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(transparent)]
+pub struct Name([u8; NAME_LEN]);
+
+impl Name {
+    /// `None` if it is longer than [`NAME_LEN`] bytes or contains a zero byte.
+    pub fn new(s: &str) -> Option<Name> {
+        let mut n = [0; NAME_LEN];
+        if s.len() > NAME_LEN || s.contains('\0') {
+            return None;
+        }
+        n[..s.len()].copy_from_slice(s.as_bytes());
+        Some(Name(n))
+    }
+
+    /// The name; "?" if it is not UTF-8.
+    pub fn as_str(&self) -> &str {
+        let len = self.0.iter().position(|&b| b == 0).unwrap_or(NAME_LEN);
+        core::str::from_utf8(&self.0[..len]).unwrap_or("?")
+    }
+}
+
+impl core::fmt::Debug for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl core::fmt::Display for Name {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Which side of a channel this component is.
+pub const ROLE_CLIENT: u32 = 0;
+/// The component provides the service.
+pub const ROLE_SERVER: u32 = 1;
+
+/// One end of a channel: two byte rings in shared memory (crate `bytering`) and two semaphores.
+///
+/// Each side ups `signal` after it changed a ring (put bytes in, or took bytes out that the peer may be waiting
+/// for) and downs `wait` to learn of such changes; ups merge in the counter, so a waiter looks at its rings after
+/// each wake-up. A server's channels all have the same `wait` semaphore.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Channel {
+    /// The service, such as "log" or "terminal".
+    pub service: Name,
+    /// The other side: at the server the client's label, at the client the server's name.
+    pub peer: Name,
+    /// [`ROLE_CLIENT`] or [`ROLE_SERVER`].
+    pub role: u32,
+    /// Length of each ring in bytes, header included.
+    pub ring_len: u32,
+    /// Address of the ring that this side reads.
+    pub rx: u64,
+    /// Address of the ring that this side writes.
+    pub tx: u64,
+    /// Selector of the semaphore to wait on: CTRL_DN (server: also CTRL_UP, so that its threads can wake it).
+    pub wait: u64,
+    /// Selector of the peer's semaphore: CTRL_UP.
+    pub signal: u64,
+}
+
+/// A read-only module.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Rom {
+    /// Name in the system file.
+    pub name: Name,
+    /// Address.
+    pub addr: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
+/// An interrupt.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct Irq {
+    /// Global system interrupt.
+    pub gsi: u64,
+    /// Interrupt semaphore: CTRL_DN; already assigned to the CPU of the component and unmasked.
+    pub sel: u64,
+}
+
+/// What a component finds at [`layout::START_INFO`].
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct StartInfo {
+    /// [`MAGIC`].
+    pub magic: u32,
+    /// [`VERSION`].
+    pub version: u32,
+    /// The component's label.
+    pub name: Name,
+    /// Frequency of the TSC in Hz.
+    pub tsc_hz: u64,
+    /// Wall-clock time in ns since 1970 when the TSC was 0.
+    pub wall_base_ns: u64,
+    /// Length of the RAM at [`layout::RAM`] in bytes.
+    pub ram_len: u64,
+    /// First selector that the component may use freely; all above it are free, up to `sel_end`.
+    pub sel_free: u64,
+    /// End of the free selectors, exclusive.
+    pub sel_end: u64,
+    /// CPUs of the machine.
+    pub cpus: u32,
+    /// CPU of the first thread.
+    pub cpu: u32,
+    /// Platform features: [`abi::Features`] bits.
+    pub features: u64,
+    /// Why no guests can run: [`abi::VirtMissing`] bits.
+    pub virt_missing: u32,
+    /// Valid entries of `channels`, `roms`, `irqs`.
+    pub channel_count: u32,
+    /// Valid entries of `roms`.
+    pub rom_count: u32,
+    /// Valid entries of `irqs`.
+    pub irq_count: u32,
+    /// Channels.
+    pub channels: [Channel; MAX_CHANNELS],
+    /// ROMs.
+    pub roms: [Rom; MAX_ROMS],
+    /// Interrupts.
+    pub irqs: [Irq; MAX_IRQS],
+}
+
+impl StartInfo {
+    /// An empty one, with magic and version.
+    pub fn new(name: Name) -> StartInfo {
+        StartInfo { magic: MAGIC, version: VERSION, name, ..StartInfo::new_zeroed() }
+    }
+
+    /// Bytes it takes in memory, whole pages.
+    pub const PAGES: usize = size_of::<StartInfo>().div_ceil(abi::PAGE_SIZE);
+
+    /// The channels.
+    pub fn channels(&self) -> &[Channel] {
+        &self.channels[..(self.channel_count as usize).min(MAX_CHANNELS)]
+    }
+
+    /// The ROMs.
+    pub fn roms(&self) -> &[Rom] {
+        &self.roms[..(self.rom_count as usize).min(MAX_ROMS)]
+    }
+
+    /// The interrupts.
+    pub fn irqs(&self) -> &[Irq] {
+        &self.irqs[..(self.irq_count as usize).min(MAX_IRQS)]
+    }
+
+    /// Adds a channel; `false` when there is no room.
+    pub fn push_channel(&mut self, c: Channel) -> bool {
+        push(&mut self.channels, &mut self.channel_count, c)
+    }
+
+    /// Adds a ROM; `false` when there is no room.
+    pub fn push_rom(&mut self, r: Rom) -> bool {
+        push(&mut self.roms, &mut self.rom_count, r)
+    }
+
+    /// Adds an interrupt; `false` when there is no room.
+    pub fn push_irq(&mut self, i: Irq) -> bool {
+        push(&mut self.irqs, &mut self.irq_count, i)
+    }
+}
+
+fn push<T>(list: &mut [T], count: &mut u32, item: T) -> bool {
+    let Some(slot) = list.get_mut(*count as usize) else { return false };
+    *slot = item;
+    *count += 1;
+    true
+}
+
+/// Operation codes of calls to the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(u64)]
+pub enum Op {
+    /// See [`Call::StartThread`].
+    StartThread = 1,
+    /// See [`Call::Exit`].
+    Exit = 2,
+    /// See [`Call::Log`].
+    Log = 3,
+}
+
+/// Longest text of one [`Call::Log`], in bytes.
+pub const LOG_MAX: usize = 400;
+
+/// A call to the parent: message word 0 is the [`Op`], the arguments follow; the reply's word 0 is 0 for success or
+/// a [`Refusal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call<'a> {
+    /// Gives the EC behind `ec` a scheduling context, `lower` priorities below the component's own, and puts its
+    /// capability at `sc`, which must be a free selector. Works for host threads and vCPUs.
+    StartThread {
+        /// Selector of the EC in the caller's object space.
+        ec: u64,
+        /// Free selector in the caller's object space.
+        sc: u64,
+        /// How far below the component's priority; clamped to the lowest.
+        lower: u64,
+    },
+    /// Ends the component. There is no reply.
+    Exit {
+        /// 0: success.
+        code: u64,
+    },
+    /// Has the parent log a line on the component's behalf, for components that have no log channel and for last words.
+    Log {
+        /// UTF-8, at most [`LOG_MAX`] bytes.
+        text: &'a [u8],
+    },
+}
+
+/// Why the parent refused a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Refusal {
+    /// Unknown operation or malformed arguments.
+    BadCall = 1,
+    /// The selector does not name an EC that can get a scheduling context, or the target selector is in use.
+    BadSelector = 2,
+    /// The kernel or the parent has no memory for it.
+    NoMemory = 3,
+}
+
+impl Call<'_> {
+    /// Writes the call into message words; returns how many.
+    pub fn encode(&self, w: &mut [u64; abi::UTCB_WORDS]) -> usize {
+        match *self {
+            Call::StartThread { ec, sc, lower } => {
+                w[..4].copy_from_slice(&[Op::StartThread as u64, ec, sc, lower]);
+                4
+            }
+            Call::Exit { code } => {
+                w[..2].copy_from_slice(&[Op::Exit as u64, code]);
+                2
+            }
+            Call::Log { text } => {
+                let text = &text[..text.len().min(LOG_MAX)];
+                w[..2].copy_from_slice(&[Op::Log as u64, text.len() as u64]);
+                w[2..].as_mut_bytes()[..text.len()].copy_from_slice(text);
+                2 + text.len().div_ceil(8)
+            }
+        }
+    }
+
+    /// Reads a call from the first `count` message words.
+    pub fn decode(w: &[u64; abi::UTCB_WORDS], count: usize) -> Result<Call<'_>, Refusal> {
+        let w = &w[..count.min(abi::UTCB_WORDS)];
+        match *w {
+            [op, ec, sc, lower, ..] if op == Op::StartThread as u64 => Ok(Call::StartThread { ec, sc, lower }),
+            [op, code, ..] if op == Op::Exit as u64 => Ok(Call::Exit { code }),
+            [op, len, ref text @ ..] if op == Op::Log as u64 => {
+                let len = usize::try_from(len).map_err(|_| Refusal::BadCall)?;
+                let text = text.as_bytes().get(..len).filter(|_| len <= LOG_MAX).ok_or(Refusal::BadCall)?;
+                Ok(Call::Log { text })
+            }
+            _ => Err(Refusal::BadCall),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_survive_encoding() {
+        for c in [
+            Call::StartThread { ec: 1, sc: 2, lower: 3 },
+            Call::Exit { code: 7 },
+            Call::Log { text: b"hello" },
+            Call::Log { text: b"" },
+        ] {
+            let mut w = [0; abi::UTCB_WORDS];
+            let n = c.encode(&mut w);
+            assert_eq!(Call::decode(&w, n), Ok(c));
+        }
+    }
+
+    #[test]
+    fn malformed_calls_are_refused() {
+        let mut w = [0; abi::UTCB_WORDS];
+        assert_eq!(Call::decode(&w, 1), Err(Refusal::BadCall));
+        w[0] = Op::StartThread as u64;
+        assert_eq!(Call::decode(&w, 3), Err(Refusal::BadCall));
+        w[..2].copy_from_slice(&[Op::Log as u64, 17]);
+        assert_eq!(Call::decode(&w, 4), Err(Refusal::BadCall), "text longer than the message");
+        w[1] = u64::MAX;
+        assert_eq!(Call::decode(&w, 512), Err(Refusal::BadCall));
+    }
+
+    #[test]
+    fn names_are_bounded_text() {
+        assert_eq!(Name::new("uart").unwrap().as_str(), "uart");
+        assert!(Name::new(&"x".repeat(33)).is_none());
+        assert_eq!(Name::new(&"x".repeat(32)).unwrap().as_str().len(), 32);
+        assert!(Name::new("a\0b").is_none());
+        assert_eq!(Name([0xff; NAME_LEN]).as_str(), "?");
+    }
+
+    #[test]
+    fn lists_refuse_what_does_not_fit_and_ignore_wild_counts() {
+        let mut s = StartInfo::new(Name::new("x").unwrap());
+        let i = Irq { gsi: 4, sel: 9 };
+        for _ in 0..MAX_IRQS {
+            assert!(s.push_irq(i));
+        }
+        assert!(!s.push_irq(i));
+        s.irq_count = u32::MAX;
+        assert_eq!(s.irqs().len(), MAX_IRQS);
+        const { assert!(StartInfo::PAGES <= 2) };
+    }
+}

@@ -1,0 +1,2 @@
+//! A virtual-machine monitor for Linux guests.
+#![forbid(unsafe_code)]
