@@ -1,2 +1,23 @@
-//! A virtual-machine monitor for Linux guests.
-#![forbid(unsafe_code)]
+//! A virtual-machine monitor for Linux guests: the logic, without the wiring to threads and portals (`main.rs`).
+//!
+//! [`config`] says what the guest is, [`mem`] and [`loader`] put it together, [`exit`] answers its VM exits with the help of the
+//! policies ([`cpuid`], [`msr`]), the instruction emulator ([`emulate`], [`paging`]) and the device models ([`bus`], [`dev`]).
+#![deny(unsafe_code)]
+
+pub mod acpi;
+pub mod board;
+pub mod bus;
+pub mod config;
+pub mod cpuid;
+pub mod dev;
+pub mod emulate;
+pub mod exit;
+pub mod inject;
+pub mod layout;
+pub mod loader;
+pub mod mem;
+pub mod msr;
+pub mod paging;
+pub mod report;
+pub mod spec;
+pub mod vcpu;

@@ -1,2 +1,65 @@
-//! Build, run, test, image, perf.
-fn main() {}
+//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `platforms`.
+//!
+//! Below the verbs: [`packages`] (Debian packages), [`guest`] (kernel and initramfs of the guest), [`build`] (our
+//! binaries), [`iso`] (the boot image), [`emulator`] (what boots it), [`session`] (a running emulator and its
+//! serial line).
+#![forbid(unsafe_code)]
+
+mod build;
+mod emulator;
+mod exec;
+mod guest;
+mod image;
+mod iso;
+mod lint;
+mod packages;
+mod perf;
+mod platform;
+mod platforms;
+mod progress;
+mod run;
+mod scenario;
+mod session;
+mod system;
+mod terminal;
+mod test;
+mod tree;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Ferronova's commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build a system, boot it in an emulator and connect the terminal to its console.
+    Run(run::Args),
+    /// Run the host tests and the tests in emulators.
+    Test(test::Args),
+    /// Make the bootable ISO of a system and print its path.
+    Image(image::Args),
+    /// Measure what perf/budgets.toml promises.
+    Perf(perf::Args),
+    /// List the platforms and whether they can be used here.
+    Platforms,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Run(args) => run::main(&args),
+        Verb::Test(args) => test::main(&args),
+        Verb::Image(args) => image::main(&args),
+        Verb::Perf(args) => perf::main(&args),
+        Verb::Platforms => platforms::main(),
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("error: {e:#}");
+        ExitCode::from(if e.is::<packages::Missing>() { 2 } else { 1 })
+    })
+}

@@ -1,2 +1,32 @@
-//! System files, resource books and start plans of the root task.
+//! System files, resource books and start plans of the root task: everything the root task decides, without anything
+//! it does. The package `core-task` (../core) asks here and then acts.
+//!
+//! The way from text to running components:
+//! 1. [`SystemFile::parse`] reads the system file; what is wrong in one component is an error of that component only.
+//! 2. [`Plan::new`] finds modules, reads ELF images ([`Image`]), resolves routes into channels, and takes all physical
+//!    memory from the [`Book`]. Again errors are confined to a component and to those that need it.
+//! 3. [`Plan::start_info`] is what each component finds when it starts (crate `parent`).
+//! 4. [`Lifecycle`] says what follows from a component's end.
+//!
+//! Nothing here panics on any input, and nothing here touches hardware.
 #![forbid(unsafe_code)]
+
+mod exit;
+mod image;
+mod memory;
+mod plan;
+mod quantity;
+mod selectors;
+mod start_info;
+mod system_file;
+mod wiring;
+
+pub use exit::{Action, End, FAULT_CODE, Lifecycle};
+pub use image::{Image, ImageError, Segment};
+pub use memory::{Book, Chunk, MemoryError, PhysRange, chunks};
+pub use plan::{ComponentError, ComponentPlan, Content, Mapping, Module, Plan, Source};
+pub use quantity::{PortRange, QuantityError, Size};
+pub use selectors as sel;
+pub use start_info::Machine;
+pub use system_file::{Cause, Component, Entry, FileError, SystemFile};
+pub use wiring::{Channel, Client, LOG_LABEL, RING_LEN, channel_address};

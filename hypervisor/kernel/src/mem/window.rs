@@ -1,0 +1,40 @@
+//! The boot-time window: reads firmware tables and boot modules anywhere in physical memory, before the root task runs.
+
+use super::layout;
+use crate::arch::paging;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+const STEP: u64 = 2 << 20;
+const SLOTS: u64 = 512;
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// Maps `len` bytes at physical `addr` and returns where they are. `None`: the window is used up.
+pub fn map(addr: u64, len: u64) -> Option<*const u8> {
+    let first = addr & !(STEP - 1);
+    let count = (addr.checked_add(len.max(1))?.checked_sub(first)?).div_ceil(STEP);
+    let slot = NEXT.load(Relaxed);
+    if slot + count > SLOTS {
+        return None;
+    }
+    NEXT.store(slot + count, Relaxed);
+    for i in 0..count {
+        paging::set_window(slot + i, first + i * STEP);
+    }
+    Some((layout::WINDOW + slot * STEP + (addr - first)) as *const u8)
+}
+
+/// Bytes at a physical address.
+///
+/// # Safety
+/// Nobody writes there while the slice is in use, which ends with boot.
+pub unsafe fn bytes(addr: u64, len: u64) -> Option<&'static [u8]> {
+    let p = map(addr, len)?;
+    // SAFETY: mapped for `len` bytes; the caller vouches for the contents.
+    Some(unsafe { core::slice::from_raw_parts(p, len as usize) })
+}
+
+/// Unmaps the window.
+pub fn close() {
+    paging::clear_window(SLOTS);
+    NEXT.store(SLOTS, Relaxed);
+}

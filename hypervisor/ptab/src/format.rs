@@ -1,0 +1,200 @@
+//! Entry formats: x86-64 host tables ([`Hpt`]) and extended page tables ([`Ept`]).
+//!
+//! Permissions are stored twice: as hardware enforces them, and in ignored bits as they were given, so that
+//! [`Format::decode`] loses nothing where hardware is coarser (XU and XS, or writable without readable).
+//! Accessed and dirty flags are preset: hardware never writes to an entry, so an entry can be compared whole.
+//! Key identifiers of a MAD are not encoded (the HIP announces KIMAX 0).
+
+use crate::Leaf;
+use crate::spec::{ADDRESS, INDEX_BITS, PAGE_SIZE, SOFT_PERMS_SHIFT, ept, host, memory_type};
+use abi::Mad;
+use abi::perm::Mem;
+
+/// How leaves and table references are laid out in 64-bit entries. An entry of 0 is not present.
+pub trait Format: Copy {
+    /// Levels of the tree; level 0 holds 4 KiB leaves.
+    const LEVELS: u32;
+    /// log2 pages of the largest leaf: 9 or 18.
+    fn max_order(&self) -> u32;
+    /// The entry for a leaf, whose permissions are not empty.
+    fn leaf(&self, l: Leaf) -> u64;
+    /// The entry that refers to a table.
+    fn table(&self, phys: u64) -> u64;
+    /// Whether hardware uses the entry.
+    fn present(&self, e: u64) -> bool;
+    /// Whether a present entry of a table at `level` is a leaf. Always true at level 0.
+    fn is_leaf(&self, e: u64, level: u32) -> bool;
+    /// The leaf that [`Format::leaf`] encoded.
+    fn decode(&self, e: u64, level: u32) -> Leaf;
+    /// The table that [`Format::table`] encoded.
+    fn table_phys(&self, e: u64) -> u64;
+}
+
+/// PAT indices by [`Mad`] cacheability (WB, WT, WC, UC, WP), with [`IA32_PAT`].
+const PAT_INDEX: [u8; 5] = [0, 1, 4, 3, 5];
+/// [`Mad`] cacheability by PAT index; the aliases 2, 6 and 7 are never encoded.
+const FROM_PAT: [Mad; 8] = [Mad::WB, Mad::WT, Mad::UC, Mad::UC, Mad::WC, Mad::WP, Mad::UC, Mad::UC];
+
+/// Value of IA32_PAT that [`Hpt`] counts on.
+///
+/// Index 0 WB, 1 WT, 2 UC-, 3 UC as after reset; 4 WC, 5 WP; 6 UC- and 7 UC as after reset.
+pub const IA32_PAT: u64 = {
+    use memory_type::{UC, UC_MINUS, WB, WC, WP, WT};
+    let types = [WB, WT, UC_MINUS, UC, WC, WP, UC_MINUS, UC];
+    let (mut pat, mut i) = (0, 0);
+    while i < types.len() {
+        pat |= types[i] << (8 * i);
+        i += 1;
+    }
+    pat
+};
+
+/// Memory types by [`Mad`] cacheability.
+const EPT_TYPE: [u64; 5] = {
+    use memory_type::{UC, WB, WC, WP, WT};
+    [WB, WT, WC, UC, WP]
+};
+/// [`Mad`] cacheability by memory type; the others are reserved.
+const FROM_EPT: [Mad; 8] = [Mad::UC, Mad::WC, Mad::UC, Mad::UC, Mad::WT, Mad::WP, Mad::WB, Mad::UC];
+
+/// Entry of `table` for the cacheability of a MAD. Reserved encodings act as strong uncacheable.
+fn by_cacheability<T: Copy>(table: &[T; 5], mad: Mad) -> T {
+    table.get(mad.cacheability() as usize).copied().unwrap_or(table[Mad::UC.0 as usize])
+}
+
+/// `bit` where `set`.
+#[inline]
+const fn bit_if(set: bool, bit: u64) -> u64 {
+    if set { bit } else { 0 }
+}
+
+/// The part that both formats share: address, size and the copy of the permissions.
+#[inline]
+fn shared_bits(l: &Leaf) -> u64 {
+    l.phys & ADDRESS | bit_if(l.order > 0, PAGE_SIZE) | u64::from(l.perms.bits() & 0xf) << SOFT_PERMS_SHIFT
+}
+
+#[inline]
+fn soft_perms(e: u64) -> Mem {
+    Mem::from_bits_truncate((e >> SOFT_PERMS_SHIFT) as u8 & 0xf)
+}
+
+/// Physical address of a leaf: bits below its size are attributes.
+#[inline]
+fn leaf_phys(e: u64, level: u32) -> u64 {
+    e & ADDRESS & (u64::MAX << (abi::PAGE_BITS + INDEX_BITS * level))
+}
+
+/// Host page tables for pages of user mode.
+///
+/// Anything present is readable: hardware has no way to express less. XS alone does not make a page executable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hpt {
+    /// 1 GiB leaves are supported (CPUID 8000_0001h, EDX bit 26).
+    pub giant: bool,
+    /// IA32_EFER.NXE is set.
+    pub nx: bool,
+}
+
+impl Format for Hpt {
+    const LEVELS: u32 = 4;
+
+    #[inline]
+    fn max_order(&self) -> u32 {
+        if self.giant { 18 } else { 9 }
+    }
+
+    #[inline]
+    fn leaf(&self, l: Leaf) -> u64 {
+        let pat = by_cacheability(&PAT_INDEX, l.mad);
+        let pat_2 = if l.order > 0 { host::PAT_LARGE } else { host::PAT };
+        let nx = self.nx && !l.perms.contains(Mem::XU);
+        shared_bits(&l)
+            | (host::P | host::US | host::A)
+            | bit_if(l.perms.contains(Mem::W), host::RW | host::D)
+            | bit_if(nx, host::NX)
+            | bit_if(pat & 1 != 0, host::PWT)
+            | bit_if(pat & 2 != 0, host::PCD)
+            | bit_if(pat & 4 != 0, pat_2)
+    }
+
+    #[inline]
+    fn table(&self, phys: u64) -> u64 {
+        phys & ADDRESS | host::P | host::RW | host::US | host::A
+    }
+
+    #[inline]
+    fn present(&self, e: u64) -> bool {
+        e & host::P != 0
+    }
+
+    #[inline]
+    fn is_leaf(&self, e: u64, level: u32) -> bool {
+        level == 0 || e & PAGE_SIZE != 0
+    }
+
+    #[inline]
+    fn decode(&self, e: u64, level: u32) -> Leaf {
+        let pat_2 = if level > 0 { host::PAT_LARGE } else { host::PAT };
+        let pat = (e >> 3 & 3) as usize | usize::from(e & pat_2 != 0) << 2;
+        Leaf { phys: leaf_phys(e, level), order: INDEX_BITS * level, perms: soft_perms(e), mad: FROM_PAT[pat] }
+    }
+
+    #[inline]
+    fn table_phys(&self, e: u64) -> u64 {
+        e & ADDRESS
+    }
+}
+
+/// Extended page tables. The guest's PAT is honoured (ignore-PAT 0).
+///
+/// Anything present is readable: writable without readable is a misconfiguration, and execute-only is optional.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ept {
+    /// 1 GiB leaves are supported (IA32_VMX_EPT_VPID_CAP bit 17).
+    pub giant: bool,
+}
+
+impl Format for Ept {
+    const LEVELS: u32 = 4;
+
+    #[inline]
+    fn max_order(&self) -> u32 {
+        if self.giant { 18 } else { 9 }
+    }
+
+    #[inline]
+    fn leaf(&self, l: Leaf) -> u64 {
+        shared_bits(&l)
+            | (ept::R | ept::A)
+            | bit_if(l.perms.contains(Mem::W), ept::W | ept::D)
+            | bit_if(l.perms.intersects(Mem::XU.union(Mem::XS)), ept::X)
+            | by_cacheability(&EPT_TYPE, l.mad) << ept::TYPE_SHIFT
+    }
+
+    #[inline]
+    fn table(&self, phys: u64) -> u64 {
+        phys & ADDRESS | ept::R | ept::W | ept::X | ept::A
+    }
+
+    #[inline]
+    fn present(&self, e: u64) -> bool {
+        e & (ept::R | ept::W | ept::X) != 0
+    }
+
+    #[inline]
+    fn is_leaf(&self, e: u64, level: u32) -> bool {
+        level == 0 || e & PAGE_SIZE != 0
+    }
+
+    #[inline]
+    fn decode(&self, e: u64, level: u32) -> Leaf {
+        let mad = FROM_EPT[(e >> ept::TYPE_SHIFT & 7) as usize];
+        Leaf { phys: leaf_phys(e, level), order: INDEX_BITS * level, perms: soft_perms(e), mad }
+    }
+
+    #[inline]
+    fn table_phys(&self, e: u64) -> u64 {
+        e & ADDRESS
+    }
+}

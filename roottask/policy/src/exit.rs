@@ -1,0 +1,107 @@
+//! Exit policy: what follows from the end of a component.
+//!
+//! Key type: [`Lifecycle`]. The root task tells it of every end and does what the [`Action`] says.
+
+/// Exit code of a component that faulted; what a shell shows for a segmentation fault.
+pub const FAULT_CODE: u64 = 139;
+
+/// How a component ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It asked to end, with this code.
+    Exit(u64),
+    /// It was stopped because of an exception.
+    Fault,
+}
+
+impl End {
+    /// The exit code.
+    pub const fn code(self) -> u64 {
+        match self {
+            End::Exit(code) => code,
+            End::Fault => FAULT_CODE,
+        }
+    }
+}
+
+/// What the root task does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Go on; the other components are not affected.
+    Continue,
+    /// Switch the machine off.
+    PowerOff {
+        /// Exit code of the system.
+        code: u64,
+    },
+}
+
+/// Which components run, and whose end is the system's.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    running: Vec<bool>,
+    shutdown_after: Option<usize>,
+}
+
+impl Lifecycle {
+    /// `running`: by index, whether the component started.
+    pub fn new(running: Vec<bool>, shutdown_after: Option<usize>) -> Lifecycle {
+        Lifecycle { running, shutdown_after }
+    }
+
+    /// Whether component `index` runs.
+    pub fn runs(&self, index: usize) -> bool {
+        self.running.get(index).copied().unwrap_or(false)
+    }
+
+    /// Component `index` ended. The system ends with the component named by `shutdown_after`, or with the last one. A
+    /// second report about the same component changes nothing.
+    pub fn ended(&mut self, index: usize, end: End) -> Action {
+        match self.running.get_mut(index) {
+            Some(r) if *r => *r = false,
+            _ => return Action::Continue,
+        }
+        if self.shutdown_after == Some(index) || !self.running.contains(&true) {
+            Action::PowerOff { code: end.code() }
+        } else {
+            Action::Continue
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_ends_with_the_named_component() {
+        let mut l = Lifecycle::new(vec![true, true, true], Some(2));
+        assert_eq!(l.ended(0, End::Exit(1)), Action::Continue);
+        assert!(!l.runs(0) && l.runs(1));
+        assert_eq!(l.ended(2, End::Exit(7)), Action::PowerOff { code: 7 });
+    }
+
+    #[test]
+    fn a_fault_of_the_named_component_is_a_failure() {
+        let mut l = Lifecycle::new(vec![true, true], Some(1));
+        assert_eq!(l.ended(1, End::Fault), Action::PowerOff { code: FAULT_CODE });
+        assert_ne!(FAULT_CODE, 0);
+    }
+
+    #[test]
+    fn the_system_ends_with_the_last_component() {
+        let mut l = Lifecycle::new(vec![true, false, true], None);
+        assert_eq!(l.ended(0, End::Fault), Action::Continue);
+        assert_eq!(l.ended(1, End::Exit(3)), Action::Continue, "it never ran");
+        assert_eq!(l.ended(2, End::Exit(0)), Action::PowerOff { code: 0 });
+    }
+
+    #[test]
+    fn repeated_and_wild_reports_change_nothing() {
+        let mut l = Lifecycle::new(vec![true, true], None);
+        assert_eq!(l.ended(0, End::Exit(0)), Action::Continue);
+        assert_eq!(l.ended(0, End::Exit(0)), Action::Continue);
+        assert_eq!(l.ended(99, End::Exit(0)), Action::Continue);
+        assert!(l.runs(1) && !l.runs(99));
+    }
+}

@@ -1,0 +1,185 @@
+//! Quantities in system files: memory sizes ("264M") and port ranges ("0x3f8-0x3ff").
+//!
+//! Key types: [`Size`], [`PortRange`]. Used by `system_file`.
+
+use std::fmt;
+use thiserror::Error;
+
+/// Why a quantity cannot be read.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+pub enum QuantityError {
+    /// Not digits followed by an optional unit.
+    #[error("\"{0}\" is no size: digits and an optional K, M or G are expected, as in \"264M\"")]
+    Size(String),
+    /// More than 64 bits.
+    #[error("\"{0}\" is larger than any memory")]
+    SizeRange(String),
+    /// Nothing at all.
+    #[error("a size of 0 is of no use")]
+    Zero,
+    /// Not whole pages.
+    #[error("\"{0}\" is not a multiple of 4K")]
+    Unaligned(String),
+    /// Not a port or two.
+    #[error("\"{0}\" is no port range: one port or two, as in \"0x3f8-0x3ff\", are expected")]
+    Ports(String),
+    /// Ends before it starts.
+    #[error("port range \"{0}\" ends before it starts")]
+    PortsReversed(String),
+}
+
+/// A memory size in bytes: positive, whole pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(u64);
+
+impl Size {
+    /// Reads digits with an optional unit K, M or G (powers of 1024).
+    pub fn parse(text: &str) -> Result<Size, QuantityError> {
+        let digits = text.trim_end_matches(['K', 'M', 'G']);
+        let shift = match &text[digits.len()..] {
+            "" => 0,
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            _ => return Err(QuantityError::Size(text.into())),
+        };
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(QuantityError::Size(text.into()));
+        }
+        let range = || QuantityError::SizeRange(text.into());
+        let bytes = digits.parse::<u64>().map_err(|_| range())?.checked_mul(1 << shift).ok_or_else(range)?;
+        match bytes {
+            0 => Err(QuantityError::Zero),
+            n if n % abi::PAGE_SIZE as u64 != 0 => Err(QuantityError::Unaligned(text.into())),
+            n => Ok(Size(n)),
+        }
+    }
+
+    /// In bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+/// Prints bytes in the largest unit that fits without a remainder, else rounded down to KiB.
+pub(crate) fn human(bytes: u64) -> String {
+    for (shift, unit) in [(30, "G"), (20, "M"), (10, "K")] {
+        if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    if bytes >= 1 << 10 { format!("{}K", bytes >> 10) } else { format!("{bytes} bytes") }
+}
+
+/// Inclusive range of I/O ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// First port.
+    pub first: u16,
+    /// Last port; at least `first`.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Reads "0x3f8-0x3ff", "0x80" or the same in decimal.
+    pub fn parse(text: &str) -> Result<PortRange, QuantityError> {
+        let port = |s| parse_port(s).ok_or_else(|| QuantityError::Ports(text.into()));
+        let (first, last) = match text.split_once('-') {
+            Some((a, b)) => (port(a)?, port(b)?),
+            None => (port(text)?, port(text)?),
+        };
+        if last < first {
+            return Err(QuantityError::PortsReversed(text.into()));
+        }
+        Ok(PortRange { first, last })
+    }
+
+    /// Whether any port is in both.
+    pub fn overlaps(self, other: PortRange) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// Number of ports.
+    pub fn count(self) -> u32 {
+        u32::from(self.last) - u32::from(self.first) + 1
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}-{:#x}", self.first, self.last)
+    }
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    let (digits, radix) = match text.trim().strip_prefix("0x") {
+        Some(hex) => (hex, 16),
+        None => (text.trim(), 10),
+    };
+    if digits.starts_with('+') {
+        return None;
+    }
+    u16::from_str_radix(digits, radix).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_with_units() {
+        for (text, bytes) in [("4096", 4096), ("4K", 4096), ("1M", 1 << 20), ("264M", 264 << 20), ("2G", 2 << 30)] {
+            assert_eq!(Size::parse(text).map(Size::bytes), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_size() {
+        for text in ["", "M", "-1M", "+1M", "1 M", "1m", "1KM", "1MB", "1.5M", "0x1000", "M1"] {
+            assert_eq!(Size::parse(text), Err(QuantityError::Size(text.into())), "{text}");
+        }
+        assert_eq!(Size::parse("0"), Err(QuantityError::Zero));
+        assert_eq!(Size::parse("0G"), Err(QuantityError::Zero));
+        assert_eq!(Size::parse("1K"), Err(QuantityError::Unaligned("1K".into())));
+        assert_eq!(Size::parse("4097"), Err(QuantityError::Unaligned("4097".into())));
+        for text in ["99999999999G", "18446744073709551616", "17179869184G"] {
+            assert_eq!(Size::parse(text), Err(QuantityError::SizeRange(text.into())), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_printed_as_a_reader_would_write_them() {
+        for (bytes, text) in [(12, "12 bytes"), (4096, "4K"), (4097, "4K"), (264 << 20, "264M"), (1 << 30, "1G")] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!(PortRange::parse("0x3f8-0x3ff"), Ok(PortRange { first: 0x3f8, last: 0x3ff }));
+        assert_eq!(PortRange::parse("0 - 65535").map(PortRange::count), Ok(65536));
+        assert_eq!(PortRange::parse("128"), Ok(PortRange { first: 128, last: 128 }));
+        for text in ["", "-", "0x3f8-", "-0x3ff", "3f8", "0x10000", "1-2-3", "+1"] {
+            assert_eq!(PortRange::parse(text), Err(QuantityError::Ports(text.into())), "{text}");
+        }
+        assert_eq!(PortRange::parse("2-1"), Err(QuantityError::PortsReversed("2-1".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn sizes_never_panic(text in ".{0,12}") {
+            let _ = Size::parse(&text);
+            let _ = PortRange::parse(&text);
+        }
+
+        #[test]
+        fn overlap_means_a_port_in_both(a in 0u16..40, b in 0u16..40, c in 0u16..40, d in 0u16..40) {
+            let x = PortRange { first: a.min(b), last: a.max(b) };
+            let y = PortRange { first: c.min(d), last: c.max(d) };
+            let shared = (x.first..=x.last).any(|p| (y.first..=y.last).contains(&p));
+            prop_assert_eq!(x.overlaps(y), shared);
+            prop_assert_eq!(y.overlaps(x), shared);
+        }
+    }
+}

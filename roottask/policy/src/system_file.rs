@@ -1,0 +1,434 @@
+//! The system file: which components there are, and what each may use. Text in, checked entries out.
+//!
+//! What is wrong inside one `[[component]]` is an error of that entry; only a file that is not TOML, or has unknown
+//! keys outside components, fails as a whole. All errors carry line and column.
+//!
+//! Key types: [`SystemFile`], [`Entry`], [`Component`]. Routes are resolved in `wiring`, modules in `plan`.
+
+use crate::quantity::{PortRange, QuantityError, Size};
+use parent::{CONFIG_ROM, MAX_CHANNELS, MAX_IRQS, MAX_ROMS, NAME_LEN, Name, layout};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use thiserror::Error;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+/// Labels that the root task uses for its own lines in the log.
+const RESERVED: [&str; 2] = ["core", "kernel"];
+/// Priorities of components; the root task is above.
+const PRIORITIES: std::ops::RangeInclusive<i64> = 1..=100;
+
+/// A defect of the system file and where it is.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+#[error("system: line {line}, column {column}: {cause}")]
+pub struct FileError {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub cause: Cause,
+}
+
+/// What is wrong in a system file.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum Cause {
+    #[error("{0}")]
+    Syntax(String),
+    #[error("unknown key `{key}` in {place}")]
+    UnknownKey { key: String, place: String },
+    #[error("key `{key}` is missing in {place}")]
+    MissingKey { key: String, place: String },
+    #[error("{place}, key `{key}`: {reason}")]
+    Value { place: String, key: &'static str, reason: String },
+    #[error("component `{0}` is named twice; the first one counts")]
+    Twice(String),
+    #[error("shutdown_after: there is no component `{0}`")]
+    ShutdownAfter(String),
+    #[error("there is no [[component]]")]
+    Empty,
+}
+
+/// A component as the system file describes it; all checks that need nothing but this component are done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// Label; unique.
+    pub name: Name,
+    /// Boot module with the ELF image.
+    pub binary: String,
+    /// RAM, the first stack included.
+    pub ram: Size,
+    /// 1 to 100.
+    pub priority: u8,
+    /// I/O ports; no port belongs to two components.
+    pub io_ports: Vec<PortRange>,
+    /// Global system interrupts; none belongs to two components.
+    pub irqs: Vec<u32>,
+    /// Services.
+    pub provides: Vec<Name>,
+    /// Service and provider.
+    pub routes: Vec<Route>,
+    /// Boot modules handed over read-only.
+    pub roms: Vec<Name>,
+    /// TOML text of the ROM "config".
+    pub config: Option<String>,
+}
+
+/// Where requests for a service go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The service.
+    pub service: Name,
+    /// Label of the provider.
+    pub provider: String,
+    /// Position in the file: line and column.
+    pub at: (usize, usize),
+}
+
+/// One `[[component]]` of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Label, or "number N" if there is none that can be read.
+    pub label: String,
+    /// The component, or what is wrong with it.
+    pub result: Result<Component, FileError>,
+}
+
+/// A system file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemFile {
+    /// Index of the component whose end is the system's.
+    pub shutdown_after: Option<usize>,
+    /// The components in the order of the file.
+    pub entries: Vec<Entry>,
+    /// What is wrong outside components but does not keep the system from running.
+    pub errors: Vec<FileError>,
+}
+
+impl SystemFile {
+    /// Reads a system file.
+    pub fn parse(text: &str) -> Result<SystemFile, FileError> {
+        let source = Source { text };
+        let root = DeTable::parse(text).map_err(|e| source.syntax(&e))?.into_inner();
+        let mut shutdown_after = None;
+        let mut tables = Vec::new();
+        for (key, value) in root {
+            match key.get_ref().as_ref() {
+                "shutdown_after" => shutdown_after = Some(source.string("shutdown_after", value)?),
+                "component" => tables = source.array(value)?,
+                other => {
+                    let cause = Cause::UnknownKey { key: other.into(), place: "the system file".into() };
+                    return Err(source.error(key.span(), cause));
+                }
+            }
+        }
+        if tables.is_empty() {
+            return Err(source.error(0..0, Cause::Empty));
+        }
+        let mut file = SystemFile { shutdown_after: None, entries: Vec::new(), errors: Vec::new() };
+        for (i, t) in tables.into_iter().enumerate() {
+            let entry = source.entry(i, t, &file.entries);
+            file.entries.push(entry);
+        }
+        if let Some(name) = shutdown_after {
+            file.resolve_shutdown(&source, name);
+        }
+        Ok(file)
+    }
+
+    /// Index of the component of that label; the first if several have it.
+    pub fn index_of(&self, label: &str) -> Option<usize> {
+        self.entries.iter().position(|e| e.label == label)
+    }
+
+    fn resolve_shutdown(&mut self, source: &Source<'_>, name: Spanned<String>) {
+        self.shutdown_after = self.index_of(name.get_ref());
+        if self.shutdown_after.is_none() {
+            self.errors.push(source.error(name.span(), Cause::ShutdownAfter(name.into_inner())));
+        }
+    }
+}
+
+/// A `[[component]]` as serde reads it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    name: Spanned<String>,
+    binary: Spanned<String>,
+    ram: Spanned<String>,
+    priority: Spanned<i64>,
+    #[serde(default)]
+    io_ports: Vec<Spanned<String>>,
+    #[serde(default)]
+    irqs: Vec<Spanned<i64>>,
+    #[serde(default)]
+    provides: Vec<Spanned<String>>,
+    #[serde(default)]
+    routes: BTreeMap<String, Spanned<String>>,
+    #[serde(default)]
+    roms: Vec<Spanned<String>>,
+    config: Option<Spanned<toml::Table>>,
+}
+
+/// The text, to turn byte offsets into lines and columns.
+struct Source<'a> {
+    text: &'a str,
+}
+
+impl<'a> Source<'a> {
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line = before.rsplit('\n').next().unwrap_or(before);
+        (before.matches('\n').count() + 1, line.chars().count() + 1)
+    }
+
+    fn error(&self, span: Range<usize>, cause: Cause) -> FileError {
+        let (line, column) = self.position(span.start);
+        FileError { line, column, cause }
+    }
+
+    fn syntax(&self, e: &toml::de::Error) -> FileError {
+        let message = e.message().lines().collect::<Vec<_>>().join(", ");
+        self.error(e.span().unwrap_or(0..0), Cause::Syntax(message))
+    }
+
+    fn string(&self, key: &'static str, value: Spanned<DeValue<'a>>) -> Result<Spanned<String>, FileError> {
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::String(s) => Ok(Spanned::new(span, s.into_owned())),
+            other => Err(self.error(span, wrong_type("the system file", key, "a string", other.type_str()))),
+        }
+    }
+
+    fn array(&self, value: Spanned<DeValue<'a>>) -> Result<Vec<Spanned<DeValue<'a>>>, FileError> {
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::Array(a) => Ok(a.into_iter().collect()),
+            other => {
+                let cause = wrong_type("the system file", "component", "[[component]] tables", other.type_str());
+                Err(self.error(span, cause))
+            }
+        }
+    }
+
+    fn entry(&self, index: usize, table: Spanned<DeValue<'a>>, earlier: &[Entry]) -> Entry {
+        let named = table.get_ref().get("name").and_then(|n| n.get_ref().as_str().map(String::from));
+        let label = named.unwrap_or_else(|| format!("number {}", index + 1));
+        let place = format!("component `{label}`");
+        let span = table.span();
+        let keys = Keys::new(table.get_ref());
+        let result = Raw::deserialize(ValueDeserializer::from(table))
+            .map_err(|e| self.schema_error(&e, &span, &keys, &place))
+            .and_then(|raw| Checker { source: self, place: &place, earlier }.component(raw));
+        Entry { label, result }
+    }
+
+    /// Turns serde's message into one that names component and key.
+    fn schema_error(&self, e: &toml::de::Error, table: &Range<usize>, keys: &Keys, place: &str) -> FileError {
+        let span = e.span().unwrap_or_else(|| table.clone());
+        let place = place.to_string();
+        let name = e.message().split('`').nth(1).unwrap_or("?").to_string();
+        let cause = if e.message().starts_with("unknown field") {
+            Cause::UnknownKey { key: name, place }
+        } else if e.message().starts_with("missing field") {
+            Cause::MissingKey { key: name, place }
+        } else {
+            Cause::Value { place, key: keys.at(span.start), reason: e.message().into() }
+        };
+        self.error(span, cause)
+    }
+}
+
+fn wrong_type(place: &str, key: &'static str, expected: &str, found: &str) -> Cause {
+    Cause::Value { place: place.into(), key, reason: format!("{expected} expected, found {found}") }
+}
+
+/// Names of all keys of a component, to have them as `&'static str`.
+const KEYS: [&str; 10] =
+    ["name", "binary", "ram", "priority", "io_ports", "irqs", "provides", "routes", "roms", "config"];
+
+/// Where the keys of a component start in the file, ascending.
+struct Keys(Vec<(usize, &'static str)>);
+
+impl Keys {
+    fn new(table: &DeValue<'_>) -> Keys {
+        let known = |k: &str| KEYS.into_iter().find(|n| *n == k);
+        let table = table.as_table().into_iter().flatten();
+        let mut starts: Vec<_> =
+            table.filter_map(|(k, _)| known(k.get_ref().as_ref()).map(|n| (k.span().start, n))).collect();
+        starts.sort_unstable();
+        Keys(starts)
+    }
+
+    /// The key whose value contains the offset.
+    fn at(&self, offset: usize) -> &'static str {
+        self.0.iter().rev().find(|(start, _)| *start <= offset).map_or("?", |(_, n)| n)
+    }
+}
+
+/// Checks one component, also against earlier ones.
+struct Checker<'a> {
+    source: &'a Source<'a>,
+    place: &'a str,
+    earlier: &'a [Entry],
+}
+
+impl Checker<'_> {
+    fn component(&self, raw: Raw) -> Result<Component, FileError> {
+        let name = self.label(&raw.name)?;
+        Ok(Component {
+            name,
+            ram: self.ram(&raw.ram)?,
+            priority: self.priority(&raw.priority)?,
+            io_ports: self.ports(&raw.io_ports)?,
+            irqs: self.irqs(&raw.irqs)?,
+            provides: self.names("provides", &raw.provides)?,
+            routes: self.routes(raw.routes)?,
+            roms: self.roms(&raw.roms, raw.config.is_some())?,
+            binary: self.filled("binary", raw.binary)?,
+            config: raw.config.map(|c| self.config(c)).transpose()?,
+        })
+    }
+
+    fn fail<T>(&self, span: Range<usize>, key: &'static str, reason: impl ToString) -> Result<T, FileError> {
+        let cause = Cause::Value { place: self.place.into(), key, reason: reason.to_string() };
+        Err(self.source.error(span, cause))
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Component> {
+        self.earlier.iter().filter_map(|e| e.result.as_ref().ok())
+    }
+
+    fn label(&self, name: &Spanned<String>) -> Result<Name, FileError> {
+        let text = name.get_ref();
+        if self.earlier.iter().any(|e| e.label == *text) {
+            return Err(self.source.error(name.span(), Cause::Twice(text.clone())));
+        }
+        if RESERVED.contains(&text.as_str()) {
+            return self.fail(name.span(), "name", "this label belongs to the root task");
+        }
+        self.name("name", name)
+    }
+
+    fn name(&self, key: &'static str, value: &Spanned<String>) -> Result<Name, FileError> {
+        let text = value.get_ref();
+        if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
+            return self.fail(value.span(), key, format!("{text:?} is no name: visible ASCII characters are expected"));
+        }
+        match Name::new(text) {
+            Some(n) => Ok(n),
+            None => self.fail(value.span(), key, format!("`{text}` is longer than {NAME_LEN} bytes")),
+        }
+    }
+
+    fn names(&self, key: &'static str, values: &[Spanned<String>]) -> Result<Vec<Name>, FileError> {
+        let mut names = Vec::new();
+        for v in values {
+            let n = self.name(key, v)?;
+            if names.contains(&n) {
+                return self.fail(v.span(), key, format!("`{n}` is there twice"));
+            }
+            names.push(n);
+        }
+        Ok(names)
+    }
+
+    fn filled(&self, key: &'static str, value: Spanned<String>) -> Result<String, FileError> {
+        if value.get_ref().is_empty() {
+            return self.fail(value.span(), key, "the name of a boot module is expected");
+        }
+        Ok(value.into_inner())
+    }
+
+    fn quantity<T>(&self, span: Range<usize>, key: &'static str, r: Result<T, QuantityError>) -> Result<T, FileError> {
+        r.or_else(|e| self.fail(span, key, e))
+    }
+
+    fn ram(&self, ram: &Spanned<String>) -> Result<Size, FileError> {
+        let size = self.quantity(ram.span(), "ram", Size::parse(ram.get_ref()))?;
+        if size.bytes() <= layout::STACK_LEN {
+            let stack = layout::STACK_LEN >> 10;
+            return self.fail(ram.span(), "ram", format!("the first stack alone takes {stack}K; more is needed"));
+        }
+        Ok(size)
+    }
+
+    fn priority(&self, p: &Spanned<i64>) -> Result<u8, FileError> {
+        if !PRIORITIES.contains(p.get_ref()) {
+            let (low, high) = (PRIORITIES.start(), PRIORITIES.end());
+            return self.fail(p.span(), "priority", format!("{} is not in {low} to {high}", p.get_ref()));
+        }
+        Ok(*p.get_ref() as u8)
+    }
+
+    fn ports(&self, values: &[Spanned<String>]) -> Result<Vec<PortRange>, FileError> {
+        let mut ranges: Vec<PortRange> = Vec::new();
+        for v in values {
+            let range = self.quantity(v.span(), "io_ports", PortRange::parse(v.get_ref()))?;
+            if let Some(o) = self.others().find(|c| c.io_ports.iter().any(|r| r.overlaps(range))) {
+                return self.fail(v.span(), "io_ports", format!("{range} overlaps ports of component `{}`", o.name));
+            }
+            if ranges.iter().any(|r| r.overlaps(range)) {
+                return self.fail(v.span(), "io_ports", format!("{range} is there twice"));
+            }
+            ranges.push(range);
+        }
+        Ok(ranges)
+    }
+
+    fn irqs(&self, values: &[Spanned<i64>]) -> Result<Vec<u32>, FileError> {
+        let mut irqs = Vec::new();
+        for v in values {
+            let Ok(irq) = u32::try_from(*v.get_ref()) else {
+                return self.fail(v.span(), "irqs", format!("{} is no interrupt", v.get_ref()));
+            };
+            if let Some(o) = self.others().find(|c| c.irqs.contains(&irq)) {
+                return self.fail(v.span(), "irqs", format!("{irq} belongs to component `{}`", o.name));
+            }
+            if irqs.contains(&irq) {
+                return self.fail(v.span(), "irqs", format!("{irq} is there twice"));
+            }
+            if irqs.len() == MAX_IRQS {
+                return self.fail(v.span(), "irqs", format!("a component has at most {MAX_IRQS}"));
+            }
+            irqs.push(irq);
+        }
+        Ok(irqs)
+    }
+
+    fn routes(&self, routes: BTreeMap<String, Spanned<String>>) -> Result<Vec<Route>, FileError> {
+        let mut list = Vec::new();
+        for (service, provider) in routes {
+            let span = provider.span();
+            if list.len() == MAX_CHANNELS {
+                return self.fail(span, "routes", format!("a component has at most {MAX_CHANNELS} channels"));
+            }
+            let service = self.name("routes", &Spanned::new(span.clone(), service))?;
+            list.push(Route { service, provider: provider.into_inner(), at: self.source.position(span.start) });
+        }
+        Ok(list)
+    }
+
+    fn roms(&self, roms: &[Spanned<String>], has_config: bool) -> Result<Vec<Name>, FileError> {
+        let names = self.names("roms", roms)?;
+        let most = MAX_ROMS - usize::from(has_config);
+        if let Some(extra) = roms.get(most) {
+            return self.fail(extra.span(), "roms", format!("a component has at most {MAX_ROMS}, \"config\" included"));
+        }
+        match roms.iter().find(|r| has_config && r.get_ref() == CONFIG_ROM) {
+            Some(r) => self.fail(r.span(), "roms", "`config` is the name of the ROM made from [component.config]"),
+            None => Ok(names),
+        }
+    }
+
+    fn config(&self, table: Spanned<toml::Table>) -> Result<String, FileError> {
+        let span = table.span();
+        toml::to_string(table.get_ref()).or_else(|e| self.fail(span, "config", e))
+    }
+}
+
+#[cfg(test)]
+#[path = "system_file_tests.rs"]
+mod tests;

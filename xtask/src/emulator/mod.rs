@@ -1,0 +1,59 @@
+//! Emulators: how each is started, and what its end means.
+
+pub mod bochs;
+pub mod qemu;
+
+use crate::exec;
+use crate::platform::{Emulator, Platform};
+use anyhow::Result;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+/// A machine to be started.
+pub struct Machine {
+    /// CPU model and so on.
+    pub platform: Platform,
+    /// RAM.
+    pub memory_mib: u32,
+    /// What it boots.
+    pub iso: PathBuf,
+    /// Directory for the emulator's files.
+    pub dir: PathBuf,
+    /// TCP port on which the emulator offers COM1, and waits for us before it starts the machine.
+    pub port: u16,
+    /// Commands for the debugger (Bochs).
+    pub debugger: Vec<String>,
+}
+
+/// Why an emulator ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The machine switched itself off.
+    PowerOff,
+    /// The debugger script came to its end.
+    Script,
+    /// Anything else; why, as far as the emulator says.
+    Died(String),
+}
+
+impl Machine {
+    /// Writes the emulator's files, and makes the command. The emulator dies with us: it gets SIGKILL when the
+    /// thread that starts it ends.
+    pub fn command(&self) -> Result<Command> {
+        let mut c = exec::command("setpriv");
+        c.args(["--pdeathsig", "KILL"]).current_dir(&self.dir);
+        match self.platform.emulator {
+            Emulator::Bochs => bochs::prepare(self, &mut c)?,
+            Emulator::Qemu => qemu::prepare(self, &mut c),
+        }
+        Ok(c)
+    }
+
+    /// What the emulator's end means.
+    pub fn end(&self, status: ExitStatus, stderr: &str) -> End {
+        match self.platform.emulator {
+            Emulator::Bochs => bochs::end(status.code(), stderr),
+            Emulator::Qemu => qemu::end(status.code(), stderr),
+        }
+    }
+}

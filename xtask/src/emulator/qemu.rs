@@ -1,0 +1,60 @@
+//! QEMU with TCG. It has no VT-x: our system boots there, guests do not.
+
+use super::{End, Machine};
+use std::process::Command;
+
+/// Completes the command.
+pub fn prepare(m: &Machine, c: &mut Command) {
+    c.arg("qemu-system-x86_64").args(arguments(m));
+}
+
+fn arguments(m: &Machine) -> Vec<String> {
+    let args = [
+        "-accel tcg -machine pc -nodefaults -vga std -display none -monitor none -boot d -cpu",
+        &m.platform.model,
+        "-m",
+        &m.memory_mib.to_string(),
+        &format!("-serial tcp:127.0.0.1:{},server=on,wait=on -cdrom", m.port),
+    ]
+    .join(" ");
+    args.split(' ').map(str::to_owned).chain([m.iso.display().to_string()]).collect()
+}
+
+/// QEMU ends by itself only when the machine is switched off, or on a mistake in its arguments.
+pub fn end(code: Option<i32>, stderr: &str) -> End {
+    match code {
+        Some(0) => End::PowerOff,
+        Some(n) => End::Died(format!("QEMU ended with code {n}: {}", stderr.trim())),
+        None => End::Died("QEMU was killed".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Platform;
+
+    #[test]
+    fn arguments_have_what_the_platform_says() {
+        let m = Machine {
+            platform: Platform::load("qemu").unwrap(),
+            memory_mib: 300,
+            iso: "/a b.iso".into(),
+            dir: "/tmp".into(),
+            port: 99,
+            debugger: vec![],
+        };
+        let args = arguments(&m);
+        let after = |key: &str| &args[args.iter().position(|a| a == key).unwrap() + 1];
+        assert_eq!(after("-m"), "300");
+        assert_eq!(after("-cdrom"), "/a b.iso");
+        assert_eq!(after("-cpu"), &m.platform.model);
+        assert_eq!(after("-serial"), "tcp:127.0.0.1:99,server=on,wait=on");
+    }
+
+    #[test]
+    fn power_off_is_the_only_good_end() {
+        assert_eq!(end(Some(0), ""), End::PowerOff);
+        assert_eq!(end(Some(1), "no such device\n"), End::Died("QEMU ended with code 1: no such device".into()));
+    }
+}

@@ -1,0 +1,243 @@
+//! Debian packages: those that must be installed (emulator, GRUB), and those whose content we only unpack (the guest's
+//! kernel and BusyBox).
+//!
+//! Key types: [`Need`], [`Missing`], [`Unpacked`].
+
+use crate::progress::Step;
+use crate::{exec, tree};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Something that must be on the machine, and the Debian package that has it.
+pub struct Need {
+    /// A program name, or an absolute path.
+    pub probe: &'static str,
+    /// The package.
+    pub package: &'static str,
+}
+
+const fn need(probe: &'static str, package: &'static str) -> Need {
+    Need { probe, package }
+}
+
+/// To make a boot image with the guest in it.
+pub const FOR_IMAGES: &[Need] = &[
+    need("grub-mkrescue", "grub-common"),
+    need("/usr/lib/grub/i386-pc/multiboot2.mod", "grub-pc-bin"),
+    need("xorriso", "xorriso"),
+    need("mformat", "mtools"),
+    need("objcopy", "binutils"),
+    need("dpkg-deb", "dpkg"),
+];
+/// To run Bochs.
+pub const FOR_BOCHS: &[Need] = &[
+    need("bochs", "bochs"),
+    need("/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so", "bochs-term"),
+    need("/usr/share/bochs/BIOS-bochs-latest", "bochsbios"),
+    need("/usr/share/vgabios/vgabios.bin", "vgabios"),
+    need("setpriv", "util-linux"),
+];
+/// To run QEMU.
+pub const FOR_QEMU: &[Need] = &[need("qemu-system-x86_64", "qemu-system-x86"), need("setpriv", "util-linux")];
+
+/// Packages that are needed and that we may not install: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("needed packages are not installed; install them with:\n    {command}")]
+pub struct Missing {
+    command: String,
+}
+
+fn present(n: &Need) -> bool {
+    if n.probe.starts_with('/') { Path::new(n.probe).exists() } else { exec::find(n.probe) }
+}
+
+/// The packages of those needs that are not met, each once.
+pub fn missing<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Vec<&'static str> {
+    let mut list: Vec<_> = needs.into_iter().filter(|n| !present(n)).map(|n| n.package).collect();
+    list.dedup();
+    list
+}
+
+/// Meets the needs, installing packages if we may, else says what to install ([`Missing`]).
+pub fn ensure_installed<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Result<()> {
+    let packages = missing(needs);
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let command = format!("sudo apt-get install --no-install-recommends {}", packages.join(" "));
+    let Some(privileged) = Privilege::find().filter(|_| exec::find("apt-get")) else {
+        return Err(Missing { command }.into());
+    };
+    let step = Step::begin(format!("installing {} with apt-get", packages.join(", ")));
+    privileged.update(&step)?;
+    let mut apt = privileged.command("apt-get");
+    apt.args(["install", "--yes", "--no-install-recommends"]).args(&packages);
+    exec::run(&mut apt, &step)?;
+    step.done("");
+    Ok(())
+}
+
+/// How we get root's rights.
+#[derive(Clone, Copy)]
+enum Privilege {
+    Root,
+    Sudo,
+}
+
+impl Privilege {
+    /// `None` if we have no way that asks no question.
+    fn find() -> Option<Privilege> {
+        if rustix::process::geteuid().is_root() {
+            return Some(Privilege::Root);
+        }
+        let sudo = exec::find("sudo") && exec::query(exec::command("sudo").args(["-n", "true"])).is_ok();
+        sudo.then_some(Privilege::Sudo)
+    }
+
+    fn command(self, program: &str) -> Command {
+        let mut c = match self {
+            Privilege::Root => exec::command("env"),
+            Privilege::Sudo => exec::command("sudo"),
+        };
+        if let Privilege::Sudo = self {
+            c.args(["-n", "env"]);
+        }
+        c.args(["DEBIAN_FRONTEND=noninteractive", program]);
+        c
+    }
+
+    fn update(self, step: &Step) -> Result<()> {
+        exec::run(self.command("apt-get").arg("update"), step).map(drop)
+    }
+}
+
+/// The content of a package, unpacked.
+pub struct Unpacked {
+    /// Where.
+    pub dir: PathBuf,
+    /// Name and version, such as `busybox-static 1:1.35.0-4`.
+    pub version: String,
+}
+
+/// Fetches the package into `build/packages` and unpacks it, unless that was done before.
+///
+/// With `via`, `package` depends on the wanted package and `via` begins the latter's name: Debian's
+/// `linux-image-cloud-amd64` only names the newest kernel's package.
+pub fn unpacked(package: &str, via: Option<&str>) -> Result<Unpacked> {
+    let base = tree::build_dir("packages")?;
+    let (dir, record) = (base.join(package), base.join(format!("{package}.version")));
+    if let Ok(version) = std::fs::read_to_string(&record)
+        && dir.is_dir()
+    {
+        return Ok(Unpacked { dir, version: version.trim().to_owned() });
+    }
+    let step = Step::begin(format!("fetching {package}"));
+    let deb = fetch(package, via, &base, &step)?;
+    let version = exec::query(exec::command("dpkg-deb").args(["--show"]).arg(&deb))?.trim().replace('\t', " ");
+    let _ = std::fs::remove_dir_all(&dir);
+    exec::run(exec::command("dpkg-deb").arg("-x").arg(&deb).arg(&dir), &step)?;
+    std::fs::write(&record, &version)?;
+    std::fs::remove_file(&deb)?;
+    step.done(&version);
+    Ok(Unpacked { dir, version })
+}
+
+/// Downloads; a second time after an update of the package lists if these are missing or out of date.
+fn fetch(package: &str, via: Option<&str>, base: &Path, step: &Step) -> Result<PathBuf> {
+    if !exec::find("apt-get") {
+        bail!("{package} is taken from Debian's package and there is no apt-get on this machine");
+    }
+    let lists = Lists::System;
+    let first = lists.download(package, via, base, step);
+    if first.is_ok() {
+        return first;
+    }
+    let lists = Lists::updated(step).with_context(|| format!("updating the package lists to find {package}"))?;
+    lists.download(package, via, base, step).with_context(|| {
+        format!("fetching {package}: it is in Debian 12; is a source with it in /etc/apt/sources.list?")
+    })
+}
+
+/// Which package lists apt uses: the system's, or for a user who may not update those, lists below `build/`.
+enum Lists {
+    System,
+    Private(PathBuf),
+}
+
+impl Lists {
+    fn updated(step: &Step) -> Result<Lists> {
+        step.note("updating the package lists");
+        if let Some(p) = Privilege::find() {
+            p.update(step)?;
+            return Ok(Lists::System);
+        }
+        let lists = Lists::Private(tree::build_dir("packages/apt")?);
+        for d in ["lists/partial", "cache/archives/partial"] {
+            tree::build_dir(Path::new("packages/apt").join(d))?;
+        }
+        exec::run(lists.apt("apt-get").arg("update"), step)?;
+        Ok(lists)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut c = exec::command(program);
+        if let Lists::Private(dir) = self {
+            for (key, sub) in [("Dir::State::Lists", "lists"), ("Dir::Cache", "cache")] {
+                c.arg("-o").arg(format!("{key}={}", dir.join(sub).display()));
+            }
+        }
+        c
+    }
+
+    fn download(&self, package: &str, via: Option<&str>, base: &Path, step: &Step) -> Result<PathBuf> {
+        let name = match via {
+            None => package.to_owned(),
+            Some(prefix) => {
+                let text = exec::query(self.apt("apt-cache").args(["depends", package]))?;
+                dependency(&text, prefix)
+                    .with_context(|| format!("{package} depends on no package whose name begins with {prefix}"))?
+            }
+        };
+        let into = base.join(format!("{package}.download"));
+        let _ = std::fs::remove_dir_all(&into);
+        std::fs::create_dir_all(&into)?;
+        // As root, apt would drop to a user that may not write here, and say so at length.
+        let apt = &mut self.apt("apt-get");
+        exec::run(apt.args(["-o", "APT::Sandbox::User=root", "download", &name]).current_dir(&into), step)?;
+        let file = std::fs::read_dir(&into)?.next().context("apt-get download left no file")??.path();
+        let deb = base.join(format!("{package}.deb"));
+        std::fs::rename(file, &deb)?;
+        std::fs::remove_dir(&into)?;
+        Ok(deb)
+    }
+}
+
+/// The first dependency in the output of `apt-cache depends` whose name begins with `prefix`.
+fn dependency(text: &str, prefix: &str) -> Option<String> {
+    text.lines().filter_map(|l| l.trim().strip_prefix("Depends: ")).find(|n| n.starts_with(prefix)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_real_kernel_package_is_found_among_dependencies() {
+        let text = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
+        assert_eq!(dependency(text, "linux-image-").unwrap(), "linux-image-6.1.0-56-cloud-amd64");
+        assert_eq!(dependency("x\n  Suggests: linux-image-1\n", "linux-image-"), None);
+    }
+
+    #[test]
+    fn unmet_needs_name_their_packages_once() {
+        let needs = [need("sh", "dash"), need("/no/such", "a"), need("no-such-program", "a"), need("/nor/this", "b")];
+        assert_eq!(missing(&needs), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_to_install_is_a_command_to_paste() {
+        let m = Missing { command: "sudo apt-get install bochs".into() };
+        assert!(m.to_string().contains("    sudo apt-get install bochs"));
+    }
+}

@@ -1,0 +1,87 @@
+//! System files (`configs/systems/*.toml`) as far as the build needs them: which boot modules they name. The root
+//! task checks the rest when it runs.
+
+use crate::tree;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// A system: the text that the root task gets, and the modules that must be in the image with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct System {
+    /// Content of the boot module "system".
+    pub text: String,
+    /// Component binaries, in the order of the file, each once.
+    pub binaries: Vec<String>,
+    /// Other boot modules, likewise.
+    pub roms: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    component: Vec<Component>,
+}
+
+#[derive(Deserialize)]
+struct Component {
+    binary: String,
+    #[serde(default)]
+    roms: Vec<String>,
+}
+
+impl System {
+    /// `configs/systems/<name>.toml`.
+    pub fn load(name: &str) -> Result<System> {
+        let path = tree::root().join("configs/systems").join(format!("{name}.toml"));
+        if !path.is_file() {
+            let known: Vec<_> = tree::toml_files("configs/systems")?.into_iter().map(|(n, _)| n).collect();
+            anyhow::bail!("there is no system {name:?}; configs/systems has: {}", known.join(", "));
+        }
+        System::parse(tree::read_text(&path)?).with_context(|| format!("reading {}", tree::shown(&path)))
+    }
+
+    /// Takes the names of modules from the text.
+    pub fn parse(text: String) -> Result<System> {
+        let file: File = toml::from_str(&text)?;
+        let binaries = unique(file.component.iter().map(|c| &c.binary));
+        let roms = unique(file.component.iter().flat_map(|c| &c.roms));
+        Ok(System { text, binaries, roms })
+    }
+}
+
+fn unique<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for n in names {
+        if !list.contains(n) {
+            list.push(n.clone());
+        }
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modules_are_collected_once_in_order() {
+        let text = "[[component]]\nname='a'\nbinary='x'\nroms=['k','i']\n\
+                    [[component]]\nname='b'\nbinary='y'\nroms=['k']\n[[component]]\nname='c'\nbinary='x'\n";
+        let s = System::parse(text.into()).unwrap();
+        assert_eq!(s.binaries, ["x", "y"]);
+        assert_eq!(s.roms, ["k", "i"]);
+        assert_eq!(s.text, text);
+    }
+
+    #[test]
+    fn errors_have_a_place() {
+        let e = System::parse("[[component]]\nname = \n".into()).unwrap_err().to_string();
+        assert!(e.contains("line 2"), "{e}");
+    }
+
+    #[test]
+    fn an_unknown_system_names_the_known_ones() {
+        let e = System::load("no-such-system").unwrap_err().to_string();
+        assert!(e.contains("no-such-system"), "{e}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Where things are in the source tree, and where things made from it go (`build/`).
+
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+
+/// Root of the workspace: the parent of this package at run time (`cargo run` sets the variable), so that a moved
+/// tree works; else where this was compiled.
+pub fn root() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&manifest).parent().unwrap_or(Path::new(".")).to_path_buf()
+}
+
+/// `build/<path>`.
+pub fn build(path: impl AsRef<Path>) -> PathBuf {
+    root().join("build").join(path)
+}
+
+/// `build/<path>` as a directory that exists.
+pub fn build_dir(path: impl AsRef<Path>) -> Result<PathBuf> {
+    let dir = build(path);
+    std::fs::create_dir_all(&dir).with_context(|| format!("making the directory {}", dir.display()))?;
+    Ok(dir)
+}
+
+/// `path` as the user would type it: relative to the workspace root where it is below.
+pub fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+/// The `*.toml` files of a folder of the workspace, as (name without the ending, path), sorted.
+pub fn toml_files(folder: &str) -> Result<Vec<(String, PathBuf)>> {
+    let dir = root().join(folder);
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("reading {folder}"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "toml") {
+            found.push((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), path));
+        }
+    }
+    found.sort();
+    ensure!(!found.is_empty(), "{folder} holds no .toml file");
+    Ok(found)
+}
+
+/// The text of the file, with its name in the error.
+pub fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", shown(path)))
+}
+
+/// Bytes of the file, with its name in the error.
+pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("reading {}", shown(path)))
+}
+
+/// Writes the file unless it already has this content, so that what depends on its time is not made again.
+pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    std::fs::write(path, content).with_context(|| format!("writing {}", shown(path)))
+}
