@@ -1,0 +1,282 @@
+//! Checks on the binaries: what the compiler was told to leave out of the kernel is not in it, and components stand
+//! on our runtime alone.
+//!
+//! [`Disassembly`] reads the output of `objdump -d`; the ELF checks read the files.
+
+use crate::{exec, tree};
+use anyhow::{Context, Result, bail, ensure};
+use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
+use object::{Endianness, SymbolIndex};
+use regex::Regex;
+use std::path::Path;
+use std::sync::LazyLock;
+
+const PAGE: u64 = 4096;
+/// Undefined weak symbols that the standard library looks for and does without.
+const WEAK: [&str; 2] = ["statx", "__cxa_thread_atexit_impl"];
+
+type Header = FileHeader64<Endianness>;
+type Segment = ProgramHeader64<Endianness>;
+
+/// An ELF file.
+struct Elf<'a> {
+    data: &'a [u8],
+    header: &'a Header,
+    endian: Endianness,
+}
+
+impl<'a> Elf<'a> {
+    fn parse(data: &'a [u8]) -> Result<Elf<'a>> {
+        let header = Header::parse(data).context("not an ELF64 file")?;
+        Ok(Elf { data, header, endian: header.endian()? })
+    }
+
+    fn segments(&self) -> Result<&'a [Segment]> {
+        Ok(self.header.program_headers(self.endian, self.data)?)
+    }
+
+    fn loads(&self) -> Result<Vec<Load>> {
+        let e = self.endian;
+        let load = |s: &Segment| Load {
+            offset: s.p_offset(e),
+            vaddr: s.p_vaddr(e),
+            filesz: s.p_filesz(e),
+            memsz: s.p_memsz(e),
+            flags: s.p_flags(e),
+        };
+        Ok(self.segments()?.iter().filter(|s| s.p_type(e) == elf::PT_LOAD).map(load).collect())
+    }
+
+    fn sections(&self) -> Result<object::read::elf::SectionTable<'a, Header>> {
+        Ok(self.header.sections(self.endian, self.data)?)
+    }
+}
+
+/// A PT_LOAD segment.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    offset: u64,
+    vaddr: u64,
+    filesz: u64,
+    memsz: u64,
+    flags: u32,
+}
+
+/// The root task's image must lie in the file as it lies in memory (NOVA interface specification, section 6.2: the
+/// kernel maps it in place).
+pub fn check_root_task(path: &Path) -> Result<()> {
+    let data = tree::read_bytes(path)?;
+    root_task(&data).with_context(|| format!("{} cannot be the root task", tree::shown(path)))
+}
+
+fn root_task(data: &[u8]) -> Result<()> {
+    let elf = Elf::parse(data)?;
+    ensure!(elf.header.e_type(elf.endian) == elf::ET_EXEC, "it is not linked to a fixed address (ET_EXEC)");
+    for l in elf.loads()? {
+        ensure!(
+            l.filesz == l.memsz,
+            "the segment at {:#x} has {:#x} bytes in the file and {:#x} in memory",
+            l.vaddr,
+            l.filesz,
+            l.memsz
+        );
+        ensure!(
+            l.offset % PAGE == l.vaddr % PAGE,
+            "the segment at {:#x} has file offset {:#x}, which differs within the page",
+            l.vaddr,
+            l.offset
+        );
+    }
+    Ok(())
+}
+
+/// A component's linked binary: no other code than ours, nothing left to do for a loader, no memory that is both
+/// writable and executable.
+pub fn component(data: &[u8]) -> Result<()> {
+    let elf = Elf::parse(data)?;
+    let e = elf.endian;
+    ensure!(elf.header.e_type(e) == elf::ET_EXEC, "it is not linked to a fixed address (ET_EXEC)");
+    for s in elf.segments()? {
+        match s.p_type(e) {
+            elf::PT_DYNAMIC => bail!("it has a dynamic section"),
+            elf::PT_INTERP => bail!("it has an interpreter"),
+            _ => {}
+        }
+    }
+    for l in elf.loads()? {
+        let (w, x) = (l.flags & elf::PF_W != 0, l.flags & elf::PF_X != 0);
+        ensure!(!(w && x), "the segment at {:#x} is writable and executable", l.vaddr);
+    }
+    no_relocations(&elf)?;
+    let strange: Vec<String> = undefined(&elf)?.into_iter().filter(|n| !WEAK.contains(&n.as_str())).collect();
+    ensure!(strange.is_empty(), "it has undefined symbols: {}", strange.join(", "));
+    Ok(())
+}
+
+fn no_relocations(elf: &Elf<'_>) -> Result<()> {
+    for s in elf.sections()?.iter() {
+        let kind = s.sh_type(elf.endian);
+        let size = s.sh_size(elf.endian);
+        ensure!(!matches!(kind, elf::SHT_REL | elf::SHT_RELA | elf::SHT_RELR) || size == 0, "it has relocations");
+    }
+    Ok(())
+}
+
+fn undefined(elf: &Elf<'_>) -> Result<Vec<String>> {
+    let symbols = elf.sections()?.symbols(elf.endian, elf.data, elf::SHT_SYMTAB)?;
+    ensure!(!symbols.is_empty(), "it has no symbol table, so nothing can be said");
+    let mut names = Vec::new();
+    for (index, s) in symbols.enumerate() {
+        if index != SymbolIndex(0) && s.is_undefined(elf.endian) {
+            names.push(String::from_utf8_lossy(symbols.symbol_name(elf.endian, s)?).into_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Bytes of code and constants: the sections that are loaded and not writable.
+pub fn text_and_rodata(data: &[u8]) -> Result<u64> {
+    let elf = Elf::parse(data)?;
+    let (alloc, write) = (u64::from(elf::SHF_ALLOC), u64::from(elf::SHF_WRITE));
+    let wanted = |s: &SectionHeader64<Endianness>| s.sh_flags(elf.endian) & (alloc | write) == alloc;
+    Ok(elf.sections()?.iter().filter(|s| wanted(s)).map(|s| s.sh_size(elf.endian)).sum())
+}
+
+/// The output of `objdump -d`.
+pub struct Disassembly(String);
+
+/// An operand in a floating-point or vector register.
+static VECTOR: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"%(xmm|ymm|zmm|mm\d|st\b)").expect("constant pattern"));
+/// An x87 or SSE instruction that may have no such operand: those that begin with f, but for `fs`-prefixes, which
+/// objdump prints as a word of their own; the control and state words of both.
+static X87: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^(f(ld|st|ist|ild|add|sub|mul|div|com|ucom|chs|abs|sqrt|init|ninit|nstcw|nstsw|wait|nop|xch|free)\w*|emms)$")
+        .expect("constant pattern")
+});
+/// Memory below the stack pointer: a base of %rsp alone, and a negative displacement.
+static RED_ZONE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"-0x[0-9a-f]+\(%rsp\)").expect("constant pattern"));
+
+/// `fxsave`, `xsave` and their like are how a kernel keeps this state for others; `fninit`, `ldmxcsr`: how it makes
+/// a fresh one.
+const STATE_KEEPING: [&str; 4] = ["fninit", "fnclex", "fwait", "fnsave"];
+
+impl Disassembly {
+    /// Disassembles the file.
+    pub fn of(path: &Path) -> Result<Disassembly> {
+        exec::query(exec::command("objdump").args(["-d", "--no-show-raw-insn"]).arg(path)).map(Disassembly)
+    }
+
+    /// Lines of instructions, each with its function: "function: instruction".
+    fn instructions(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut function = "?";
+        self.0.lines().filter_map(move |line| {
+            if let Some(name) = line.strip_suffix(">:").and_then(|l| l.split_once(" <")) {
+                function = name.1;
+                return None;
+            }
+            let (_, instruction) = line.split_once(":\t")?;
+            Some((function, instruction.trim()))
+        })
+    }
+
+    fn offenders(&self, bad: impl Fn(&str) -> bool) -> Vec<String> {
+        self.instructions().filter(|(_, i)| bad(i)).map(|(f, i)| format!("{f}: {i}")).collect()
+    }
+
+    /// Instructions with x87, MMX or SSE operands.
+    pub fn float_instructions(&self) -> Vec<String> {
+        self.offenders(|i| {
+            let mnemonic = i.split_whitespace().next().unwrap_or_default();
+            VECTOR.is_match(i) || (X87.is_match(mnemonic) && !STATE_KEEPING.contains(&mnemonic))
+        })
+    }
+
+    /// Accesses below the stack pointer.
+    pub fn red_zone_uses(&self) -> Vec<String> {
+        self.offenders(|i| RED_ZONE.is_match(i) && !i.starts_with("lea"))
+    }
+
+    /// Number of instructions: to know that there was something to check.
+    pub fn len(&self) -> usize {
+        self.instructions().count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disassembly(instructions: &[&str]) -> Disassembly {
+        let lines: String = instructions.iter().map(|i| format!("  401000:\t{i}\n")).collect();
+        Disassembly(format!("\nk:     file format elf64-x86-64\n\n0000000000401000 <core::fmt>:\n{lines}"))
+    }
+
+    #[test]
+    fn vector_and_x87_instructions_are_found() {
+        for bad in ["movups %xmm0,(%rsp)", "vzeroall %ymm1", "movq %mm3,%rax", "fldl (%rax)", "fstp %st(0)", "emms"] {
+            let d = disassembly(&["mov %rax,%rbx", bad]);
+            assert_eq!(d.float_instructions(), [format!("core::fmt: {bad}")]);
+        }
+        let good = ["mov %fs:0x0,%rax", "fxsave64 (%rdi)", "xsave (%rdi)", "xrstor64 (%rdi)", "fninit", "swapgs"];
+        assert!(disassembly(&good).float_instructions().is_empty());
+        assert_eq!(disassembly(&good).len(), 6);
+    }
+
+    #[test]
+    fn the_red_zone_is_below_the_stack_pointer() {
+        assert_eq!(disassembly(&["mov %rax,-0x8(%rsp)"]).red_zone_uses().len(), 1);
+        let good = ["mov %rax,0x8(%rsp)", "lea -0x80(%rsp),%rsp", "mov -0x1(%rsp,%rcx,1),%al", "mov -0x8(%rbp),%rax"];
+        assert!(disassembly(&good).red_zone_uses().is_empty());
+    }
+
+    /// A minimal ELF file with one program header.
+    fn elf(file_type: u16, kind: u32, flags: u32, offset: u64, filesz: u64, memsz: u64) -> Vec<u8> {
+        let mut d = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        d.extend(file_type.to_le_bytes());
+        d.extend(62u16.to_le_bytes());
+        d.extend(1u32.to_le_bytes());
+        for v in [0x40_1000u64, 64, 0] {
+            d.extend(v.to_le_bytes());
+        }
+        d.extend(0u32.to_le_bytes());
+        for v in [64u16, 56, 1, 64, 0, 0] {
+            d.extend(v.to_le_bytes());
+        }
+        d.extend(kind.to_le_bytes());
+        d.extend(flags.to_le_bytes());
+        for v in [offset, 0x40_1000, 0x40_1000, filesz, memsz, PAGE] {
+            d.extend(v.to_le_bytes());
+        }
+        d
+    }
+
+    const RX: u32 = elf::PF_R | elf::PF_X;
+
+    #[test]
+    fn the_root_task_lies_in_the_file_as_in_memory() {
+        let check = |data: Vec<u8>| root_task(&data).unwrap_err().to_string();
+        root_task(&elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0x2000, 5, 5)).unwrap();
+        assert!(check(elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0x2000, 5, 6)).contains("0x5 bytes in the file and 0x6"));
+        assert!(check(elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0x2010, 5, 5)).contains("offset 0x2010"));
+        assert!(check(elf(elf::ET_DYN, elf::PT_LOAD, RX, 0x2000, 5, 5)).contains("fixed address"));
+        assert!(check(b"hello".to_vec()).contains("not an ELF64 file"));
+    }
+
+    #[test]
+    fn components_need_no_loader() {
+        let check = |data: Vec<u8>| component(&data).unwrap_err().to_string();
+        assert!(check(elf(elf::ET_EXEC, elf::PT_DYNAMIC, RX, 0, 0, 0)).contains("dynamic"));
+        assert!(check(elf(elf::ET_EXEC, elf::PT_INTERP, RX, 0, 0, 0)).contains("interpreter"));
+        assert!(check(elf(elf::ET_EXEC, elf::PT_LOAD, RX | elf::PF_W, 0, 0, 0)).contains("writable and executable"));
+        assert!(check(elf(elf::ET_DYN, elf::PT_LOAD, RX, 0, 0, 0)).contains("fixed address"));
+        assert!(check(elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0, 0, 0)).contains("no symbol table"));
+    }
+
+    #[test]
+    fn real_programs_have_what_is_forbidden() {
+        let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(component(&own).is_err(), "a host program has an interpreter or undefined symbols");
+        assert!(text_and_rodata(&own).unwrap() > 100_000);
+    }
+}

@@ -1,0 +1,131 @@
+//! `cargo xtask run`: builds a system, boots it, and connects the terminal to its console.
+
+use crate::emulator::{End, Machine};
+use crate::platform::{self, Platform};
+use crate::progress::Step;
+use crate::session::{self, Session};
+use crate::{image, packages, terminal, tree};
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Longest run without a terminal: nobody is there to end it.
+const UNATTENDED: Duration = Duration::from_secs(900);
+/// Exit code after the time limit, as timeout(1) has it.
+const TIMED_OUT: u8 = 124;
+
+/// Arguments of `run`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A file of configs/systems, without its ending.
+    #[arg(default_value = "linux")]
+    system: String,
+    /// A file of configs/platforms, without its ending; the best one present if not given.
+    #[arg(long)]
+    on: Option<String>,
+    /// Leave the emulator's files in build/run.
+    #[arg(long)]
+    keep: bool,
+    /// End the machine after this many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Write all serial output to this file, too.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+/// Exit code 0 if the machine was switched off or the user left it, 124 on timeout, 1 otherwise.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let platform = platform::choose(args.on.as_deref())?;
+    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()))?;
+    let iso = image::make(&args.system, &platform.kernel_cmdline)?;
+    let dir = tree::build_dir(format!("run/{}", std::process::id()))?;
+    let result = boot(args, platform, iso, dir.clone());
+    if args.keep {
+        eprintln!("  the emulator's files are in {}", tree::shown(&dir));
+    } else {
+        std::fs::remove_dir_all(&dir)?;
+    }
+    result
+}
+
+fn boot(args: &Args, platform: Platform, iso: PathBuf, dir: PathBuf) -> Result<ExitCode> {
+    let memory_mib = platform.memory_mib;
+    let step = Step::begin(format!("booting on {}", platform.name));
+    let machine = Machine { platform, memory_mib, iso, dir, port: session::free_port()?, debugger: vec![] };
+    let mut copies: Vec<Box<dyn Write + Send>> = vec![Box::new(std::io::stdout())];
+    if let Some(path) = &args.log {
+        copies.push(Box::new(File::create(path).with_context(|| format!("creating {}", path.display()))?));
+    }
+    let mut session = Session::start(machine, Console { copies, booting: Some(step) })?;
+    let quit = connect_terminal(&session)?;
+    let end = wait(&mut session, limit(args), &quit);
+    session.kill();
+    terminal::restore();
+    Ok(report(end?, quit.load(Ordering::Relaxed)))
+}
+
+fn limit(args: &Args) -> Option<Instant> {
+    let default = (!std::io::stdin().is_terminal()).then_some(UNATTENDED);
+    args.timeout.map(Duration::from_secs).or(default).map(|d| Instant::now() + d)
+}
+
+/// The flag is set when the user wants to leave.
+fn connect_terminal(session: &Session) -> Result<Arc<AtomicBool>> {
+    if std::io::stdin().is_terminal() {
+        eprintln!("  (Ctrl-A X leaves)");
+    }
+    terminal::make_raw();
+    let (keyboard, quit) = (session.keyboard()?, Arc::new(AtomicBool::new(false)));
+    let flag = quit.clone();
+    std::thread::spawn(move || terminal::pump(keyboard, || flag.store(true, Ordering::Relaxed)));
+    Ok(quit)
+}
+
+fn wait(session: &mut Session, limit: Option<Instant>, quit: &AtomicBool) -> Result<Option<End>> {
+    loop {
+        let soon = Instant::now() + Duration::from_millis(100);
+        if let Some(end) = session.wait(Some(limit.map_or(soon, |l| l.min(soon))))? {
+            return Ok(Some(end));
+        }
+        if quit.load(Ordering::Relaxed) || limit.is_some_and(|l| Instant::now() >= l) {
+            return Ok(None);
+        }
+    }
+}
+
+fn report(end: Option<End>, quit: bool) -> ExitCode {
+    let (text, code) = match end {
+        Some(End::PowerOff | End::Script) => ("the machine is off".into(), 0),
+        Some(End::Died(why)) => (format!("the machine died: {why}"), 1),
+        None if quit => ("left the machine; it is gone".into(), 0),
+        None => ("the time limit is over; the machine is gone".into(), TIMED_OUT),
+    };
+    eprintln!("\n  {text}");
+    ExitCode::from(code)
+}
+
+/// Serial output to terminal and log file. The first byte ends the display of progress.
+struct Console {
+    copies: Vec<Box<dyn Write + Send>>,
+    booting: Option<Step>,
+}
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if let Some(step) = self.booting.take() {
+            step.done("");
+        }
+        self.copies.iter_mut().try_for_each(|c| c.write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.copies.iter_mut().try_for_each(|c| c.flush())
+    }
+}
