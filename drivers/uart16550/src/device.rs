@@ -183,7 +183,8 @@ impl<P: Ports> Uart<P> {
 
     /// Turns the receiver's interrupt and RTS off when the backlog is full, and on when it has drained to half.
     fn update_throttle(&mut self) {
-        let throttle = if self.throttled { self.backlog.len() > RX_BACKLOG / 2 } else { self.backlog.len() == RX_BACKLOG };
+        let throttle =
+            if self.throttled { self.backlog.len() > RX_BACKLOG / 2 } else { self.backlog.len() == RX_BACKLOG };
         if throttle != self.throttled {
             self.throttled = throttle;
             self.ports.out8(reg::MCR, if throttle { MCR_RUNNING & !mcr::RTS } else { MCR_RUNNING });
@@ -247,7 +248,8 @@ fn check_scratch(ports: &mut impl Ports) -> Result<(), OpenError> {
 fn check_loopback(ports: &mut impl Ports) -> Result<(), OpenError> {
     let saved = ports.in8(reg::MCR);
     let inputs = msr::CTS | msr::DSR | msr::RI | msr::DCD;
-    for (outputs, expected) in [(mcr::RTS | mcr::OUT2, msr::CTS | msr::DCD), (mcr::DTR | mcr::OUT1, msr::DSR | msr::RI)] {
+    for (outputs, expected) in [(mcr::RTS | mcr::OUT2, msr::CTS | msr::DCD), (mcr::DTR | mcr::OUT1, msr::DSR | msr::RI)]
+    {
         ports.out8(reg::MCR, mcr::LOOP | outputs);
         let read = ports.in8(reg::MSR) & inputs;
         if read != expected {
