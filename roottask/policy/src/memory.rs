@@ -74,10 +74,7 @@ pub struct Book {
 
 impl Book {
     /// A book of the `available` ranges of the firmware's map less the `reserved` ones. Ranges may overlap.
-    pub fn new(
-        available: impl IntoIterator<Item = PhysRange>,
-        reserved: impl IntoIterator<Item = PhysRange>,
-    ) -> Book {
+    pub fn new(available: impl IntoIterator<Item = PhysRange>, reserved: impl IntoIterator<Item = PhysRange>) -> Book {
         let mut book = Book::default();
         available.into_iter().for_each(|r| book.insert(r.inward()));
         reserved.into_iter().for_each(|r| book.remove(r.outward()));

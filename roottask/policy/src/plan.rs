@@ -1,0 +1,411 @@
+//! The plan: which component gets which frames, where they are mapped, and what is in them at the start.
+//!
+//! Errors are confined: a component that cannot start takes only those along that need its services. A provider of
+//! `log` is an exception: without it a component still starts, and its lines go to the root task.
+//!
+//! Key types: [`Plan`], [`ComponentPlan`], [`ComponentError`].
+
+use crate::image::{Image, ImageError};
+use crate::memory::{Book, MemoryError, PhysRange};
+use crate::quantity::PortRange;
+use crate::system_file::{Component, FileError, SystemFile};
+use crate::wiring::{CHANNEL_LEN, Channel, Client, Resolved, channel_address, resolve};
+use abi::perm::Mem;
+use parent::{CONFIG_ROM, MAX_CHANNELS, Name, SERVICE_LOG, StartInfo, layout};
+use std::ops::Range;
+use thiserror::Error;
+
+const PAGE: u64 = abi::PAGE_SIZE as u64;
+/// ROMs are mapped at the same offset to this as in physical memory, so that large pages can map them.
+const LARGE: u64 = 2 << 20;
+
+/// Why a component does not start. The messages name the component, the module if there is one, and the cause.
+#[derive(Debug, Error, PartialEq, Eq, Clone)]
+#[allow(missing_docs, reason = "the messages are the documentation")]
+pub enum ComponentError {
+    #[error("{0}")]
+    File(FileError),
+    #[error("component `{component}`: there is no boot module `{module}` (key `{key}`)")]
+    NoModule { component: String, module: String, key: &'static str },
+    #[error("component `{component}`: module `{module}` {cause}")]
+    Image { component: String, module: String, cause: ImageError },
+    #[error("component `{component}`: not enough memory for its {what}: {cause}")]
+    Memory { component: String, what: &'static str, cause: MemoryError },
+    #[error("component `{component}`: not started, because `{provider}`, which provides `{service}`, did not start")]
+    Provider { component: String, provider: String, service: Name },
+    #[error("component `{component}`: `{provider}` has no room for another client ({MAX_CHANNELS} channels)")]
+    Crowded { component: String, provider: String },
+    #[error("component `{component}`: the kernel refused to {what}: {status}")]
+    Kernel { component: String, what: &'static str, status: String },
+}
+
+/// A boot module: its name, where it is, and its bytes.
+#[derive(Clone, Debug)]
+pub struct Module<'a> {
+    /// Name: the command line that the boot loader was given for it.
+    pub name: String,
+    /// Where it is in physical memory; starts on a page.
+    pub phys: PhysRange,
+    /// Its contents.
+    pub bytes: &'a [u8],
+}
+
+/// Pages of a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    /// Virtual address in the component; page-aligned.
+    pub virt: u64,
+    /// Physical address; page-aligned.
+    pub phys: u64,
+    /// Length in bytes; whole pages.
+    pub len: u64,
+    /// Permissions.
+    pub perms: Mem,
+}
+
+/// Bytes to put into (zeroed) frames before the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    /// Physical address.
+    pub phys: u64,
+    /// Where the bytes come from.
+    pub source: Source,
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A part of a boot module, by its index.
+    Module(usize, Range<usize>),
+    /// This text.
+    Text(String),
+}
+
+/// A ROM of a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RomPlan {
+    pub name: Name,
+    pub virt: u64,
+    pub len: u64,
+}
+
+/// Everything that is to be done to start a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentPlan {
+    /// Label.
+    pub name: Name,
+    /// Boot module of the image.
+    pub binary: String,
+    /// Priority.
+    pub priority: u8,
+    /// Entry point.
+    pub entry: u64,
+    /// I/O ports.
+    pub io_ports: Vec<PortRange>,
+    /// Global system interrupts.
+    pub irqs: Vec<u32>,
+    /// Services.
+    pub provides: Vec<Name>,
+    /// RAM at [`layout::RAM`] in bytes: what the system file grants less the first stack.
+    pub ram_len: u64,
+    /// Frames that are its own; zeroed before anything is put into them.
+    pub frames: Vec<PhysRange>,
+    /// Where frames and modules are mapped. Channels are apart: [`Plan::channel_mappings`].
+    pub mappings: Vec<Mapping>,
+    /// What is in the frames.
+    pub contents: Vec<Content>,
+    /// Frames for the start information.
+    pub info: PhysRange,
+    pub(crate) roms: Vec<RomPlan>,
+    routes: Vec<Resolved>,
+}
+
+/// The plan for all components of a system file.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// By index of the system file: what to do, or why nothing can be done.
+    pub components: Vec<Result<ComponentPlan, ComponentError>>,
+    /// Labels by index.
+    pub labels: Vec<String>,
+    /// Channels between components that start.
+    pub channels: Vec<Channel>,
+    /// What is worth a line in the log but keeps no component from starting.
+    pub notes: Vec<String>,
+    /// Index of the component whose end is the system's.
+    pub shutdown_after: Option<usize>,
+}
+
+impl Plan {
+    /// Plans all components of `file`. Takes their memory from `book`; a component that fails takes none.
+    pub fn new(file: &SystemFile, modules: &[Module<'_>], book: &mut Book) -> Plan {
+        let mut plan = Plan {
+            components: Vec::new(),
+            labels: file.entries.iter().map(|e| e.label.clone()).collect(),
+            channels: Vec::new(),
+            notes: file.errors.iter().map(|e| e.to_string()).collect(),
+            shutdown_after: file.shutdown_after,
+        };
+        // Memory comes last, so that a component that fails for another reason takes none from the others.
+        let checked: Vec<_> = (0..file.entries.len()).map(|i| checked(file, i, modules)).collect();
+        plan.components = checked.iter().map(|c| c.as_ref().map(|c| c.empty_plan()).map_err(Clone::clone)).collect();
+        plan.propagate(book);
+        for (i, c) in checked.iter().enumerate() {
+            if let (Ok(_), Ok(c)) = (&plan.components[i], c) {
+                plan.components[i] = c.place(modules, book);
+            }
+        }
+        plan.propagate(book);
+        plan.connect(book);
+        plan
+    }
+
+    /// Takes back the plan of a component that could not be created, and of those that need it. Returns who else does
+    /// not start now.
+    pub fn fail(&mut self, index: usize, error: ComponentError, book: &mut Book) -> Vec<usize> {
+        let before: Vec<bool> = self.components.iter().map(Result::is_ok).collect();
+        self.set_failed(index, error, book);
+        self.propagate(book);
+        let now = |i: &usize| *i != index && before[*i] && self.components[*i].is_err();
+        (0..before.len()).filter(now).collect()
+    }
+
+    /// Mappings of the channels of component `index`.
+    pub fn channel_mappings(&self, index: usize) -> Vec<Mapping> {
+        let mapping = |slot, c: &Channel| Mapping {
+            virt: channel_address(slot),
+            phys: c.memory.start,
+            len: c.memory.len(),
+            perms: Mem::R | Mem::W,
+        };
+        let slots = |c: &Channel| {
+            let client = (c.client == Client::Component(index)).then_some(c.client_slot);
+            client.or((c.server == index).then_some(c.server_slot))
+        };
+        self.channels.iter().filter_map(|c| slots(c).map(|s| mapping(s, c))).collect()
+    }
+
+    /// The plan of component `index`, if it starts.
+    pub fn component(&self, index: usize) -> Option<&ComponentPlan> {
+        self.components.get(index)?.as_ref().ok()
+    }
+
+    fn set_failed(&mut self, index: usize, error: ComponentError, book: &mut Book) {
+        let Some(slot) = self.components.get_mut(index) else { return };
+        if let Ok(plan) = std::mem::replace(slot, Err(error)) {
+            plan.frames.into_iter().for_each(|f| book.give_back(f));
+        }
+        self.channels.retain(|c| {
+            let keep = c.server != index && c.client != Client::Component(index);
+            if !keep {
+                book.give_back(c.memory);
+            }
+            keep
+        });
+    }
+
+    /// Fails everyone who needs a component that failed, until nothing changes.
+    fn propagate(&mut self, book: &mut Book) {
+        while let Some((index, route)) = self.broken_route() {
+            let provider = self.labels[route.provider].clone();
+            if route.service.as_str() == SERVICE_LOG {
+                let label = &self.labels[index];
+                self.notes.push(format!(
+                    "component `{label}`: `{provider}`, which provides `log`, did not start; `core` prints its lines"
+                ));
+                if let Ok(c) = &mut self.components[index] {
+                    c.routes.retain(|r| *r != route);
+                }
+            } else {
+                let component = self.labels[index].clone();
+                let error = ComponentError::Provider { component, provider, service: route.service };
+                self.set_failed(index, error, book);
+            }
+        }
+    }
+
+    fn broken_route(&self) -> Option<(usize, Resolved)> {
+        let broken = |r: &&Resolved| self.components[r.provider].is_err();
+        let of = |(i, c): (usize, &Result<ComponentPlan, _>)| {
+            Some((i, c.as_ref().ok()?.routes.iter().find(broken)?.clone()))
+        };
+        self.components.iter().enumerate().find_map(of)
+    }
+
+    /// Makes the channels: first the root task's own to the log, then those of the components in the order of the file.
+    fn connect(&mut self, book: &mut Book) {
+        let mut used = vec![0; self.components.len()];
+        if let Some((server, service)) = self.log_provider() {
+            // Without memory for it the root task goes on writing to its own console.
+            if let Ok(memory) = book.take(CHANNEL_LEN) {
+                used[server] += 1;
+                let client = Client::Root;
+                self.channels.push(Channel { service, client, server, client_slot: 0, server_slot: 0, memory });
+            }
+        }
+        for client in 0..self.components.len() {
+            if let Err(e) = self.connect_component(client, &mut used, book) {
+                self.set_failed(client, e, book);
+            }
+        }
+        self.propagate(book);
+    }
+
+    fn log_provider(&self) -> Option<(usize, Name)> {
+        let log = Name::new(SERVICE_LOG)?;
+        let provides = |c: &Result<ComponentPlan, _>| c.as_ref().is_ok_and(|c| c.provides.contains(&log));
+        self.components.iter().position(provides).map(|i| (i, log))
+    }
+
+    fn connect_component(&mut self, client: usize, used: &mut [usize], book: &mut Book) -> Result<(), ComponentError> {
+        let routes = self.component(client).map(|c| c.routes.clone()).unwrap_or_default();
+        for Resolved { service, provider: server } in routes {
+            let component = || self.labels[client].clone();
+            if used[client] == MAX_CHANNELS || used[server] == MAX_CHANNELS {
+                return Err(ComponentError::Crowded { component: component(), provider: self.labels[server].clone() });
+            }
+            let memory = book.take(CHANNEL_LEN);
+            let memory =
+                memory.map_err(|cause| ComponentError::Memory { component: component(), what: "channels", cause })?;
+            let (client_slot, server_slot) = (used[client], used[server]);
+            used[client] += 1;
+            used[server] += 1;
+            let client = Client::Component(client);
+            self.channels.push(Channel { service, client, server, client_slot, server_slot, memory });
+        }
+        Ok(())
+    }
+}
+
+/// A component of which all is known but its memory.
+struct Checked<'a> {
+    component: &'a Component,
+    /// Index of the module, and what is in it.
+    image: (usize, Image),
+    roms: Vec<(Name, usize)>,
+    routes: Vec<Resolved>,
+}
+
+fn checked<'a>(file: &'a SystemFile, index: usize, modules: &[Module<'_>]) -> Result<Checked<'a>, ComponentError> {
+    let component = file.entries[index].result.as_ref().map_err(|e| ComponentError::File(e.clone()))?;
+    let find = |module: &str, key| {
+        modules.iter().position(|m| m.name == module).ok_or_else(|| ComponentError::NoModule {
+            component: component.name.to_string(),
+            module: module.into(),
+            key,
+        })
+    };
+    let routes = resolve(file, index, component).map_err(ComponentError::File)?;
+    let module = find(&component.binary, "binary")?;
+    let image = Image::parse(modules[module].bytes).map_err(|cause| ComponentError::Image {
+        component: component.name.to_string(),
+        module: component.binary.clone(),
+        cause,
+    })?;
+    let rom = |n: &Name| find(n.as_str(), "roms").map(|m| (*n, m));
+    let roms = component.roms.iter().map(rom).collect::<Result<_, _>>()?;
+    Ok(Checked { component, image: (module, image), roms, routes })
+}
+
+impl Checked<'_> {
+    /// The plan without anything that takes memory.
+    fn empty_plan(&self) -> ComponentPlan {
+        let c = self.component;
+        ComponentPlan {
+            name: c.name,
+            binary: c.binary.clone(),
+            priority: c.priority,
+            entry: self.image.1.entry,
+            io_ports: c.io_ports.clone(),
+            irqs: c.irqs.clone(),
+            provides: c.provides.clone(),
+            ram_len: c.ram.bytes() - layout::STACK_LEN,
+            frames: Vec::new(),
+            mappings: Vec::new(),
+            contents: Vec::new(),
+            info: PhysRange::new(0, 0),
+            roms: Vec::new(),
+            routes: self.routes.clone(),
+        }
+    }
+
+    /// Takes memory and says what goes where; gives everything back if something is missing.
+    fn place(&self, modules: &[Module<'_>], book: &mut Book) -> Result<ComponentPlan, ComponentError> {
+        let mut plan = self.empty_plan();
+        match self.fill(&mut plan, modules, book) {
+            Ok(()) => Ok(plan),
+            Err((what, cause)) => {
+                plan.frames.into_iter().for_each(|f| book.give_back(f));
+                Err(ComponentError::Memory { component: self.component.name.to_string(), what, cause })
+            }
+        }
+    }
+
+    fn fill(
+        &self,
+        plan: &mut ComponentPlan,
+        modules: &[Module<'_>],
+        book: &mut Book,
+    ) -> Result<(), (&'static str, MemoryError)> {
+        let mut take = |plan: &mut ComponentPlan, what, len| {
+            let range = book.take(len).map_err(|e| (what, e))?;
+            plan.frames.push(range);
+            Ok(range)
+        };
+        let image = take(plan, "image", self.image.1.memory())?;
+        let ram = take(plan, "RAM", self.component.ram.bytes())?;
+        plan.info = take(plan, "start information", StartInfo::PAGES as u64 * PAGE)?;
+        let config = match &self.component.config {
+            Some(text) => Some((text, take(plan, "configuration", text.len() as u64)?)),
+            None => None,
+        };
+        self.place_image(plan, image);
+        place_ram(plan, ram);
+        self.place_roms(plan, modules, config);
+        Ok(())
+    }
+
+    fn place_image(&self, plan: &mut ComponentPlan, frames: PhysRange) {
+        let mut phys = frames.start;
+        for s in &self.image.1.segments {
+            let (virt, len) = (s.page_start(), s.page_end() - s.page_start());
+            plan.mappings.push(Mapping { virt, phys, len, perms: s.perms });
+            let source = Source::Module(self.image.0, s.file.clone());
+            plan.contents.push(Content { phys: phys + (s.vaddr - virt), source });
+            phys += len;
+        }
+    }
+
+    fn place_roms(&self, plan: &mut ComponentPlan, modules: &[Module<'_>], config: Option<(&String, PhysRange)>) {
+        let mut next = layout::ROMS;
+        let mut place = |plan: &mut ComponentPlan, name, phys: PhysRange| {
+            let virt = next + phys.start % LARGE;
+            let pages = phys.outward();
+            plan.mappings.push(Mapping { virt, phys: pages.start, len: pages.len(), perms: Mem::R });
+            plan.roms.push(RomPlan { name, virt, len: phys.len() });
+            // At least one page between ROMs stays unmapped.
+            next = (virt + pages.len() + PAGE).next_multiple_of(LARGE);
+        };
+        for &(name, module) in &self.roms {
+            place(plan, name, modules[module].phys);
+        }
+        if let (Some((text, frames)), Some(name)) = (config, Name::new(CONFIG_ROM)) {
+            place(plan, name, PhysRange::new(frames.start, text.len() as u64));
+            plan.contents.push(Content { phys: frames.start, source: Source::Text(text.clone()) });
+        }
+    }
+}
+
+/// RAM from the start of its frames; the first stack is the end of them.
+fn place_ram(plan: &mut ComponentPlan, ram: PhysRange) {
+    let perms = Mem::R | Mem::W;
+    let stack = layout::STACK_TOP - layout::STACK_LEN;
+    plan.mappings.extend([
+        Mapping { virt: layout::RAM, phys: ram.start, len: plan.ram_len, perms },
+        Mapping { virt: stack, phys: ram.start + plan.ram_len, len: layout::STACK_LEN, perms },
+        Mapping { virt: layout::START_INFO, phys: plan.info.start, len: plan.info.len(), perms: Mem::R },
+    ]);
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+pub(crate) mod tests;

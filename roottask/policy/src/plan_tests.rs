@@ -1,0 +1,252 @@
+use super::*;
+use crate::image::tests::good;
+use crate::wiring::RING_LEN;
+use proptest::prelude::*;
+
+const MODULES: u64 = 0x800_0000;
+
+/// Modules by name, one behind the other from 128 MiB on.
+pub(crate) fn modules<'a>(list: &[(&str, &'a [u8])]) -> Vec<Module<'a>> {
+    let mut at = MODULES;
+    list.iter()
+        .map(|(name, bytes)| {
+            let phys = PhysRange::new(at, bytes.len() as u64);
+            at = phys.outward().end + PAGE;
+            Module { name: (*name).into(), phys, bytes }
+        })
+        .collect()
+}
+
+pub(crate) fn component(name: &str, tail: &str) -> String {
+    format!("[[component]]\nname = \"{name}\"\nbinary = \"{name}.elf\"\nram = \"1M\"\npriority = 10\n{tail}\n")
+}
+
+/// The system of the default configuration in small: the routes of `uart` and `console` are a circle.
+pub(crate) fn default_system() -> String {
+    [
+        component("uart", "provides = [\"terminal\"]\nroutes = { log = \"console\" }\nirqs = [4]"),
+        component("console", "provides = [\"log\", \"terminal\"]\nroutes = { terminal = \"uart\" }"),
+        component(
+            "vm",
+            "routes = { log = \"console\", terminal = \"console\" }\nroms = [\"kernel\"]\nconfig = { a = 1 }",
+        ),
+    ]
+    .concat()
+}
+
+pub(crate) fn book() -> Book {
+    Book::new([PhysRange { start: 0x10_0000, end: 0x400_0000 }], [])
+}
+
+pub(crate) fn plan_with(text: &str, list: &[(&str, &[u8])], book: &mut Book) -> Plan {
+    Plan::new(&SystemFile::parse(text).unwrap(), &modules(list), book)
+}
+
+/// The plan of `text` with all modules there and good.
+pub(crate) fn plan(text: &str) -> Plan {
+    let elf = good();
+    let list = ["uart.elf", "console.elf", "vm.elf", "kernel"].map(|n| (n, elf.as_slice()));
+    plan_with(text, &list, &mut book())
+}
+
+fn errors(p: &Plan) -> Vec<String> {
+    p.components.iter().filter_map(|c| c.as_ref().err().map(ToString::to_string)).collect()
+}
+
+fn started(p: &Plan) -> Vec<&str> {
+    p.components.iter().flatten().map(|c| c.name.as_str()).collect()
+}
+
+#[test]
+fn the_default_system_is_planned() {
+    let p = plan(&default_system());
+    assert_eq!(started(&p), ["uart", "console", "vm"]);
+    assert_eq!(p.channels.len(), 5, "core, uart and vm log; console and vm have terminals");
+    assert!(p.notes.is_empty());
+    assert!(p.channels.iter().all(|c| c.memory.len() == 2 * RING_LEN));
+}
+
+#[test]
+fn frames_hold_what_the_image_says() {
+    let p = plan(&default_system());
+    let vm = p.component(2).unwrap();
+    let image = vm.frames[0];
+    let code = Mapping { virt: 0x40_0000, phys: image.start, len: 0x1000, perms: Mem::R | Mem::XU };
+    let data = Mapping { virt: 0x40_1000, phys: image.start + 0x1000, len: 0x4000, perms: Mem::R | Mem::W };
+    assert_eq!(vm.mappings[..2], [code, data]);
+    let contents = [
+        Content { phys: image.start, source: Source::Module(2, 0..0x1000) },
+        Content { phys: image.start + 0x1100, source: Source::Module(2, 0x1100..0x1900) },
+    ];
+    assert_eq!(vm.contents[..2], contents);
+}
+
+#[test]
+fn the_first_stack_is_paid_from_ram() {
+    let p = plan(&default_system());
+    let c = p.component(0).unwrap();
+    let find = |virt| c.mappings.iter().find(|m| m.virt == virt).unwrap();
+    let (ram, stack) = (find(layout::RAM), find(layout::STACK_TOP - layout::STACK_LEN));
+    assert_eq!(ram.len + stack.len, 1 << 20);
+    assert_eq!(c.ram_len, ram.len);
+    assert_eq!(stack.phys, ram.phys + ram.len);
+    assert_eq!(find(layout::START_INFO).perms, Mem::R);
+}
+
+#[test]
+fn roms_are_mapped_where_they_are_and_read_only() {
+    let p = plan(&default_system());
+    let vm = p.component(2).unwrap();
+    let roms: Vec<_> = vm.mappings.iter().filter(|m| (layout::ROMS..layout::CHANNELS).contains(&m.virt)).collect();
+    assert_eq!(roms.len(), 2);
+    assert_eq!(roms[0].phys, MODULES + 3 * 0x4000, "the fourth module");
+    assert_eq!(roms[0].len, 0x3000);
+    assert!(roms.iter().all(|r| r.perms == Mem::R && r.virt % LARGE == r.phys % LARGE));
+    assert!(roms[0].virt + roms[0].len < roms[1].virt);
+    let text = Source::Text("a = 1\n".into());
+    assert!(vm.contents.contains(&Content { phys: roms[1].phys, source: text }));
+    assert_eq!((vm.roms[0].len, vm.roms[1].len), (12288, 6));
+}
+
+#[test]
+fn a_missing_module_stops_only_its_component() {
+    let elf = good();
+    let mut list = vec![("uart.elf", &elf[..]), ("console.elf", &elf), ("kernel", &elf)];
+    let p = plan_with(&default_system(), &list, &mut book());
+    assert_eq!(started(&p), ["uart", "console"]);
+    assert_eq!(errors(&p), ["component `vm`: there is no boot module `vm.elf` (key `binary`)"]);
+    list.push(("vm.elf", &elf));
+    list.remove(2);
+    let p = plan_with(&default_system(), &list, &mut book());
+    assert_eq!(errors(&p), ["component `vm`: there is no boot module `kernel` (key `roms`)"]);
+}
+
+#[test]
+fn a_bad_image_names_component_module_and_cause() {
+    let elf = good();
+    let list = [("uart.elf", &elf[..]), ("console.elf", &elf), ("kernel", &elf), ("vm.elf", &elf[..0x1800])];
+    let p = plan_with(&default_system(), &list, &mut book());
+    let want = "component `vm`: module `vm.elf` is truncated: segment 1 ends at byte 6400, the file at 6144";
+    assert_eq!(errors(&p), [want]);
+    assert_eq!(started(&p), ["uart", "console"]);
+}
+
+#[test]
+fn without_a_provider_a_client_does_not_start_unless_it_is_the_log() {
+    let elf = good();
+    let list = [("uart.elf", &elf[..]), ("kernel", &elf), ("vm.elf", &elf), ("console.elf", b"#!")];
+    let p = plan_with(&default_system(), &list, &mut book());
+    assert_eq!(started(&p), ["uart"]);
+    let want = [
+        "component `console`: module `console.elf` is not an ELF file",
+        "component `vm`: not started, because `console`, which provides `terminal`, did not start",
+    ];
+    assert_eq!(errors(&p), want);
+    assert_eq!(p.channels.len(), 0);
+    assert!(p.notes.iter().any(|n| n.starts_with("component `uart`: `console`, which provides `log`, did not start")));
+}
+
+#[test]
+fn failure_runs_along_required_routes() {
+    let elf = good();
+    let list = [("console.elf", &elf[..]), ("kernel", &elf), ("vm.elf", &elf)];
+    let p = plan_with(&default_system(), &list, &mut book());
+    assert_eq!(started(&p), [""; 0]);
+    assert!(errors(&p)[1].contains("because `uart`, which provides `terminal`"), "{:?}", errors(&p));
+}
+
+#[test]
+fn more_ram_than_there_is_stops_only_its_component() {
+    let text = default_system().replacen("ram = \"1M\"", "ram = \"4G\"", 3).replacen("ram = \"4G\"", "ram = \"1M\"", 2);
+    let mut with_vm = book();
+    let elf = good();
+    let list = ["uart.elf", "console.elf", "vm.elf", "kernel"].map(|n| (n, elf.as_slice()));
+    let p = plan_with(&text, &list, &mut with_vm);
+    assert_eq!(started(&p), ["uart", "console"]);
+    let e = &errors(&p)[0];
+    assert!(e.starts_with("component `vm`: not enough memory for its RAM: 4G asked, "), "{e}");
+    let without = text.split("[[component]]\nname = \"vm\"").next().unwrap().to_string();
+    let mut without_vm = book();
+    plan_with(&without, &list, &mut without_vm);
+    assert_eq!(with_vm.free_bytes(), without_vm.free_bytes(), "all that vm had taken is back");
+}
+
+#[test]
+fn a_wrong_entry_and_its_clients_do_not_start() {
+    let text = default_system().replace("name = \"console\"", "colour = 1\nname = \"console\"");
+    let p = plan(&text);
+    assert_eq!(started(&p), ["uart"]);
+    assert!(errors(&p)[0].contains("unknown key `colour` in component `console`"), "{:?}", errors(&p));
+}
+
+#[test]
+fn a_provider_has_room_for_so_many_clients() {
+    let mut text = component("console", "provides = [\"log\"]");
+    (0..24).for_each(|i| {
+        text +=
+            &component("vm", "routes = { log = \"console\" }").replace("name = \"vm\"", &format!("name = \"vm{i}\""));
+    });
+    let elf = good();
+    let p = plan_with(&text, &[("console.elf", &elf[..]), ("vm.elf", &elf)], &mut book());
+    assert_eq!(errors(&p), ["component `vm23`: `console` has no room for another client (24 channels)"]);
+    assert_eq!(p.channels.len(), MAX_CHANNELS, "23 clients and core");
+}
+
+#[test]
+fn a_failed_creation_takes_its_clients_along_and_gives_all_memory_back() {
+    let elf = good();
+    let list = ["uart.elf", "console.elf", "vm.elf", "kernel"].map(|n| (n, elf.as_slice()));
+    let mut b = book();
+    let before = b.free_bytes();
+    let mut p = plan_with(&default_system(), &list, &mut b);
+    let error =
+        ComponentError::Kernel { component: "uart".into(), what: "create its object space", status: "x".into() };
+    assert_eq!(p.fail(0, error, &mut b), [1, 2]);
+    assert_eq!(b.free_bytes(), before);
+    assert!(p.channels.is_empty());
+    assert_eq!(errors(&p)[0], "component `uart`: the kernel refused to create its object space: x");
+}
+
+#[test]
+fn channels_are_mapped_in_both_ends_at_their_slots() {
+    let p = plan(&default_system());
+    let core = &p.channels[0];
+    assert_eq!((core.client, core.server, core.server_slot), (Client::Root, 1, 0));
+    let console = p.channel_mappings(1);
+    assert_eq!(console.len(), 5);
+    let vm = p.channel_mappings(2);
+    assert_eq!(vm.iter().map(|m| m.virt).collect::<Vec<_>>(), [channel_address(0), channel_address(1)]);
+    for m in &vm {
+        assert!(console.iter().any(|c| c.phys == m.phys), "the same frames");
+    }
+    let mut addresses: Vec<_> = console.iter().map(|m| m.virt).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 5);
+}
+
+proptest! {
+    #[test]
+    fn no_frame_belongs_to_two_components(sizes in prop::collection::vec(65u64..4000, 3), free in 1u64..64) {
+        let mut text = default_system();
+        for s in &sizes {
+            text = text.replacen("ram = \"1M\"", &format!("ram = \"{}K\"", s * 4), 1);
+        }
+        let elf = good();
+        let list = ["uart.elf", "console.elf", "vm.elf", "kernel"].map(|n| (n, elf.as_slice()));
+        let mut b = Book::new([PhysRange::new(0x10_0000, free << 20)], []);
+        let total = b.free_bytes();
+        let p = plan_with(&text, &list, &mut b);
+        let mut held: Vec<PhysRange> = p.components.iter().flatten().flat_map(|c| c.frames.clone()).collect();
+        held.extend(p.channels.iter().map(|c| c.memory));
+        held.sort_unstable();
+        prop_assert!(held.windows(2).all(|w| w[0].end <= w[1].start));
+        prop_assert_eq!(held.iter().map(|r| r.len()).sum::<u64>() + b.free_bytes(), total);
+        // What a component can write is its own or a channel.
+        for c in p.components.iter().flatten() {
+            for m in c.mappings.iter().filter(|m| m.perms.contains(Mem::W)) {
+                prop_assert!(c.frames.iter().any(|f| f.start <= m.phys && m.phys + m.len <= f.end));
+            }
+        }
+    }
+}
