@@ -1,3 +1,36 @@
-//! What VT-x and SVM have in common: state groups, events, features.
+//! What VT-x and SVM have in common: vCPU registers, exits, events, and which state a message descriptor moves.
+//!
+//! Key types: [`VcpuRegs`], [`MsrArea`], [`Exit`], [`Event`], [`GROUPS`]. The back ends (`vmx`) build on these;
+//! the kernel's vCPU code sees little else.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+mod event;
+mod groups;
+mod regs;
+
+pub use event::{Event, EventKind, info};
+pub use groups::{Access, GROUPS, Item, items};
+pub use regs::{MsrArea, MsrEntry, VcpuRegs, msr, next_xcr0};
+
+/// Why a vCPU stopped running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// For the host; the guest did nothing that its VMM needs to know.
+    Host(HostExit),
+    /// For the VMM: number of the event, to be added to the event base.
+    Portal(u64),
+}
+
+/// Exits that the microhypervisor handles itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostExit {
+    /// An interrupt, acknowledged already, with its vector.
+    ExternalInterrupt(u8),
+    /// A non-maskable interrupt.
+    Nmi,
+    /// The time given at entry is over.
+    Timer,
+    /// A machine-check exception.
+    MachineCheck,
+}

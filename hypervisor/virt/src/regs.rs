@@ -1,0 +1,200 @@
+//! Registers of a vCPU that neither VMCS nor VMCB holds in full.
+
+/// One entry of a VMX MSR-load or MSR-store area (SDM vol. 3, table 25-15).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct MsrEntry {
+    /// Number of the MSR.
+    pub index: u32,
+    /// Must be 0.
+    pub reserved: u32,
+    /// Its value.
+    pub value: u64,
+}
+
+/// Numbers of the MSRs in an [`MsrArea`] (SDM vol. 4, table 2-2).
+pub mod msr {
+    /// IA32_STAR.
+    pub const STAR: u32 = 0xc000_0081;
+    /// IA32_LSTAR.
+    pub const LSTAR: u32 = 0xc000_0082;
+    /// IA32_FMASK.
+    pub const FMASK: u32 = 0xc000_0084;
+    /// IA32_KERNEL_GS_BASE.
+    pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
+    /// IA32_TSC_AUX; exists only with RDTSCP or RDPID.
+    pub const TSC_AUX: u32 = 0xc000_0103;
+}
+
+/// The MSRs that VM entries and exits switch because the VMCS has no fields for them.
+///
+/// A guest's area is its VM-exit MSR-store and VM-entry MSR-load area at once; a CPU has another one with the host's
+/// values as VM-exit MSR-load area. Hardware reads and writes it by physical address: it must not move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct MsrArea {
+    entries: [MsrEntry; MsrArea::LEN as usize],
+}
+
+impl MsrArea {
+    /// Number of entries; [`MsrArea::LEN_NO_TSC_AUX`] where the CPU has no RDTSCP.
+    pub const LEN: u32 = 5;
+    /// Number of entries without TSC_AUX, which is the last one.
+    pub const LEN_NO_TSC_AUX: u32 = 4;
+
+    /// An area of zeros.
+    pub const fn new() -> MsrArea {
+        const fn entry(index: u32) -> MsrEntry {
+            MsrEntry { index, reserved: 0, value: 0 }
+        }
+        use msr::*;
+        MsrArea { entries: [entry(STAR), entry(LSTAR), entry(FMASK), entry(KERNEL_GS_BASE), entry(TSC_AUX)] }
+    }
+
+    /// The entries in the order in which hardware takes them.
+    pub const fn entries(&self) -> &[MsrEntry] {
+        &self.entries
+    }
+}
+
+/// Access to the values by name.
+macro_rules! msr_accessors {
+    ($($at:literal $get:ident $set:ident $name:literal)*) => {
+        impl MsrArea {
+            $(
+                #[doc = $name]
+                #[inline]
+                pub const fn $get(&self) -> u64 {
+                    self.entries[$at].value
+                }
+
+                #[doc = concat!("Sets ", $name)]
+                #[inline]
+                pub const fn $set(&mut self, value: u64) {
+                    self.entries[$at].value = value;
+                }
+            )*
+        }
+    };
+}
+
+msr_accessors! {
+    0 star set_star "IA32_STAR."
+    1 lstar set_lstar "IA32_LSTAR."
+    2 fmask set_fmask "IA32_FMASK."
+    3 kernel_gs_base set_kernel_gs_base "IA32_KERNEL_GS_BASE."
+    4 tsc_aux set_tsc_aux "IA32_TSC_AUX."
+}
+
+impl Default for MsrArea {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// State of a vCPU that the VMCS does not hold.
+///
+/// `repr(C)`: the kernel's entry and exit path addresses fields by offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct VcpuRegs {
+    /// General-purpose registers in the order of `abi::ArchState::gpr`. RSP (index 4) is in the VMCS, not here.
+    pub gpr: [u64; 16],
+    /// CR2.
+    pub cr2: u64,
+    /// CR8: bits 7:4 of the virtual TPR. With a TPR shadow, guests change it in the virtual-APIC page.
+    pub cr8: u64,
+    /// XCR0. Always valid: see [`next_xcr0`].
+    pub xcr0: u64,
+    /// IA32_XSS.
+    pub xss: u64,
+    /// MSRs that hardware switches.
+    pub msrs: MsrArea,
+}
+
+impl VcpuRegs {
+    /// State after reset.
+    pub const fn new() -> VcpuRegs {
+        VcpuRegs { gpr: [0; 16], cr2: 0, cr8: 0, xcr0: 1, xss: 0, msrs: MsrArea::new() }
+    }
+}
+
+impl Default for VcpuRegs {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `wanted` if XSETBV accepts it on a CPU that supports the components of `supported`, else `current`
+/// (SDM vol. 1, 13.3). A VMM must not be able to make the kernel's XSETBV fault.
+pub const fn next_xcr0(current: u64, wanted: u64, supported: u64) -> u64 {
+    const X87: u64 = 1 << 0;
+    const SSE: u64 = 1 << 1;
+    const AVX: u64 = 1 << 2;
+    const MPX: u64 = 3 << 3;
+    const AVX512: u64 = 7 << 5;
+    const AMX: u64 = 3 << 17;
+    /// All bits of a set or none of them.
+    const fn whole(value: u64, set: u64) -> bool {
+        value & set == 0 || value & set == set
+    }
+    /// `a` only with `b`.
+    const fn implies(value: u64, a: u64, b: u64) -> bool {
+        value & a == 0 || value & b == b
+    }
+    let valid = wanted & !supported == 0
+        && wanted & X87 != 0
+        && implies(wanted, AVX, SSE)
+        && implies(wanted, AVX512, AVX)
+        && whole(wanted, MPX)
+        && whole(wanted, AVX512)
+        && whole(wanted, AMX);
+    if valid { wanted } else { current }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::{align_of, offset_of, size_of};
+
+    #[test]
+    fn layouts_are_those_that_hardware_and_entry_path_use() {
+        assert_eq!((size_of::<MsrEntry>(), offset_of!(MsrEntry, value)), (16, 8));
+        assert_eq!((size_of::<MsrArea>(), align_of::<MsrArea>()), (80, 16));
+        assert_eq!(offset_of!(VcpuRegs, gpr), 0);
+        assert_eq!(offset_of!(VcpuRegs, cr2), 0x80);
+        assert_eq!(offset_of!(VcpuRegs, cr8), 0x88);
+        assert_eq!(offset_of!(VcpuRegs, xcr0), 0x90);
+        assert_eq!(offset_of!(VcpuRegs, xss), 0x98);
+        assert_eq!(offset_of!(VcpuRegs, msrs), 0xa0);
+    }
+
+    #[test]
+    fn accessors_reach_the_entry_of_their_msr() {
+        let mut area = MsrArea::new();
+        area.set_star(1);
+        area.set_lstar(2);
+        area.set_fmask(3);
+        area.set_kernel_gs_base(4);
+        area.set_tsc_aux(5);
+        let have: Vec<_> = area.entries().iter().map(|e| (e.index, e.reserved, e.value)).collect();
+        let want =
+            [(0xc000_0081, 0, 1), (0xc000_0082, 0, 2), (0xc000_0084, 0, 3), (0xc000_0102, 0, 4), (0xc000_0103, 0, 5)];
+        assert_eq!(have, want);
+        let got = [area.star(), area.lstar(), area.fmask(), area.kernel_gs_base(), area.tsc_aux()];
+        assert_eq!(got, [1, 2, 3, 4, 5]);
+        assert_eq!(area.entries()[MsrArea::LEN_NO_TSC_AUX as usize].index, msr::TSC_AUX);
+    }
+
+    #[test]
+    fn xcr0_takes_only_what_xsetbv_takes() {
+        const ALL: u64 = 0x6_00ff;
+        for valid in [0x1, 0x3, 0x7, 0xe7, 0x1f, 0xff, 0x6_0007] {
+            assert_eq!(next_xcr0(1, valid, ALL), valid);
+        }
+        for bad in [0x0, 0x2, 0x5, 0xf, 0x17, 0x27, 0xc7, 0xe3, 0x2_0007, 0x107, 1 << 63 | 7] {
+            assert_eq!(next_xcr0(1, bad, ALL), 1, "{bad:#x}");
+        }
+        assert_eq!(next_xcr0(3, 7, 3), 3);
+    }
+}
