@@ -1,3 +1,33 @@
-//! VT-x without the instructions: controls, state transfer, exits.
+//! VT-x without the instructions: controls, state transfer between VMCS and UTCB, events and exits.
+//!
+//! The kernel implements [`VmcsPort`] with VMREAD and VMWRITE and owns everything that executes an instruction.
+//! Start: [`negotiate`] once a CPU, [`init`] once a vCPU, then per exit [`decode_exit`], [`requeue`], [`save`],
+//! and per reply [`load`]. Vendor-neutral parts are in `virt`.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+mod composite;
+mod controls;
+mod cr;
+mod event;
+pub mod field;
+mod segment;
+mod setup;
+pub mod spec;
+mod state;
+#[cfg(test)]
+mod test_port;
+
+pub use controls::{CapabilityMsrs, Controls, negotiate};
+pub use event::{decode_exit, requeue, restore_nmi_blocking};
+pub use field::Field;
+pub use setup::{GuestSetup, HostState, eptp, init};
+pub use state::{Row, Slot, load, rows, save};
+
+/// Access to the current VMCS.
+pub trait VmcsPort {
+    /// VMREAD. Fields narrower than 64 bits are zero-extended.
+    fn read(&self, field: Field) -> u64;
+    /// VMWRITE.
+    fn write(&mut self, field: Field, value: u64);
+}
