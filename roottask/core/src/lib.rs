@@ -1,2 +1,12 @@
-//! The root task: all resources, one parent.
+//! The logic of the root task that has to do with the platform but not with the hypervisor: firmware tables, the
+//! clock chip, the log's backlog, the words of fault reports. Tested on the host.
+//!
+//! What the root task decides about components is in the package `policy`; `main.rs` and its modules only act.
 #![forbid(unsafe_code)]
+
+pub mod acpi;
+pub mod backlog;
+pub mod fault;
+pub mod firmware;
+pub mod mbuf;
+pub mod rtc;

@@ -38,7 +38,7 @@ impl PhysRange {
     pub const fn outward(self) -> PhysRange {
         let end = match self.end.checked_next_multiple_of(PAGE) {
             Some(e) => e,
-            None => u64::MAX & !(PAGE - 1),
+            None => !(PAGE - 1),
         };
         PhysRange { start: self.start & !(PAGE - 1), end }
     }
@@ -47,7 +47,7 @@ impl PhysRange {
     pub const fn inward(self) -> PhysRange {
         let start = match self.start.checked_next_multiple_of(PAGE) {
             Some(s) => s,
-            None => u64::MAX & !(PAGE - 1),
+            None => !(PAGE - 1),
         };
         PhysRange { start, end: self.end & !(PAGE - 1) }
     }

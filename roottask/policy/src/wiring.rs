@@ -6,8 +6,8 @@ use crate::memory::PhysRange;
 use crate::system_file::{Cause, Component, FileError, Route, SystemFile};
 use parent::{Name, layout};
 
-/// Length of one ring, header included, in bytes. A channel has two, one behind the other.
-pub const RING_LEN: u64 = 16 << 10;
+/// Length of one ring, header included, in bytes: room for 16 KiB. A channel has two, one behind the other.
+pub const RING_LEN: u64 = 20 << 10;
 /// Memory of a channel in bytes.
 pub(crate) const CHANNEL_LEN: u64 = 2 * RING_LEN;
 /// Distance of channels in a component's address space: what lies between is not mapped.
