@@ -116,13 +116,7 @@ impl<F: Format> PageTable<F> {
     ///
     /// A concurrent walker finds each page translated as before or as after, never half of each. A page that is
     /// mapped before and after is mapped all the time. Only pages that share a leaf change at the same moment.
-    pub fn update(
-        &mut self,
-        mem: &mut impl TableMemory,
-        page: u64,
-        order: u32,
-        target: Leaf,
-    ) -> Result<Change, Full> {
+    pub fn update(&mut self, mem: &mut impl TableMemory, page: u64, order: u32, target: Leaf) -> Result<Change, Full> {
         if order > Self::REACH || page >> Self::REACH != 0 || (page + (1 << order) - 1) >> Self::REACH != 0 {
             return Err(Full { done: 0, stale: false });
         }
