@@ -1,6 +1,6 @@
 //! The Linux guest: Debian's kernel as it is, and an initramfs with Debian's BusyBox (recipe: `guests/linux/`).
 
-use crate::{packages, tree};
+use crate::{marker, packages, tree};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,7 @@ fn initramfs(busybox: &Path) -> Result<Vec<u8>> {
     for name in applets(&tree::read_text(&recipe.join("applets"))?) {
         a.push(&format!("bin/{name}"), mode::LINK | 0o777, (0, 0), b"busybox")?;
     }
+    a.push("bin/marker", mode::FILE | 0o755, (0, 0), &marker::program())?;
     a.push("init", mode::FILE | 0o755, (0, 0), &tree::read_bytes(&recipe.join("init"))?)?;
     let bytes = a.finish()?;
     ensure!(bytes.len() <= INITRAMFS_MAX, "the initramfs has {} bytes, more than {INITRAMFS_MAX}", bytes.len());

@@ -12,6 +12,7 @@ mod guest;
 mod image;
 mod iso;
 mod lint;
+mod marker;
 mod packages;
 mod perf;
 mod platform;
