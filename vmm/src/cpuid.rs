@@ -1,0 +1,437 @@
+//! CPUID policy: what a guest sees of the host's CPU, as a table of register masks (SDM volume 2, CPUID).
+//!
+//! A [`Policy`] is the host's CPUID through the table, frozen at start; what depends on the vCPU's state (OSXSAVE, APIC ID, size
+//! of the XSAVE area) is filled in at each query.
+//!
+//! Hypervisor leaves: Linux accepts x2APIC mode without interrupt remapping only on a hypervisor interface that it knows.
+//! Leaves 0x4000_0000 and 0x4000_0001 are those of the documented KVM paravirtual interface
+//! (Documentation/virt/kvm/x86/cpuid.rst). Of its features one is offered: NOP_IO_DELAY, "it is not necessary to perform
+//! delays on PIO operations", which is true for devices that are software and saves the exits of writes to port 0x80.
+
+use crate::config::Hide;
+use crate::spec::bits::CR4_OSXSAVE;
+
+/// EAX, EBX, ECX, EDX.
+pub type Regs = [u32; 4];
+const NONE: u32 = 0;
+const ALL: u32 = u32::MAX;
+
+/// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, FMA, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, AVX, F16C, RDRAND.
+/// Hidden: DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, PCID, DCA; set apart: x2APIC, TSC deadline.
+const ECX1: u32 = 1 << 0
+    | 1 << 1
+    | 1 << 9
+    | 1 << 12
+    | 1 << 13
+    | 1 << 19
+    | 1 << 20
+    | 1 << 22
+    | 1 << 23
+    | 1 << 25
+    | 1 << 26
+    | 1 << 28
+    | 1 << 29
+    | 1 << 30;
+const ECX1_X2APIC: u32 = 1 << 21;
+const ECX1_TSC_DEADLINE: u32 = 1 << 24;
+const ECX1_XSAVE: u32 = 1 << 26;
+const ECX1_OSXSAVE: u32 = 1 << 27;
+const ECX1_AVX: u32 = 1 << 28;
+/// FMA, AVX, F16C: what goes with AVX.
+const ECX1_AVX_GROUP: u32 = 1 << 12 | ECX1_AVX | 1 << 29;
+const ECX1_RDRAND: u32 = 1 << 30;
+const ECX1_HYPERVISOR: u32 = 1 << 31;
+/// Leaf 1 EDX: hidden are PSN, DS, ACPI (thermal), HTT, TM, PBE.
+const EDX1: u32 = !(1 << 18 | 1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31);
+/// Leaf 6 EAX: ARAT, the APIC timer runs in all C-states.
+const EAX6_ARAT: u32 = 1 << 2;
+/// Leaf 7 EBX: FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, FPU CS/DS deprecation, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
+/// Hidden: SGX, HLE, INVPCID, RTM, RDT, MPX, AVX-512, PT.
+const EBX7: u32 = 1 << 0
+    | 1 << 3
+    | 1 << 5
+    | 1 << 6
+    | 1 << 7
+    | 1 << 8
+    | 1 << 9
+    | 1 << 13
+    | 1 << 18
+    | 1 << 19
+    | 1 << 20
+    | 1 << 23
+    | 1 << 24
+    | 1 << 29;
+/// IA32_TSC_ADJUST: emulated, so there on every host. With it Linux needs no watchdog for the TSC.
+const EBX7_TSC_ADJUST: u32 = 1 << 1;
+const EBX7_AVX2: u32 = 1 << 5;
+const EBX7_RDSEED: u32 = 1 << 18;
+/// Leaf 7 ECX: UMIP, GFNI, VAES, VPCLMULQDQ, RDPID. Hidden: PKU, OSPKE, WAITPKG, CET, LA57, KL, ENQCMD.
+const ECX7: u32 = 1 << 2 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 22;
+/// VAES, VPCLMULQDQ.
+const ECX7_AVX_GROUP: u32 = 1 << 9 | 1 << 10;
+/// Leaf 7 EDX: FSRM. Hidden: speculation controls, CET, ARCH_CAPABILITIES, CORE_CAPABILITIES.
+const EDX7: u32 = 1 << 4;
+/// Leaf 0xd.1 EAX: XSAVEOPT. Hidden: XSAVEC, XGETBV with ECX = 1, XSAVES.
+const EAXD1: u32 = 1 << 0;
+/// XCR0: x87, SSE, AVX.
+const XCR0_MAX: u32 = 0b111;
+const XCR0_AVX: u32 = 0b100;
+/// Leaf 0x8000_0001 ECX: LAHF, LZCNT, PREFETCHW. EDX: SYSCALL, NX, 1 GiB pages, RDTSCP, long mode.
+const ECX81: u32 = 1 << 0 | 1 << 5 | 1 << 8;
+const EDX81: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
+/// Leaf 0x8000_0007 EDX: invariant TSC.
+const EDX87_INVARIANT_TSC: u32 = 1 << 8;
+
+/// First hypervisor leaf, and the last that is offered.
+const HYPERVISOR: u32 = 0x4000_0000;
+const HYPERVISOR_FEATURES: u32 = 0x4000_0001;
+/// "KVMKVMKVM\0\0\0" in EBX, ECX, EDX.
+const KVM_SIGNATURE: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x0000_004d];
+/// KVM_FEATURE_NOP_IO_DELAY.
+const KVM_NOP_IO_DELAY: u32 = 1 << 1;
+const BASIC_MAX: u32 = 0x16;
+const EXTENDED_MAX: u32 = 0x8000_0008;
+
+/// One row of the policy: which bits of the host's registers pass. Subleaf [`ALL`]: any.
+struct Row {
+    leaf: u32,
+    subleaf: u32,
+    pass: Regs,
+}
+
+const fn row(leaf: u32, subleaf: u32, pass: Regs) -> Row {
+    Row { leaf, subleaf, pass }
+}
+
+/// What passes. Leaves that are not here read as zero.
+const TABLE: [Row; 19] = [
+    row(0x0, 0, [NONE, ALL, ALL, ALL]),
+    // EBX: brand index and CLFLUSH size; counts and the APIC ID are filled in.
+    row(0x1, 0, [ALL, 0xffff, ECX1, EDX1]),
+    row(0x2, 0, [ALL; 4]),
+    // Caches: not how many share them (EAX 31:14).
+    row(0x4, 0, [0x3fff, ALL, ALL, ALL]),
+    row(0x4, 1, [0x3fff, ALL, ALL, ALL]),
+    row(0x4, 2, [0x3fff, ALL, ALL, ALL]),
+    row(0x4, 3, [0x3fff, ALL, ALL, ALL]),
+    row(0x7, 0, [NONE, EBX7, ECX7, EDX7]),
+    row(0xd, 0, [XCR0_MAX, NONE, ALL, NONE]),
+    row(0xd, 1, [EAXD1, NONE, NONE, NONE]),
+    row(0xd, 2, [ALL, ALL, NONE, NONE]),
+    row(0x8000_0001, 0, [ALL, NONE, ECX81, EDX81]),
+    row(0x8000_0002, 0, [ALL; 4]),
+    row(0x8000_0003, 0, [ALL; 4]),
+    row(0x8000_0004, 0, [ALL; 4]),
+    row(0x8000_0005, 0, [ALL; 4]),
+    row(0x8000_0006, 0, [ALL; 4]),
+    row(0x8000_0007, 0, [NONE, NONE, NONE, EDX87_INVARIANT_TSC]),
+    // Address sizes only.
+    row(0x8000_0008, 0, [0xffff, NONE, NONE, NONE]),
+];
+
+/// What of a vCPU's state shows in CPUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuView {
+    /// APIC ID.
+    pub apic_id: u32,
+    /// CR4.
+    pub cr4: u64,
+    /// XCR0.
+    pub xcr0: u64,
+}
+
+/// CPUID as one guest sees it.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    rows: Vec<(u32, u32, Regs)>,
+    vcpus: u32,
+}
+
+impl Policy {
+    /// Takes the host's CPUID through the table. `tsc_hz` is the frequency that the guest is told.
+    pub fn new(host: impl Fn(u32, u32) -> Regs, vcpus: u32, tsc_hz: u64, hide: &[Hide]) -> Policy {
+        let host_max = |leaf: u32| host(leaf & 0x8000_0000, 0)[0];
+        let pass = |r: &Row| {
+            let value = if r.leaf <= host_max(r.leaf) { host(r.leaf, r.subleaf) } else { [0; 4] };
+            (r.leaf, r.subleaf, std::array::from_fn(|i| value[i] & r.pass[i]))
+        };
+        let mut policy = Policy { rows: TABLE.iter().map(pass).collect(), vcpus };
+        policy.force(tsc_hz);
+        hide.iter().for_each(|h| policy.hide(*h));
+        policy
+    }
+
+    /// What every guest sees, whatever the host has.
+    fn force(&mut self, tsc_hz: u64) {
+        self.row(0x0)[0] = BASIC_MAX;
+        self.row(0x1)[2] |= ECX1_X2APIC | ECX1_TSC_DEADLINE | ECX1_HYPERVISOR;
+        self.row(0x7)[1] |= EBX7_TSC_ADJUST;
+        self.rows.push((0x6, 0, [EAX6_ARAT, 0, 0, 0]));
+        // TSC frequency, exactly: crystal of tsc_hz, ratio 1 : 1. So Linux calibrates nothing.
+        self.rows.push((0x15, 0, [1, 1, u32::try_from(tsc_hz).unwrap_or(0), 0]));
+        let mhz = u32::try_from(tsc_hz / 1_000_000).unwrap_or(0).min(0xffff);
+        self.rows.push((0x16, 0, [mhz, mhz, 0, 0]));
+        if u32::try_from(tsc_hz).is_err() {
+            self.scale_crystal(tsc_hz);
+        }
+        let [b, c, d] = KVM_SIGNATURE;
+        self.rows.push((HYPERVISOR, 0, [HYPERVISOR_FEATURES, b, c, d]));
+        self.rows.push((HYPERVISOR_FEATURES, 0, [KVM_NOP_IO_DELAY, 0, 0, 0]));
+        self.rows.push((0x8000_0000, 0, [EXTENDED_MAX, 0, 0, 0]));
+        self.row(0x8000_0007)[3] |= EDX87_INVARIANT_TSC;
+        if self.row(0xd)[0] & XCR0_AVX == 0 {
+            self.hide(Hide::Avx);
+        }
+    }
+
+    /// A TSC of 4.29 GHz or more does not fit in leaf 0x15 ECX: a crystal of half the frequency with ratio 2.
+    fn scale_crystal(&mut self, tsc_hz: u64) {
+        *self.row(0x15) = [1, 2, u32::try_from(tsc_hz / 2).unwrap_or(0), 0];
+    }
+
+    fn hide(&mut self, what: Hide) {
+        match what {
+            Hide::Rdrand => self.row(0x1)[2] &= !ECX1_RDRAND,
+            Hide::Rdseed => self.row(0x7)[1] &= !EBX7_RDSEED,
+            Hide::X2apic => self.row(0x1)[2] &= !ECX1_X2APIC,
+            Hide::Avx => {
+                self.row(0x1)[2] &= !ECX1_AVX_GROUP;
+                let leaf7 = self.row(0x7);
+                leaf7[1] &= !EBX7_AVX2;
+                leaf7[2] &= !ECX7_AVX_GROUP;
+                self.row(0xd)[0] &= !XCR0_AVX;
+            }
+        }
+    }
+
+    /// The first row of a leaf, which the table has.
+    fn row(&mut self, leaf: u32) -> &mut Regs {
+        match self.rows.iter().position(|r| r.0 == leaf) {
+            Some(i) => &mut self.rows[i].2,
+            None => unreachable!("leaf {leaf:#x} is in the table"),
+        }
+    }
+
+    fn find(&self, leaf: u32, subleaf: u32) -> Regs {
+        self.rows.iter().find(|r| (r.0, r.1) == (leaf, subleaf)).map_or([0; 4], |r| r.2)
+    }
+
+    /// Bits of XCR0 that the guest may set.
+    pub fn xcr0(&self) -> u64 {
+        u64::from(self.find(0xd, 0)[0])
+    }
+
+    /// Physical address bits.
+    pub fn phys_bits(&self) -> u32 {
+        (self.find(0x8000_0008, 0)[0] & 0xff).clamp(36, 52)
+    }
+
+    /// What the guest reads. Leaves without subleaves ignore `subleaf`; out of range it is the highest basic leaf, as on
+    /// Intel CPUs, which is all zero here but for the frequencies, so zero is returned.
+    pub fn query(&self, leaf: u32, subleaf: u32, vcpu: VcpuView) -> Regs {
+        match leaf {
+            0x1 => self.leaf1(vcpu),
+            0x4 => self.leaf4(subleaf),
+            0x7 => self.find(leaf, subleaf),
+            0xb => self.leaf_b(subleaf, vcpu.apic_id),
+            0xd => self.leaf_d(subleaf, vcpu.xcr0),
+            _ => self.find(leaf, 0),
+        }
+    }
+
+    fn leaf1(&self, vcpu: VcpuView) -> Regs {
+        let mut r = self.find(0x1, 0);
+        r[1] |= self.vcpus << 16 | vcpu.apic_id << 24;
+        if self.vcpus > 1 {
+            r[3] |= 1 << 28;
+        }
+        if r[2] & ECX1_XSAVE != 0 && vcpu.cr4 & CR4_OSXSAVE != 0 {
+            r[2] |= ECX1_OSXSAVE;
+        }
+        r
+    }
+
+    /// Caches: one thread per core, so L1 and L2 are private; the last level is shared by all.
+    fn leaf4(&self, subleaf: u32) -> Regs {
+        let mut r = self.find(0x4, subleaf);
+        if r[0] & 0x1f != 0 {
+            let sharing = if r[0] >> 5 & 7 >= 3 { self.vcpus - 1 } else { 0 };
+            r[0] |= sharing << 14 | (self.vcpus - 1) << 26;
+        }
+        r
+    }
+
+    /// Topology: one thread per core, all cores in one package.
+    fn leaf_b(&self, subleaf: u32, apic_id: u32) -> Regs {
+        let core_bits = u32::BITS - (self.vcpus - 1).leading_zeros();
+        match subleaf {
+            0 => [0, 1, 1 << 8, apic_id],
+            1 => [core_bits, self.vcpus, 2 << 8 | 1, apic_id],
+            n => [0, 0, n & 0xff, apic_id],
+        }
+    }
+
+    /// Extended state: the area is 512 bytes legacy, 64 bytes header, then AVX where the host puts it.
+    fn leaf_d(&self, subleaf: u32, xcr0: u64) -> Regs {
+        let [features, ..] = self.find(0xd, 0);
+        let avx = self.find(0xd, 2);
+        let end = |enabled: u64| if enabled & u64::from(XCR0_AVX) != 0 { avx[0] + avx[1] } else { 576 };
+        match subleaf {
+            _ if features == 0 => [0; 4],
+            0 => [features, end(xcr0), end(u64::from(features)), 0],
+            1 => self.find(0xd, 1),
+            2 if features & XCR0_AVX != 0 => avx,
+            _ => [0; 4],
+        }
+    }
+}
+
+/// The host's CPUID.
+pub fn host(leaf: u32, subleaf: u32) -> Regs {
+    let r = std::arch::x86_64::__cpuid_count(leaf, subleaf);
+    [r.eax, r.ebx, r.ecx, r.edx]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host that has everything, with Intel's name.
+    fn everything(leaf: u32, subleaf: u32) -> Regs {
+        match (leaf, subleaf) {
+            (0, _) => [0x1b, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
+            (0x8000_0000, _) => [0x8000_0008, 0, 0, 0],
+            (0x8000_0008, _) => [0x3028, ALL, ALL, ALL],
+            (4, 0..=2) => [ALL & !0xe0 | (subleaf + 1) << 5, 7, 63, 0],
+            (4, 3) => [0; 4],
+            (0xd, 0) => [0x7, 832, 832, 0],
+            (0xd, 2) => [256, 576, 0, 0],
+            _ => [ALL; 4],
+        }
+    }
+
+    fn nothing(leaf: u32, _: u32) -> Regs {
+        if leaf == 0 { [1, 0x756e_6547, 0x6c65_746e, 0x4965_6e69] } else { [0; 4] }
+    }
+
+    const VCPU: VcpuView = VcpuView { apic_id: 0, cr4: 0, xcr0: 1 };
+
+    fn policy(hide: &[Hide]) -> Policy {
+        Policy::new(everything, 1, 50_000_000, hide)
+    }
+
+    #[test]
+    fn hidden_features_are_hidden() {
+        let p = policy(&[]);
+        for (name, leaf, register, bit) in [
+            ("MONITOR", 1, 2, 3),
+            ("VMX", 1, 2, 5),
+            ("SMX", 1, 2, 6),
+            ("PDCM", 1, 2, 15),
+            ("PCID", 1, 2, 17),
+            ("OSXSAVE", 1, 2, 27),
+            ("DS", 1, 3, 21),
+            ("TM", 1, 3, 29),
+            ("SGX", 7, 1, 2),
+            ("HLE", 7, 1, 4),
+            ("INVPCID", 7, 1, 10),
+            ("RTM", 7, 1, 11),
+            ("AVX512F", 7, 1, 16),
+            ("PT", 7, 1, 25),
+            ("PKU", 7, 2, 3),
+            ("OSPKE", 7, 2, 4),
+            ("CET_SS", 7, 2, 7),
+            ("LA57", 7, 2, 16),
+            ("CET_IBT", 7, 3, 20),
+            ("SPEC_CTRL", 7, 3, 26),
+            ("ARCH_CAPABILITIES", 7, 3, 29),
+            ("SVM", 0x8000_0001, 2, 2),
+        ] {
+            assert_eq!(p.query(leaf, 0, VCPU)[register] >> bit & 1, 0, "{name}");
+        }
+        for leaf in [3, 5, 9, 0xa, 0xc, 0xf, 0x10, 0x12, 0x14, 0x17, 0x1f, 0x4000_0002, 0x8000_001f] {
+            assert_eq!(p.query(leaf, 0, VCPU), [0; 4], "leaf {leaf:#x}");
+        }
+        assert_eq!(p.query(0xd, 1, VCPU), [1, 0, 0, 0], "XSAVES, XSAVEC");
+        assert_eq!(p.query(7, 1, VCPU), [0; 4]);
+        assert_eq!(p.query(6, 0, VCPU), [EAX6_ARAT, 0, 0, 0]);
+    }
+
+    #[test]
+    fn what_linux_needs_is_there_on_any_host() {
+        for host in [everything as fn(u32, u32) -> Regs, nothing] {
+            let p = Policy::new(host, 1, 3_400_000_000, &[]);
+            assert_eq!(p.query(0, 0, VCPU)[0], 0x16);
+            let ecx = p.query(1, 0, VCPU)[2];
+            assert_eq!(ecx & (1 << 21 | 1 << 24 | 1 << 31), 1 << 21 | 1 << 24 | 1 << 31);
+            assert_eq!(p.query(0x15, 9, VCPU), [1, 1, 3_400_000_000, 0], "subleaf ignored");
+            assert_eq!(p.query(0x16, 0, VCPU)[0], 3400);
+            assert_eq!(p.query(0x8000_0007, 0, VCPU)[3], 1 << 8);
+            let [max, b, c, d] = p.query(0x4000_0000, 0, VCPU);
+            let name: Vec<u8> = [b, c, d].iter().flat_map(|r| r.to_le_bytes()).collect();
+            assert_eq!((max, &name[..]), (0x4000_0001, &b"KVMKVMKVM\0\0\0"[..]));
+            assert_eq!(p.query(0x4000_0001, 0, VCPU), [2, 0, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn fast_clocks_are_described_exactly() {
+        let p = Policy::new(everything, 1, 5_000_000_000, &[]);
+        let [den, num, crystal, _] = p.query(0x15, 0, VCPU).map(u64::from);
+        assert_eq!(crystal * num / den, 5_000_000_000);
+    }
+
+    #[test]
+    fn osxsave_follows_cr4() {
+        let p = policy(&[]);
+        assert_ne!(p.query(1, 0, VcpuView { cr4: CR4_OSXSAVE, ..VCPU })[2] & ECX1_OSXSAVE, 0);
+        let none = Policy::new(nothing, 1, 1_000_000, &[]);
+        assert_eq!(none.query(1, 0, VcpuView { cr4: CR4_OSXSAVE, ..VCPU })[2] & ECX1_OSXSAVE, 0);
+    }
+
+    #[test]
+    fn extended_state_sizes_follow_xcr0() {
+        let p = policy(&[]);
+        assert_eq!(p.query(0xd, 0, VCPU), [7, 576, 832, 0]);
+        assert_eq!(p.query(0xd, 0, VcpuView { xcr0: 7, ..VCPU }), [7, 832, 832, 0]);
+        assert_eq!(p.query(0xd, 2, VCPU), [256, 576, 0, 0]);
+        assert_eq!(p.query(0xd, 9, VCPU), [0; 4]);
+        assert_eq!(p.xcr0(), 7);
+    }
+
+    #[test]
+    fn features_can_be_hidden_by_configuration() {
+        let p = policy(&[Hide::Rdrand, Hide::Rdseed, Hide::Avx, Hide::X2apic]);
+        let (leaf1, leaf7) = (p.query(1, 0, VCPU), p.query(7, 0, VCPU));
+        assert_eq!(leaf1[2] & (ECX1_RDRAND | ECX1_AVX_GROUP | ECX1_X2APIC), 0);
+        assert_eq!(leaf7[1] & (EBX7_RDSEED | EBX7_AVX2), 0);
+        assert_eq!((p.xcr0(), p.query(0xd, 2, VCPU)), (3, [0; 4]));
+        assert_eq!(p.query(0xd, 0, VCPU), [3, 576, 576, 0]);
+    }
+
+    #[test]
+    fn topology_is_one_package_of_single_threaded_cores() {
+        let one = policy(&[]);
+        assert_eq!(one.query(0xb, 0, VCPU), [0, 1, 0x100, 0]);
+        assert_eq!(one.query(0xb, 1, VCPU), [0, 1, 0x201, 0]);
+        assert_eq!(one.query(0xb, 2, VCPU), [0, 0, 2, 0]);
+        assert_eq!(one.query(1, 0, VCPU)[1] >> 16, 1);
+        assert_eq!(one.query(4, 2, VCPU)[0] >> 14, 0);
+        let four = Policy::new(everything, 4, 1_000_000, &[]);
+        let v = VcpuView { apic_id: 2, ..VCPU };
+        assert_eq!(four.query(0xb, 1, v), [2, 4, 0x201, 2]);
+        assert_eq!(four.query(1, 0, v)[1] >> 16, 4 | 2 << 8);
+        assert_eq!(four.query(4, 2, v)[0] >> 14, 3 | 3 << 12, "shared last level");
+        assert_eq!(four.query(4, 0, v)[0] >> 14, 3 << 12, "private first level");
+        assert_eq!(four.query(4, 3, v), [0; 4]);
+    }
+
+    #[test]
+    fn a_poor_host_gets_no_avx_and_sane_address_bits() {
+        let p = Policy::new(nothing, 1, 1_000_000, &[]);
+        assert_eq!(p.query(1, 0, VCPU)[2] & ECX1_AVX, 0);
+        assert_eq!((p.xcr0(), p.phys_bits()), (0, 36));
+        assert_eq!(p.query(0xd, 0, VCPU), [0; 4]);
+        assert_eq!(policy(&[]).phys_bits(), 40);
+    }
+}
