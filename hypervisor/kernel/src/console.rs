@@ -57,9 +57,13 @@ pub fn ring_range() -> (u64, u64) {
     }
 }
 
-/// From now on user land owns COM1, and `sm` is upped at each line.
-pub fn hand_over(sm: &'static Sm) {
+/// From now on `sm` is upped at each line.
+pub fn set_signal(sm: &'static Sm) {
     SIGNAL.call_once(|| sm);
+}
+
+/// From now on user land owns COM1.
+pub fn hand_over() {
     SERIAL.store(false, Relaxed);
 }
 

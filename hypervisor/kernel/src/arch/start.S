@@ -30,9 +30,10 @@ start:
     # Where are we? The first words of the Multiboot information are free for a 4-byte stack: save one, use it.
     mov esi, [ebx]
     lea esp, [ebx + 4]
-    call 1f
-1:  pop ebp
-    sub ebp, offset 1b
+    call where
+where:
+    pop ebp
+    sub ebp, offset where
     mov [ebx], esi
     lea esp, [ebp + boot_stack_top]
 

@@ -57,7 +57,7 @@ impl<T: Object> Ref<T> {
     }
 
     /// A reference without count, good until this CPU leaves the kernel.
-    pub fn get(&self) -> &'static T {
+    pub fn found(&self) -> &'static T {
         // SAFETY: the object is counted now, and is reclaimed at a quiescent point at the earliest.
         unsafe { self.0.as_ref() }
     }

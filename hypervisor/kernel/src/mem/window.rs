@@ -7,20 +7,32 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const STEP: u64 = 2 << 20;
 const SLOTS: u64 = 512;
 static NEXT: AtomicU64 = AtomicU64::new(0);
+/// What each slot shows: tables are looked at many times.
+static SHOWS: [AtomicU64; SLOTS as usize] = [const { AtomicU64::new(0) }; SLOTS as usize];
 
 /// Maps `len` bytes at physical `addr` and returns where they are. `None`: the window is used up.
 pub fn map(addr: u64, len: u64) -> Option<*const u8> {
     let first = addr & !(STEP - 1);
     let count = (addr.checked_add(len.max(1))?.checked_sub(first)?).div_ceil(STEP);
-    let slot = NEXT.load(Relaxed);
+    let used = NEXT.load(Relaxed);
+    let seen = (0..used).find(|s| count == 1 && SHOWS[*s as usize].load(Relaxed) == first);
+    let slot = match seen {
+        Some(s) => s,
+        None => fill(used, first, count)?,
+    };
+    Some((layout::WINDOW + slot * STEP + (addr - first)) as *const u8)
+}
+
+fn fill(slot: u64, first: u64, count: u64) -> Option<u64> {
     if slot + count > SLOTS {
         return None;
     }
     NEXT.store(slot + count, Relaxed);
     for i in 0..count {
+        SHOWS[(slot + i) as usize].store(first + i * STEP, Relaxed);
         paging::set_window(slot + i, first + i * STEP);
     }
-    Some((layout::WINDOW + slot * STEP + (addr - first)) as *const u8)
+    Some(slot)
 }
 
 /// Bytes at a physical address.

@@ -1,0 +1,180 @@
+//! A processor: its features, its control registers, and the data that only it touches.
+
+use super::{paging, tables};
+use crate::mem::{layout, pool, refs::Header};
+use crate::object::{ec::Ec, sc::Sc};
+use abi::PAGE_SIZE;
+use core::cell::{Cell, UnsafeCell};
+use core::ptr::NonNull;
+use raw_cpuid::{CpuId, CpuIdReaderNative};
+use sched::{ReadyQueue, Timeouts};
+use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
+use x2apic::lapic::LocalApic;
+use x86::msr;
+
+/// Most CPUs that this build knows.
+pub const MAX_CPUS: usize = 128;
+
+/// Data of one CPU, at [`layout::CPU`] in every address space of that CPU.
+#[repr(C, align(4096))]
+pub struct Cpu {
+    /// User RSP at hypercall entry; entry.S knows the offset.
+    pub scratch: Cell<u64>,
+    /// Number, 0 for the boot processor.
+    pub id: Cell<u16>,
+    /// Root of the kernel half.
+    pub pdpt: Cell<u64>,
+    /// A root without user half.
+    pub bare_root: Cell<u64>,
+    /// The EC that runs or ran last.
+    pub ec: Cell<Option<&'static Ec>>,
+    /// The SC that pays.
+    pub sc: Cell<Option<&'static Sc>>,
+    /// TSC when it began to.
+    pub since: Cell<u64>,
+    /// TSC when its turn is over.
+    pub slice_end: Cell<u64>,
+    /// SCs that are ready.
+    pub ready: ReadyQueue<Sc>,
+    /// Blocked ECs with timeouts.
+    pub timeouts: Timeouts<Ec>,
+    /// When the timer will fire; `u64::MAX`: not armed.
+    pub timer: Cell<u64>,
+    /// Objects that nothing counts on.
+    pub dead: Cell<Option<NonNull<Header>>>,
+    /// Whose vector state is in the registers.
+    pub fpu_owner: Cell<Option<&'static Ec>>,
+    /// CR0.TS as it is.
+    pub ts: Cell<bool>,
+    /// XCR0 as it is.
+    pub xcr0: Cell<u64>,
+    /// CR3 as it is.
+    pub cr3: Cell<u64>,
+    /// Physical address of the first frame of the I/O bitmap shown; 0: none.
+    pub io_bitmap: Cell<u64>,
+    /// The current VMCS; 0: none.
+    pub vmcs: Cell<u64>,
+    /// Features.
+    pub features: Cell<Features>,
+    /// The task register was cut short by a VM exit.
+    pub tr_stale: Cell<bool>,
+    /// The turn of the current SC is over.
+    pub turn_over: Cell<bool>,
+    /// Time spent without work, as an SC that cannot run.
+    pub idle: Cell<Option<&'static Sc>>,
+    /// Physical address of the host values of the MSRs that VM exits load.
+    pub host_msrs: Cell<u64>,
+    /// Local APIC.
+    pub lapic: UnsafeCell<Option<LocalApic>>,
+    /// Descriptor table.
+    pub gdt: Cell<[u64; 8]>,
+}
+
+/// What this CPU can do, as far as the kernel cares.
+#[derive(Clone, Copy, Default)]
+pub struct Features {
+    /// 1 GiB pages.
+    pub giant: bool,
+    /// Process-context identifiers.
+    pub pcid: bool,
+    /// TSC-deadline timer.
+    pub deadline: bool,
+    /// XSAVEOPT.
+    pub xsaveopt: bool,
+    /// All user-state components: XCR0 for host ECs.
+    pub xcr0: u64,
+    /// Size of the XSAVE area for them.
+    pub xsave_size: u32,
+}
+
+/// This CPU.
+pub fn cpu() -> &'static Cpu {
+    // SAFETY: mapped by `init` on each CPU before anything else runs there; its cells are touched by this CPU only,
+    // and kernel code is not preempted.
+    unsafe { &*(layout::CPU as *const Cpu) }
+}
+
+/// CPUID.
+pub fn cpuid() -> CpuId<CpuIdReaderNative> {
+    CpuId::new()
+}
+
+/// Makes the per-CPU part and switches to it. The caller goes on, still on the boot stack.
+pub fn init(id: u16) {
+    let frames: [pool::Frame; size_of::<Cpu>() / PAGE_SIZE] =
+        core::array::from_fn(|_| pool::alloc().expect("pool too small to boot"));
+    let pdpt = paging::build_cpu_part(&frames);
+    let root = paging::new_root(pdpt).expect("pool too small to boot");
+    // SAFETY: the new root maps the image, where this code and the boot stack are.
+    unsafe { paging::set_cr3(root) };
+    let c = cpu();
+    // SAFETY: zeroed so far; every other field is valid as zero.
+    unsafe { c.lapic.get().write(None) };
+    c.id.set(id);
+    c.pdpt.set(pdpt);
+    c.bare_root.set(root);
+    c.cr3.set(root);
+    c.timer.set(u64::MAX);
+    init_controls();
+    tables::load();
+}
+
+/// Why this CPU cannot run the kernel at all.
+pub fn check() -> Result<(), &'static str> {
+    let id = cpuid();
+    let ext = id.get_extended_feature_info();
+    let x = id.get_extended_processor_and_feature_identifiers();
+    let f = id.get_feature_info();
+    if !f.as_ref().is_some_and(|f| f.has_xsave()) {
+        return Err("XSAVE");
+    }
+    if !ext.is_some_and(|e| e.has_fsgsbase()) {
+        return Err("FSGSBASE");
+    }
+    if !x.is_some_and(|x| x.has_syscall_sysret() && x.has_execute_disable()) {
+        return Err("SYSCALL or NX");
+    }
+    Ok(())
+}
+
+fn init_controls() {
+    let (id, c) = (cpuid(), cpu());
+    let ext = id.get_extended_feature_info();
+    let has = |f: fn(&raw_cpuid::ExtendedFeatures) -> bool| ext.as_ref().is_some_and(f);
+    let mut r4 = Cr4::CR4_ENABLE_PAE
+        | Cr4::CR4_ENABLE_GLOBAL_PAGES
+        | Cr4::CR4_ENABLE_SSE
+        | Cr4::CR4_UNMASKED_SSE
+        | Cr4::CR4_ENABLE_OS_XSAVE
+        | Cr4::CR4_ENABLE_FSGSBASE;
+    r4.set(Cr4::CR4_ENABLE_SMEP, has(|e| e.has_smep()));
+    r4.set(Cr4::CR4_ENABLE_SMAP, has(|e| e.has_smap()));
+    r4.set(Cr4::CR4_ENABLE_UMIP, has(|e| e.has_umip()));
+    // SAFETY: only bits whose features are there; the kernel touches no user memory (SMAP), no FPU.
+    unsafe {
+        cr0_write((cr0() | Cr0::CR0_WRITE_PROTECT | Cr0::CR0_NUMERIC_ERROR | Cr0::CR0_MONITOR_COPROCESSOR) & !Cr0::CR0_EMULATE_COPROCESSOR & !Cr0::CR0_TASK_SWITCHED);
+        cr4_write((cr4() & Cr4::CR4_ENABLE_VMX) | r4);
+    }
+    c.features.set(Features {
+        giant: id.get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_1gib_pages()),
+        pcid: id.get_feature_info().is_some_and(|f| f.has_pcid()),
+        deadline: id.get_feature_info().is_some_and(|f| f.has_tsc_deadline()),
+        ..super::fpu::init()
+    });
+    init_syscall();
+}
+
+fn init_syscall() {
+    // SAFETY: the selectors are those of the GDT (tables.rs), the entry point is in the image. The PAT is the one
+    // that page-table formats assume.
+    unsafe {
+        msr::wrmsr(msr::IA32_STAR, (tables::KERNEL_CS as u64) << 32 | (tables::KERNEL_SS as u64) << 48);
+        msr::wrmsr(msr::IA32_LSTAR, super::syscall_entry as *const () as u64);
+        msr::wrmsr(msr::IA32_FMASK, SYSCALL_FLAG_MASK);
+        msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) | 0x801);
+        msr::wrmsr(msr::IA32_PAT, ptab::IA32_PAT);
+    }
+}
+
+/// Flags cleared on hypercall entry: all status flags, TF, IF, DF, IOPL, NT, RF, AC.
+pub const SYSCALL_FLAG_MASK: u64 = 0x5_7fd5;

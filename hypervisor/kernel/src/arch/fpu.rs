@@ -1,0 +1,185 @@
+//! Vector state (x87, SSE, AVX, ...).
+//!
+//! It is dead across `ipc_call` and `ipc_reply`: nothing is saved there, and the next EC finds a clean state. In all
+//! other switches the state is saved and loaded when a host EC of another kind takes over. Between a vCPU and the ECs
+//! of its own VMM it is lazy: CR0.TS is set by the VM exit, and only an EC that uses vector registers pays.
+
+use super::cpu::{Features, cpu, cpuid};
+use crate::mem::pool::{self, Frame};
+use crate::object::ec::{Ec, EcKind};
+use core::arch::asm;
+use core::cell::Cell;
+use spin::Once;
+use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0, xcr0_write};
+
+/// Offset of MXCSR in an XSAVE area (Intel SDM vol. 1, 13.4.1), and its value after reset.
+const MXCSR: (usize, u32) = (24, 0x1f80);
+
+struct Clean(Frame);
+// SAFETY: written once, then only read.
+unsafe impl Send for Clean {}
+// SAFETY: as above.
+unsafe impl Sync for Clean {}
+static CLEAN: Once<Clean> = Once::new();
+
+/// Where an EC's vector state is while it is not in the registers.
+pub struct Area {
+    frame: Frame,
+    /// The area holds a state; otherwise the EC starts with a clean one.
+    saved: Cell<bool>,
+}
+
+impl Area {
+    /// For an EC without vector state yet.
+    pub fn new() -> Option<Area> {
+        Some(Area { frame: clean_frame()?, saved: Cell::new(false) })
+    }
+}
+
+impl Drop for Area {
+    fn drop(&mut self) {
+        // SAFETY: belongs to the area, whose EC is gone.
+        unsafe { pool::free(self.frame) };
+    }
+}
+
+fn clean_frame() -> Option<Frame> {
+    let f = pool::alloc()?;
+    // SAFETY: inside the frame, aligned.
+    unsafe { f.cast::<u8>().add(MXCSR.0).cast::<u32>().write(MXCSR.1) };
+    Some(f)
+}
+
+/// Enables the vector state that this CPU has and reports it.
+pub fn init() -> Features {
+    let id = cpuid();
+    let Some(x) = id.get_extended_state_info() else { return Features::default() };
+    let mut want = Xcr0::XCR0_FPU_MMX_STATE | Xcr0::XCR0_SSE_STATE;
+    if x.xcr0_supports_avx_256() {
+        want |= Xcr0::XCR0_AVX_STATE;
+    }
+    if x.xcr0_supports_avx512_opmask() && x.xcr0_supports_avx512_zmm_hi256() && x.xcr0_supports_avx512_zmm_hi16() {
+        want |= Xcr0::XCR0_OPMASK_STATE | Xcr0::XCR0_ZMM_HI256_STATE | Xcr0::XCR0_HI16_ZMM_STATE;
+    }
+    // SAFETY: CPUID says that these are supported; XSAVE is on in CR4.
+    unsafe { xcr0_write(want) };
+    cpu().xcr0.set(want.bits());
+    CLEAN.call_once(|| Clean(clean_frame().expect("pool too small to boot")));
+    let size = cpuid().get_extended_state_info().map_or(0, |x| x.xsave_area_size_enabled_features());
+    assert!(size as usize <= abi::PAGE_SIZE, "vector state of {size} bytes does not fit into a frame");
+    Features { xsaveopt: x.has_xsaveopt(), xcr0: want.bits(), xsave_size: size, ..Features::default() }
+}
+
+fn set_ts(on: bool) {
+    if cpu().ts.replace(on) == on {
+        return;
+    }
+    // SAFETY: TS only decides whether vector instructions trap.
+    unsafe {
+        let mut v = cr0();
+        v.set(Cr0::CR0_TASK_SWITCHED, on);
+        cr0_write(v);
+    }
+}
+
+/// A VM exit has set CR0.TS.
+pub fn note_ts() {
+    cpu().ts.set(true);
+}
+
+/// Sets XCR0 if it is different.
+pub fn set_xcr0(v: u64) {
+    if cpu().xcr0.replace(v) != v {
+        // SAFETY: either the host's own value or one that was checked against it.
+        unsafe { xcr0_write(Xcr0::from_bits_truncate(v)) };
+    }
+}
+
+/// XCR0 as it would be read.
+pub fn current_xcr0() -> u64 {
+    // SAFETY: XSAVE is on.
+    unsafe { xcr0() }.bits()
+}
+
+fn save(ec: &Ec) {
+    let Some(a) = &ec.fpu else { return };
+    let mask = cpu().features.get().xcr0;
+    // SAFETY: the area is a frame, aligned and large enough; TS is clear and XCR0 the host's (see `switch`).
+    unsafe {
+        if cpu().features.get().xsaveopt {
+            asm!("xsaveopt64 [{}]", in(reg) a.frame.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+        } else {
+            asm!("xsave64 [{}]", in(reg) a.frame.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+        }
+    }
+    a.saved.set(true);
+}
+
+fn load(ec: &Ec) {
+    let Some(clean) = CLEAN.get() else { return };
+    let mask = cpu().features.get().xcr0;
+    let from = ec.fpu.as_ref().filter(|a| a.saved.get()).map_or(clean.0, |a| a.frame);
+    // SAFETY: a state that `save` wrote, or the clean one.
+    unsafe {
+        asm!("xrstor64 [{}]", in(reg) from.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+    }
+}
+
+fn switch(to: &'static Ec) {
+    set_ts(false);
+    set_xcr0(cpu().features.get().xcr0);
+    if let Some(o) = cpu().fpu_owner.get() {
+        save(o);
+    }
+    load(to);
+    cpu().fpu_owner.set(Some(to));
+}
+
+fn owns(ec: &'static Ec) -> bool {
+    cpu().fpu_owner.get().is_some_and(|o| core::ptr::eq(o, ec))
+}
+
+/// The caller's vector state is dead from here on: it did a call or a reply.
+pub fn discard(ec: &'static Ec) {
+    if let Some(a) = &ec.fpu {
+        a.saved.set(false);
+    }
+    if owns(ec) {
+        cpu().fpu_owner.set(None);
+    }
+}
+
+/// The owner is gone.
+pub fn disown() {
+    cpu().fpu_owner.set(None);
+}
+
+/// Before a host EC goes on in user mode.
+pub fn enter_host(ec: &'static Ec) {
+    if ec.fpu.is_none() {
+        return set_ts(true);
+    }
+    match cpu().fpu_owner.get() {
+        Some(o) if core::ptr::eq(o, ec) => set_ts(false),
+        Some(o) if o.kind == EcKind::Vcpu && core::ptr::eq(o.hst.found(), ec.hst.found()) => set_ts(true),
+        _ => switch(ec),
+    }
+    set_xcr0(cpu().features.get().xcr0);
+}
+
+/// Before a vCPU enters the guest. TS is in the VMCS.
+pub fn enter_guest(ec: &'static Ec, guest_xcr0: u64) {
+    if !owns(ec) {
+        switch(ec);
+    }
+    set_xcr0(guest_xcr0);
+}
+
+/// #NM: gives the registers to `ec` if it may have them.
+pub fn claim(ec: &'static Ec) -> bool {
+    if ec.fpu.is_none() || owns(ec) {
+        return false;
+    }
+    switch(ec);
+    true
+}

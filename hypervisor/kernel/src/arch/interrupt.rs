@@ -1,0 +1,206 @@
+//! Interrupt controllers: the local APIC, the IOAPICs, and which semaphore a pin belongs to.
+
+use super::{cpu::cpu, paging, time};
+use crate::object::sm::Sm;
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering::Relaxed};
+use spin::{Mutex, Once};
+use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
+use x2apic::lapic::{LocalApic, LocalApicBuilder, TimerDivide, TimerMode};
+
+/// Vectors of pins start here.
+const PIN_VECTORS: u8 = 0x30;
+/// Most pins.
+pub const MAX_PINS: usize = 144;
+/// Vector of the local APIC's timer.
+const TIMER: u8 = 0xe0;
+const ERROR: u8 = 0xe1;
+const SPURIOUS: u8 = 0xff;
+const MAX_IOAPICS: usize = 8;
+
+struct Controller {
+    first: u16,
+    pins: u16,
+    chip: IoApic,
+}
+
+static CONTROLLERS: Mutex<[Option<Controller>; MAX_IOAPICS]> = Mutex::new([const { None }; MAX_IOAPICS]);
+static PIN_COUNT: AtomicU16 = AtomicU16::new(0);
+static XAPIC: Once<u64> = Once::new();
+
+/// What is known of a pin.
+struct Pin {
+    sm: Once<&'static Sm>,
+    level: AtomicBool,
+    /// Masked by the kernel until its semaphore is downed.
+    held: AtomicBool,
+    cpu: AtomicU8,
+    assigned: AtomicBool,
+}
+
+static PINS: [Pin; MAX_PINS] = [const {
+    Pin {
+        sm: Once::new(),
+        level: AtomicBool::new(false),
+        held: AtomicBool::new(false),
+        cpu: AtomicU8::new(0),
+        assigned: AtomicBool::new(false),
+    }
+}; MAX_PINS];
+
+/// Notes where the local APICs' registers are, for CPUs without x2APIC.
+pub fn set_local_apic_address(phys: u64) {
+    XAPIC.call_once(|| paging::map_device(phys));
+}
+
+/// Adds an IOAPIC whose first pin is global interrupt `first`; all its pins are masked.
+pub fn add_ioapic(phys: u64, first: u32) {
+    let mut list = CONTROLLERS.lock();
+    let Some(slot) = list.iter_mut().find(|c| c.is_none()) else { return };
+    let base = paging::map_device(phys);
+    // SAFETY: the firmware's MADT names this address as an IOAPIC; it is mapped uncacheable.
+    let mut chip = unsafe { IoApic::new(base) };
+    // SAFETY: as above.
+    let pins = unsafe { chip.max_table_entry() } as u16 + 1;
+    for p in 0..pins {
+        // SAFETY: the pin exists.
+        unsafe { chip.disable_irq(p as u8) };
+    }
+    PIN_COUNT.fetch_max((first as u16 + pins).min(MAX_PINS as u16), Relaxed);
+    *slot = Some(Controller { first: first as u16, pins, chip });
+}
+
+/// Number of pins that interrupt semaphores exist for.
+pub fn pin_count() -> u16 {
+    PIN_COUNT.load(Relaxed)
+}
+
+/// Binds a pin to its semaphore.
+pub fn bind(gsi: u16, sm: &'static Sm) {
+    PINS[gsi as usize].sm.call_once(|| sm);
+}
+
+fn lapic() -> &'static mut LocalApic {
+    // SAFETY: initialised by `init_local` on this CPU; kernel code is not preempted and keeps no two borrows.
+    unsafe { (*cpu().lapic.get()).as_mut().expect("local APIC") }
+}
+
+/// Sets up this CPU's local APIC, in x2APIC mode where there is one.
+pub fn init_local() {
+    let mut b = LocalApicBuilder::new();
+    b.timer_vector(TIMER as usize).error_vector(ERROR as usize).spurious_vector(SPURIOUS as usize);
+    b.timer_mode(if cpu().features.get().deadline { TimerMode::TscDeadline } else { TimerMode::OneShot });
+    b.timer_divide(TimerDivide::Div1).timer_initial(0);
+    if let Some(base) = XAPIC.get() {
+        b.set_xapic_base(*base);
+    }
+    let mut chip = b.build().unwrap_or_else(|e| panic!("local APIC: {e}"));
+    // SAFETY: the vectors have handlers; in xAPIC mode the registers are mapped.
+    unsafe {
+        chip.enable();
+        *cpu().lapic.get() = Some(chip);
+    }
+}
+
+/// Starts the local APIC's one-shot timer, or stops it with 0.
+pub fn set_local_timer(count: u32) {
+    // SAFETY: the timer's vector has a handler.
+    unsafe { lapic().set_timer_initial(count) };
+}
+
+/// Current count of the local APIC's timer.
+pub fn local_timer() -> u32 {
+    // SAFETY: reading has no effect.
+    unsafe { lapic().timer_current() }
+}
+
+fn end_of_interrupt() {
+    // SAFETY: called once for each interrupt that was accepted.
+    unsafe { lapic().end_of_interrupt() };
+}
+
+fn with_chip(gsi: u16, f: impl FnOnce(&mut IoApic, u8)) {
+    let mut list = CONTROLLERS.lock();
+    if let Some(c) = list.iter_mut().flatten().find(|c| (c.first..c.first + c.pins).contains(&gsi)) {
+        f(&mut c.chip, (gsi - c.first) as u8);
+    }
+}
+
+/// How `assign_int` wants a pin.
+pub struct Routing {
+    /// Target CPU.
+    pub cpu: u16,
+    /// Masked.
+    pub masked: bool,
+    /// Level-triggered.
+    pub level: bool,
+    /// Active low.
+    pub low: bool,
+}
+
+/// Configures a pin.
+pub fn route(gsi: u16, r: &Routing) {
+    let pin = &PINS[gsi as usize];
+    pin.level.store(r.level, Relaxed);
+    pin.held.store(false, Relaxed);
+    pin.cpu.store(r.cpu as u8, Relaxed);
+    pin.assigned.store(true, Relaxed);
+    let mut flags = IrqFlags::empty();
+    flags.set(IrqFlags::MASKED, r.masked);
+    flags.set(IrqFlags::LEVEL_TRIGGERED, r.level);
+    flags.set(IrqFlags::LOW_ACTIVE, r.low);
+    let mut e = RedirectionTableEntry::default();
+    e.set_vector(PIN_VECTORS + gsi as u8);
+    e.set_mode(IrqMode::Fixed);
+    e.set_flags(flags);
+    e.set_dest(apic_id() as u8);
+    // SAFETY: the pin exists, its vector has a handler.
+    with_chip(gsi, |c, p| unsafe { c.set_table_entry(p, e) });
+}
+
+/// Identifier of this CPU's local APIC.
+pub fn apic_id() -> u32 {
+    // SAFETY: reading has no effect. In xAPIC mode the identifier is in the upper byte.
+    let id = unsafe { lapic().id() };
+    if id > 0xff { id >> 24 } else { id }
+}
+
+/// The CPU that an interrupt is routed to; `None` before `assign_int`.
+pub fn routed_to(gsi: u16) -> Option<u16> {
+    let p = &PINS[gsi as usize];
+    p.assigned.load(Relaxed).then(|| p.cpu.load(Relaxed) as u16)
+}
+
+/// Unmasks a level-triggered pin that was masked when its interrupt was delivered.
+pub fn unmask(gsi: u16) {
+    if PINS[gsi as usize].held.swap(false, Relaxed) {
+        // SAFETY: the pin was configured by `route`.
+        with_chip(gsi, |c, p| unsafe { c.enable_irq(p) });
+    }
+}
+
+/// Handles an interrupt that this CPU has accepted.
+pub fn handle(vector: u8) {
+    match vector {
+        TIMER => {
+            end_of_interrupt();
+            time::fired();
+        }
+        SPURIOUS => {}
+        v if (PIN_VECTORS..PIN_VECTORS + MAX_PINS as u8).contains(&v) => deliver((v - PIN_VECTORS) as u16),
+        _ => end_of_interrupt(),
+    }
+}
+
+fn deliver(gsi: u16) {
+    let pin = &PINS[gsi as usize];
+    if pin.level.load(Relaxed) {
+        pin.held.store(true, Relaxed);
+        // SAFETY: the pin was configured by `route`.
+        with_chip(gsi, |c, p| unsafe { c.disable_irq(p) });
+    }
+    end_of_interrupt();
+    if let Some(sm) = pin.sm.get() {
+        // An overflow of the counter loses nothing: interrupts merge.
+        let _ = sm.up();
+    }
+}

@@ -1,0 +1,50 @@
+//! The x86-64 machine: processors, traps, paging, interrupt controllers, time, FPU, virtualisation.
+
+pub mod cpu;
+pub mod fpu;
+pub mod interrupt;
+pub mod paging;
+pub mod tables;
+pub mod time;
+pub mod trap;
+pub mod vmx;
+
+use core::arch::global_asm;
+
+global_asm!(include_str!("start.S"));
+global_asm!(
+    include_str!("entry.S"),
+    hypercall = sym crate::call::hypercall,
+    user_trap = sym trap::user_trap,
+    kernel_trap = sym trap::kernel_trap,
+    ist_trap = sym trap::ist_trap,
+    vmx_entry_failed = sym vmx::entry_failed,
+    vmx_exit = sym vmx::exit,
+);
+
+unsafe extern "C" {
+    /// Return to user mode from a hypercall.
+    pub fn leave_sysret(frame: *const trap::Regs) -> !;
+    /// Return to user mode from a trap.
+    pub fn leave_iret(frame: *const trap::Regs) -> !;
+    /// Waits for an interrupt.
+    pub fn idle_halt() -> !;
+    /// Start of the 16-byte interrupt stubs.
+    pub static interrupt_stubs: u8;
+    /// Hypercall entry.
+    pub fn syscall_entry() -> !;
+    /// VM entry.
+    pub fn vmx_enter(gpr: *const [u64; 16], resume: u32) -> !;
+    /// VM exit.
+    pub fn vmx_exit() -> !;
+}
+
+/// Entry points that the linker needs although nothing unwinds.
+mod unwinding {
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Resume() -> ! {
+        panic!("unwinding")
+    }
+    #[unsafe(no_mangle)]
+    extern "C" fn rust_eh_personality() {}
+}

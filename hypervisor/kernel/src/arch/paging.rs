@@ -1,0 +1,178 @@
+//! The kernel's half of the address spaces.
+//!
+//! The last PML4 entry of every space leads to a PDPT of the CPU: image and pool (shared), devices (shared), and the
+//! per-CPU part. The user half is the business of [`crate::object::hst`].
+
+use super::cpu::cpu;
+use crate::mem::{layout, pool, pool::Frame};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use x86::{controlregs, tlb};
+
+const P: u64 = 1;
+const RW: u64 = 2;
+const PWT: u64 = 8;
+const PCD: u64 = 16;
+const LARGE: u64 = 0x80;
+const GLOBAL: u64 = 0x100;
+const NX: u64 = 1 << 63;
+/// Kernel half: index of its only PML4 entry.
+pub const KERNEL_SLOT: usize = 511;
+
+static IMAGE_PD: AtomicU64 = AtomicU64::new(0);
+static WINDOW_PD: AtomicU64 = AtomicU64::new(0);
+static DEVICE_PT: AtomicU64 = AtomicU64::new(0);
+static DEVICES: AtomicU64 = AtomicU64::new(0);
+
+fn entry(table: u64, index: usize) -> *mut u64 {
+    (layout::virt(table) as *mut u64).wrapping_add(index & 511)
+}
+
+/// Reads an entry of a table in the pool.
+pub fn read(table: u64, index: usize) -> u64 {
+    // SAFETY: tables are frames of the pool; the index is below 512.
+    unsafe { entry(table, index).read_volatile() }
+}
+
+/// Writes an entry of a table in the pool.
+///
+/// # Safety
+/// The new entry leaves every translation that somebody relies on intact.
+pub unsafe fn write(table: u64, index: usize, value: u64) {
+    // SAFETY: as for `read`, and by the caller.
+    unsafe { entry(table, index).write_volatile(value) };
+}
+
+fn frame() -> u64 {
+    pool::phys(pool::alloc().expect("pool too small to boot"))
+}
+
+fn index(virt: u64, level: u32) -> usize {
+    (virt >> (12 + 9 * level)) as usize & 511
+}
+
+/// Builds the shared tables. Called once, on the boot processor.
+pub fn init_shared() {
+    let pd = frame();
+    let mut v = layout::image_start();
+    while v < layout::pool_end() {
+        let slot = index(v, 1);
+        if v % (2 << 20) == 0 && v >= layout::pool_start() && v + (2 << 20) <= layout::pool_end() {
+            // SAFETY: a table under construction.
+            unsafe { write(pd, slot, layout::phys(v) | LARGE | P | RW | NX | GLOBAL) };
+            v += 2 << 20;
+            continue;
+        }
+        if read(pd, slot) == 0 {
+            let pt = frame();
+            // SAFETY: as above.
+            unsafe { write(pd, slot, pt | P | RW) };
+        }
+        // SAFETY: as above.
+        unsafe { write(read(pd, slot) & !0xfff, index(v, 0), layout::phys(v) | image_flags(v)) };
+        v += abi::PAGE_SIZE as u64;
+    }
+    IMAGE_PD.store(pd, Relaxed);
+    WINDOW_PD.store(frame(), Relaxed);
+    DEVICE_PT.store(frame(), Relaxed);
+}
+
+fn image_flags(v: u64) -> u64 {
+    if (layout::text_start()..layout::text_end()).contains(&v) {
+        P | GLOBAL
+    } else if (layout::text_end()..layout::rodata_end()).contains(&v) {
+        P | GLOBAL | NX
+    } else {
+        P | RW | GLOBAL | NX
+    }
+}
+
+/// Builds the part of a CPU around the frames of its [`super::cpu::Cpu`] and returns its PDPT.
+pub fn build_cpu_part(cpu_frames: &[Frame]) -> u64 {
+    let (pdpt, pd, pt) = (frame(), frame(), frame());
+    let page = |v: u64, f: u64| {
+        // SAFETY: a table under construction.
+        unsafe { write(pt, index(v, 0), f | P | RW | NX) };
+    };
+    for i in 0..layout::STACK_LEN / 4096 {
+        page(layout::STACK + i * 4096, frame());
+    }
+    for (i, f) in cpu_frames.iter().enumerate() {
+        page(layout::CPU + i as u64 * 4096, pool::phys(*f));
+    }
+    page(layout::TSS, frame());
+    for i in 0..4 {
+        page(layout::IST_STACKS + (2 * i + 1) * 4096, frame());
+    }
+    // SAFETY: as above.
+    unsafe {
+        write(pdpt, 509, WINDOW_PD.load(Relaxed) | P | RW);
+        write(pdpt, 510, IMAGE_PD.load(Relaxed) | P | RW);
+        write(pdpt, 511, pd | P | RW);
+        write(pd, index(layout::DEVICES, 1), DEVICE_PT.load(Relaxed) | P | RW);
+        write(pd, 511, pt | P | RW);
+    }
+    pdpt
+}
+
+/// A new PML4 with the kernel half of a CPU.
+pub fn new_root(cpu_pdpt: u64) -> Option<u64> {
+    let root = pool::phys(pool::alloc()?);
+    // SAFETY: a new table.
+    unsafe { write(root, KERNEL_SLOT, cpu_pdpt | P | RW) };
+    Some(root)
+}
+
+/// Physical address of the page table that holds the per-CPU part.
+fn cpu_pt(pdpt: u64) -> u64 {
+    read(read(pdpt, 511) & !0xfff & !NX, 511) & !0xfff & !NX
+}
+
+/// Shows two frames as the I/O permission bitmap of this CPU.
+pub fn set_io_bitmap(frames: [u64; 2]) {
+    for (i, f) in frames.into_iter().enumerate() {
+        let v = layout::IO_BITMAP + i as u64 * 4096;
+        // SAFETY: only the processor reads these pages.
+        unsafe {
+            write(cpu_pt(cpu().pdpt.get()), index(v, 0), f | P | NX);
+            tlb::flush(v as usize);
+        }
+    }
+}
+
+/// Maps a device page, uncacheable, for good.
+pub fn map_device(phys: u64) -> u64 {
+    let n = DEVICES.fetch_add(1, Relaxed) as usize;
+    assert!(n < 512, "too many device pages");
+    // SAFETY: an unused entry.
+    unsafe { write(DEVICE_PT.load(Relaxed), n, (phys & !0xfff) | P | RW | PWT | PCD | NX | GLOBAL) };
+    layout::DEVICES + n as u64 * 4096 + (phys & 0xfff)
+}
+
+/// Shows 2 MiB at `phys` in a slot of the boot window, read-only.
+pub fn set_window(slot: u64, phys: u64) {
+    // SAFETY: the window is used by boot code only, which maps before it reads.
+    unsafe {
+        write(WINDOW_PD.load(Relaxed), slot as usize, phys | LARGE | P | NX);
+        tlb::flush((layout::WINDOW + slot * (2 << 20)) as usize);
+    }
+}
+
+/// Unmaps the first `slots` slots of the boot window.
+pub fn clear_window(slots: u64) {
+    for s in 0..slots {
+        // SAFETY: boot is over; nobody uses the window any more.
+        unsafe {
+            write(WINDOW_PD.load(Relaxed), s as usize, 0);
+            tlb::flush((layout::WINDOW + s * (2 << 20)) as usize);
+        }
+    }
+}
+
+/// Changes to another root.
+///
+/// # Safety
+/// `cr3` names a root made by [`new_root`] for this CPU.
+pub unsafe fn set_cr3(cr3: u64) {
+    // SAFETY: the kernel half is the same in all roots of this CPU.
+    unsafe { controlregs::cr3_write(cr3) };
+}

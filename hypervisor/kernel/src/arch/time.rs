@@ -1,0 +1,93 @@
+//! Time: the TSC is the system time counter; the local APIC's timer wakes this CPU.
+
+use super::{cpu::cpu, interrupt};
+use crate::object::ec::{Ec, Timed};
+use crate::schedule;
+use abi::Status;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use x86::io::{inb, outb};
+use x86::msr;
+
+static TSC_HZ: AtomicU64 = AtomicU64::new(0);
+/// Counts of the local APIC's timer in a second, if it has no TSC-deadline mode.
+static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+
+/// Frequency of the programmable interval timer in Hz.
+const PIT_HZ: u64 = 1_193_182;
+/// How long to calibrate: 20 ms.
+const PIT_COUNT: u64 = PIT_HZ / 50;
+
+/// System time counter.
+pub fn now() -> u64 {
+    // SAFETY: reading the TSC has no effect.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// Its frequency in Hz.
+pub fn frequency() -> u64 {
+    TSC_HZ.load(Relaxed)
+}
+
+/// Measures TSC and local APIC timer against the PIT: CPUID's figures are not right everywhere.
+pub fn calibrate() {
+    interrupt::set_local_timer(u32::MAX);
+    // SAFETY: channel 2 of the PIT drives the speaker and nobody else uses it; port 0x61 gates it.
+    let (t0, t1, l0, l1) = unsafe {
+        outb(0x61, inb(0x61) & !2 | 1);
+        outb(0x43, 0xb0);
+        outb(0x42, PIT_COUNT as u8);
+        let l0 = interrupt::local_timer();
+        outb(0x42, (PIT_COUNT >> 8) as u8);
+        let t0 = now();
+        let limit = t0 + 20_000_000_000;
+        while inb(0x61) & 0x20 == 0 && now() < limit {}
+        (t0, now(), l0, interrupt::local_timer())
+    };
+    interrupt::set_local_timer(0);
+    TSC_HZ.store((t1 - t0) * PIT_HZ / PIT_COUNT, Relaxed);
+    TIMER_HZ.store(l0.saturating_sub(l1) as u64 * PIT_HZ / PIT_COUNT, Relaxed);
+}
+
+/// Makes sure that the timer fires at `at` or before. A timer armed too early fires, finds nothing, and is armed again.
+pub fn arm(at: u64) {
+    let c = cpu();
+    if c.timer.get() <= at {
+        return;
+    }
+    c.timer.set(at);
+    if c.features.get().deadline {
+        // SAFETY: a time in the past fires at once; 0 would disarm.
+        unsafe { msr::wrmsr(msr::IA32_TSC_DEADLINE, at.max(1)) };
+        return;
+    }
+    let ticks = at.saturating_sub(now()) as u128 * TIMER_HZ.load(Relaxed) as u128 / frequency().max(1) as u128;
+    interrupt::set_local_timer(ticks.clamp(1, u32::MAX as u128) as u32);
+}
+
+fn deadline(e: &Ec) -> &sched::Deadline<Ec> {
+    &e.deadline
+}
+
+/// The timer of this CPU fired, or the guest's time slice ended: handles what is due and arms the timer anew.
+pub fn fired() {
+    let (c, t) = (cpu(), now());
+    c.timer.set(u64::MAX);
+    while let Some(ec) = c.timeouts.expire::<Timed>(t, deadline) {
+        let sm = ec.blocked_on.take();
+        if sm.is_none_or(|s| s.forget(ec)) {
+            ec.unblock(Status::Timeout);
+        }
+    }
+    schedule::tick(t);
+    rearm();
+}
+
+/// Arms the timer for what comes next.
+pub fn rearm() {
+    let c = cpu();
+    let slice = if c.sc.get().is_some() { c.slice_end.get() } else { u64::MAX };
+    let next = c.timeouts.next::<Timed>(deadline).unwrap_or(u64::MAX).min(slice);
+    if next != u64::MAX {
+        arm(next);
+    }
+}

@@ -1,0 +1,167 @@
+//! Traps: exceptions and interrupts, from user mode, from the idle kernel, and on their own stacks.
+
+use super::{cpu::cpu, fpu, interrupt, tables};
+use crate::object::ec::{Cont, Expect, Resume};
+use crate::schedule::{self, Next};
+use crate::{event, say};
+use x86::controlregs::cr2;
+
+/// Registers of user mode, in the order in which entry.S pushes them.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Regs {
+    /// RAX, RCX, RDX, RBX, RSP (not used here), RBP, RSI, RDI, R8 to R15: the order of the UTCB.
+    pub gpr: [u64; 16],
+    /// Vector of the trap.
+    pub vector: u64,
+    /// Its error code, or 0.
+    pub error: u64,
+    /// Instruction pointer.
+    pub rip: u64,
+    /// Code segment.
+    pub cs: u64,
+    /// Flags.
+    pub rflags: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// Stack segment.
+    pub ss: u64,
+}
+
+/// A register frame that traps push into: its end is 16-byte aligned.
+#[repr(C, align(16))]
+pub struct Frame {
+    /// Address of the last page fault.
+    pub cr2: u64,
+    /// The registers.
+    pub regs: Regs,
+}
+
+const RAX: usize = 0;
+const RDX: usize = 2;
+const RSI: usize = 6;
+const RDI: usize = 7;
+const R8: usize = 8;
+
+/// RFLAGS after a hypercall (spec 8.8) and at start: interrupts on.
+pub const USER_FLAGS: u64 = 0x202;
+/// Flags that a reply may change: CF PF AF ZF SF TF DF OF NT RF AC ID.
+const WRITABLE_FLAGS: u64 = 0x25_4dd5;
+
+impl Frame {
+    /// Registers of an EC that has not run, with a stack pointer.
+    pub const fn new(sp: u64) -> Frame {
+        let regs = Regs {
+            gpr: [0; 16],
+            vector: 0,
+            error: 0,
+            rip: 0,
+            cs: tables::USER_CS as u64,
+            rflags: USER_FLAGS,
+            rsp: sp,
+            ss: tables::USER_SS as u64,
+        };
+        Frame { cr2: 0, regs }
+    }
+
+    /// First hypercall parameter.
+    pub fn rdi(&self) -> u64 {
+        self.regs.gpr[RDI]
+    }
+    /// Second.
+    pub fn rsi(&self) -> u64 {
+        self.regs.gpr[RSI]
+    }
+    /// Third.
+    pub fn rdx(&self) -> u64 {
+        self.regs.gpr[RDX]
+    }
+    /// Fourth.
+    pub fn rax(&self) -> u64 {
+        self.regs.gpr[RAX]
+    }
+    /// Fifth.
+    pub fn r8(&self) -> u64 {
+        self.regs.gpr[R8]
+    }
+    /// Result register.
+    pub fn set_rdi(&mut self, v: u64) {
+        self.regs.gpr[RDI] = v;
+    }
+    /// Second result register.
+    pub fn set_rsi(&mut self, v: u64) {
+        self.regs.gpr[RSI] = v;
+    }
+    /// Third result register.
+    pub fn set_rdx(&mut self, v: u64) {
+        self.regs.gpr[RDX] = v;
+    }
+    /// Where user mode goes on. Kept below the end of user memory, so that a return can never fault in the kernel.
+    pub fn set_rip(&mut self, v: u64) {
+        self.regs.rip = v & (crate::mem::layout::USER_END - 1);
+    }
+    /// Status and control flags only.
+    pub fn set_rflags(&mut self, v: u64) {
+        self.regs.rflags = v & WRITABLE_FLAGS | USER_FLAGS;
+    }
+}
+
+const DB: u64 = 1;
+const NMI: u64 = 2;
+const NM: u64 = 7;
+const PF: u64 = 14;
+const MC: u64 = 18;
+
+/// A trap from user mode. Its frame is in the current EC.
+pub extern "C" fn user_trap() -> ! {
+    let Some(ec) = cpu().ec.get() else { panic!("trap from nowhere") };
+    ec.cont.set(Cont::Iret);
+    schedule::go(user_trap_of(ec))
+}
+
+fn user_trap_of(ec: &'static crate::object::ec::Ec) -> Next {
+    let f = ec.regs();
+    match f.regs.vector {
+        PF => {
+            // SAFETY: reading CR2 has no effect.
+            f.cr2 = unsafe { cr2() } as u64;
+            if ec.hst.sync(f.cr2) {
+                return Next::Run(ec);
+            }
+        }
+        NM if fpu::claim(ec) => return Next::Run(ec),
+        32.. => {
+            interrupt::handle(f.regs.vector as u8);
+            return Next::Run(ec);
+        }
+        _ => {}
+    }
+    ec.expect.set(Expect::State(Resume::Iret));
+    event::raise(ec, f.regs.vector as u16)
+}
+
+/// A trap from kernel mode. Interrupts arrive while the CPU idles or at a preemption point; anything else is a bug.
+pub extern "C" fn kernel_trap(r: &Regs) -> ! {
+    if r.vector >= 32 {
+        interrupt::handle(r.vector as u8);
+        schedule::go(Next::Resched)
+    }
+    // SAFETY: reading CR2 has no effect.
+    let cr2 = unsafe { cr2() };
+    panic!("exception {} in the kernel: error {:#x} at {:#x}, stack {:#x}, CR2 {cr2:#x}", r.vector, r.error, r.rip, r.rsp)
+}
+
+/// A trap with a stack of its own. NMIs and stray debug traps return to where they came from.
+pub extern "C" fn ist_trap(r: &Regs) {
+    let user = r.cs & 3 != 0;
+    match (r.vector, user, cpu().ec.get()) {
+        (DB, true, Some(ec)) => {
+            ec.regs().regs = *r;
+            user_trap()
+        }
+        (DB, ..) => {}
+        (NMI, ..) => say!("cpu {}: NMI", cpu().id.get()),
+        (MC, true, _) => say!("cpu {}: machine check at {:#x}", cpu().id.get(), r.rip),
+        _ => panic!("exception {} in the kernel: error {:#x} at {:#x}, stack {:#x}", r.vector, r.error, r.rip, r.rsp),
+    }
+}

@@ -1,0 +1,267 @@
+//! VT-x: a virtual CPU, its entry and its exits. What can be decided without executing an instruction is in the `vmx`
+//! crate.
+
+mod insn;
+mod vcpu;
+
+pub use vcpu::Vcpu;
+
+use super::cpu::{cpu, cpuid};
+use super::{fpu, interrupt, tables, time};
+use crate::event;
+use crate::mem::{layout, pool};
+use crate::object::ec::{Cont, Ec, Expect, Resume};
+use crate::say;
+use crate::schedule::{self, Next};
+use abi::{ArchState, Mtd, VirtMissing};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use spin::Once;
+use virt::{Exit, HostExit, MsrArea};
+use vmx::{CapabilityMsrs, Controls, Field, HostState, VmcsPort, field};
+use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
+use x86::msr;
+
+static CONTROLS: Once<Controls> = Once::new();
+static MISSING: AtomicU32 = AtomicU32::new(0);
+
+/// IA32_FEATURE_CONTROL: lock, and VMXON outside SMX (Intel SDM vol. 4).
+const LOCKED_ON: u64 = 0b101;
+
+/// Why there are no guests on this machine; empty if there are.
+pub fn missing() -> VirtMissing {
+    VirtMissing::from_bits_truncate(MISSING.load(Relaxed))
+}
+
+/// Whether EPT has 1 GiB pages.
+pub fn ept_giant() -> bool {
+    CONTROLS.get().is_some_and(|c| c.ept_giant)
+}
+
+fn read(msr: u32) -> u64 {
+    // SAFETY: called for MSRs that exist on a CPU with the feature only.
+    unsafe { msr::rdmsr(msr) }
+}
+
+fn capabilities() -> CapabilityMsrs {
+    if !cpuid().get_feature_info().is_some_and(|f| f.has_vmx()) {
+        return CapabilityMsrs::default();
+    }
+    let basic = read(msr::IA32_VMX_BASIC);
+    // Bit 55: the TRUE control MSRs exist.
+    let control = |plain: u32, exact: u32| read(if basic & 1 << 55 != 0 { exact } else { plain });
+    let proc1 = control(msr::IA32_VMX_PROCBASED_CTLS, msr::IA32_VMX_TRUE_PROCBASED_CTLS);
+    let proc2 = if proc1 >> 63 != 0 { read(msr::IA32_VMX_PROCBASED_CTLS2) } else { 0 };
+    // Bits 1 and 5 of the secondary controls: EPT, VPID.
+    let ept_vpid = if proc2 >> 32 & 0x22 != 0 { read(msr::IA32_VMX_EPT_VPID_CAP) } else { 0 };
+    CapabilityMsrs {
+        basic,
+        pin: control(msr::IA32_VMX_PINBASED_CTLS, msr::IA32_VMX_TRUE_PINBASED_CTLS),
+        proc1,
+        proc2,
+        exit: control(msr::IA32_VMX_EXIT_CTLS, msr::IA32_VMX_TRUE_EXIT_CTLS),
+        entry: control(msr::IA32_VMX_ENTRY_CTLS, msr::IA32_VMX_TRUE_ENTRY_CTLS),
+        ept_vpid,
+        cr0_fixed0: read(msr::IA32_VMX_CR0_FIXED0),
+        cr0_fixed1: read(msr::IA32_VMX_CR0_FIXED1),
+        cr4_fixed0: read(msr::IA32_VMX_CR4_FIXED0),
+        cr4_fixed1: read(msr::IA32_VMX_CR4_FIXED1),
+        misc: read(msr::IA32_VMX_MISC),
+        feature_control: unlock(),
+        cpuid_vmx: true,
+    }
+}
+
+/// Locks VMX on if the firmware has left that to us.
+fn unlock() -> u64 {
+    let v = read(msr::IA32_FEATURE_CONTROL);
+    if v & 1 == 0 {
+        // SAFETY: allowed while unlocked; enables what the kernel uses.
+        unsafe { msr::wrmsr(msr::IA32_FEATURE_CONTROL, v | LOCKED_ON) };
+    }
+    read(msr::IA32_FEATURE_CONTROL)
+}
+
+/// Enters VMX operation on this CPU, if it has all that the kernel needs; otherwise notes what is missing.
+pub fn init() {
+    let caps = capabilities();
+    let result = vmx::negotiate(&caps).and_then(|c| enable(&caps).map(|()| c));
+    match result {
+        Ok(mut c) => {
+            c.xcr0_supported = cpu().features.get().xcr0;
+            CONTROLS.call_once(|| c);
+        }
+        Err(m) => {
+            let svm = cpuid().get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_svm());
+            let m = if svm && m.contains(VirtMissing::CPU) { VirtMissing::BACK_END } else { m };
+            MISSING.fetch_or(m.bits(), Relaxed);
+        }
+    }
+}
+
+fn enable(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
+    let frame = pool::alloc().ok_or(VirtMissing::CONTROLS)?;
+    set_revision(frame);
+    // SAFETY: the fixed bits are those that VMX operation demands; the frame is the VMXON region and nothing else.
+    unsafe {
+        cr0_write(cr0() | Cr0::from_bits_truncate(caps.cr0_fixed0 as usize));
+        cr4_write(cr4() | Cr4::from_bits_truncate(caps.cr4_fixed0 as usize) | Cr4::CR4_ENABLE_VMX);
+        insn::vmxon(pool::phys(frame)).map_err(|_| VirtMissing::CONTROLS)?;
+    }
+    let host = pool::alloc().ok_or(VirtMissing::CONTROLS)?;
+    let mut area = MsrArea::new();
+    area.set_star(read(msr::IA32_STAR));
+    area.set_lstar(read(msr::IA32_LSTAR));
+    area.set_fmask(read(msr::IA32_FMASK));
+    // SAFETY: a frame of our own, large enough and aligned.
+    unsafe { host.cast().write(area) };
+    cpu().host_msrs.set(pool::phys(host));
+    Ok(())
+}
+
+fn set_revision(frame: pool::Frame) {
+    // SAFETY: a frame of our own.
+    unsafe { frame.cast::<u32>().write(read(msr::IA32_VMX_BASIC) as u32 & 0x7fff_ffff) };
+}
+
+/// Number of MSRs that entries and exits switch.
+fn msr_count() -> u32 {
+    let rdtscp = cpuid().get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_rdtscp());
+    if rdtscp { MsrArea::LEN } else { MsrArea::LEN_NO_TSC_AUX }
+}
+
+/// The current VMCS.
+struct Port;
+
+impl VmcsPort for Port {
+    #[inline(always)]
+    fn read(&self, field: Field) -> u64 {
+        // SAFETY: a vCPU exists, so the CPU is in VMX operation.
+        unsafe { insn::vmread(field.0) }
+    }
+
+    #[inline(always)]
+    fn write(&mut self, field: Field, value: u64) {
+        // SAFETY: as above; the callers are the `vmx` crate and this module.
+        unsafe { insn::vmwrite(field.0, value) };
+    }
+}
+
+/// Flushes what this CPU knows of a guest space.
+pub fn flush_guest_space(root: u64) {
+    if CONTROLS.get().is_some() {
+        // SAFETY: in VMX operation; single-context INVEPT is part of what `negotiate` requires.
+        unsafe { insn::invept(1, vmx::eptp(root)) };
+    }
+}
+
+/// State of a vCPU into a UTCB.
+pub fn save_state(v: &Vcpu, mtd: Mtd, s: &mut ArchState) {
+    v.make_current();
+    if mtd.contains(Mtd::CR) {
+        v.fetch_cr8();
+    }
+    vmx::save(mtd, s, &Port, v.regs());
+}
+
+/// State from a UTCB into a vCPU.
+pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
+    let Some(c) = CONTROLS.get() else { return };
+    v.make_current();
+    vmx::load(mtd, s, &mut Port, v.regs(), c);
+    if mtd.contains(Mtd::CR) {
+        v.store_cr8();
+    }
+    if mtd.contains(Mtd::TLB) {
+        v.flush();
+    }
+}
+
+/// Enters the guest.
+pub fn run(ec: &'static Ec) -> Next {
+    let (Some(v), Some(c)) = (&ec.vcpu, CONTROLS.get()) else { return event::kill(ec, "not a vCPU") };
+    let Some(root) = ec.hst.root() else { return event::kill(ec, "no memory for its page-table root") };
+    schedule::make_current(ec);
+    v.make_current();
+    v.prepare(c, root);
+    fpu::enter_guest(ec, v.regs().xcr0);
+    if c.timer {
+        let left = cpu().timer.get().saturating_sub(time::now());
+        Port.write(field::VMX_PREEMPTION_TIMER_VALUE, c.timer_value(left).into());
+    }
+    crate::mem::refs::quiescent();
+    let regs = v.regs();
+    // SAFETY: CR2 only matters to page-fault handlers; the VMCS is complete.
+    unsafe {
+        x86::controlregs::cr2_write(regs.cr2);
+        super::vmx_enter(&regs.gpr, v.resume())
+    }
+}
+
+/// VM exit. The guest's GPRs and CR2 are in the vCPU.
+pub extern "C" fn exit() -> ! {
+    let Some(ec) = cpu().ec.get() else { panic!("VM exit from nowhere") };
+    ec.cont.set(Cont::Guest);
+    fpu::note_ts();
+    cpu().tr_stale.set(true);
+    if let (Some(v), Some(root)) = (&ec.vcpu, ec.hst.root()) {
+        v.entered();
+        cpu().cr3.set(root);
+    }
+    let reason = Port.read(field::EXIT_REASON);
+    vmx::requeue(&mut Port);
+    let next = match vmx::decode_exit(reason, || Port.read(field::VM_EXIT_INTERRUPTION_INFO)) {
+        Exit::Portal(n) => {
+            vmx::restore_nmi_blocking(&mut Port, reason);
+            ec.expect.set(Expect::State(Resume::Guest));
+            event::raise(ec, n as u16)
+        }
+        Exit::Host(h) => {
+            host_exit(h);
+            Next::Run(ec)
+        }
+    };
+    schedule::go(next)
+}
+
+fn host_exit(h: HostExit) {
+    match h {
+        HostExit::ExternalInterrupt(vector) => interrupt::handle(vector),
+        HostExit::Timer => time::fired(),
+        HostExit::Nmi => say!("cpu {}: NMI", cpu().id.get()),
+        HostExit::MachineCheck => say!("cpu {}: machine check in a guest", cpu().id.get()),
+    }
+}
+
+/// VMLAUNCH or VMRESUME refused the VMCS itself. For the VMM that is a failed VM entry like any other.
+pub extern "C" fn entry_failed() -> ! {
+    let Some(ec) = cpu().ec.get() else { panic!("VM entry from nowhere") };
+    say!("vCPU with event base {:#x}: VM-instruction error {}", ec.evt, Port.read(field::VM_INSTRUCTION_ERROR));
+    ec.expect.set(Expect::State(Resume::Guest));
+    schedule::go(event::raise(ec, ENTRY_FAILURE))
+}
+
+/// Basic exit reason "VM-entry failure due to invalid guest state".
+const ENTRY_FAILURE: u16 = 0x21;
+
+/// What VM exit loads: constant but for the address space and the place of the vCPU's registers.
+fn host_state(cr3: u64, rsp: u64) -> HostState {
+    // SAFETY: reading control registers.
+    let (c0, c4) = unsafe { (cr0(), cr4()) };
+    HostState {
+        // A VM exit sets TS: vector state stays the guest's until somebody else uses it.
+        cr0: (c0 | Cr0::CR0_TASK_SWITCHED).bits() as u64,
+        cr3,
+        cr4: c4.bits() as u64,
+        cs: tables::KERNEL_CS,
+        ss: tables::KERNEL_SS,
+        tr: tables::TSS,
+        tr_base: layout::TSS,
+        gdtr_base: cpu().gdt.as_ptr() as u64,
+        idtr_base: tables::idt_base(),
+        pat: ptab::IA32_PAT,
+        efer: read(msr::IA32_EFER),
+        rsp,
+        rip: super::vmx_exit as *const () as u64,
+        ..HostState::default()
+    }
+}

@@ -1,0 +1,204 @@
+//! A virtual CPU: its VMCS, the registers that the VMCS does not hold, and the spaces it is assigned to.
+
+use super::{Port, host_state, insn, msr_count, set_revision};
+use crate::arch::cpu::cpu;
+use crate::mem::pool::{self, Frame};
+use crate::mem::refs::Ref;
+use crate::object::{gst::GstSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use abi::{ArchState, perm};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use virt::VcpuRegs;
+use vmx::{Controls, GuestSetup, VmcsPort, field};
+
+/// Offset of the TPR in the virtual-APIC page.
+const VTPR: usize = 0x80;
+static NEXT_VPID: AtomicU16 = AtomicU16::new(1);
+
+/// Virtual CPU.
+pub struct Vcpu {
+    /// [`VcpuRegs`] at its start.
+    block: Frame,
+    vmcs: Frame,
+    vapic: Frame,
+    vpid: u16,
+    /// The VMCS has its constant contents.
+    complete: Cell<bool>,
+    /// VMLAUNCH was done.
+    launched: Cell<bool>,
+    /// Mapped at this page of the VMM.
+    gst: Cell<Option<Ref<GstSpace>>>,
+    pio: Cell<Option<Ref<PioSpace>>>,
+    msr: Cell<Option<Ref<MsrSpace>>>,
+    /// The space fields of the VMCS are to be written.
+    moved: Cell<bool>,
+    /// A frame of ones: bitmaps of a vCPU without PIO or MSR space.
+    all_exit: Frame,
+}
+
+impl Vcpu {
+    /// A vCPU in the state after reset. `None`: no memory.
+    pub fn create(_vapic_page: u64, _offset: bool) -> Option<Vcpu> {
+        let (block, vmcs, vapic, all_exit) = (pool::alloc()?, pool::alloc()?, pool::alloc()?, pool::alloc()?);
+        set_revision(vmcs);
+        // SAFETY: frames of our own; the register block fits into one.
+        unsafe {
+            block.cast().write(VcpuRegs::new());
+            core::ptr::write_bytes(all_exit.as_ptr(), 0xff, 1);
+        }
+        Some(Vcpu {
+            block,
+            vmcs,
+            vapic,
+            vpid: NEXT_VPID.fetch_add(1, Relaxed).max(1),
+            complete: Cell::new(false),
+            launched: Cell::new(false),
+            gst: Cell::new(None),
+            pio: Cell::new(None),
+            msr: Cell::new(None),
+            moved: Cell::new(true),
+            all_exit,
+        })
+    }
+
+    /// The virtual-APIC page, which the VMM sees.
+    pub fn vapic_frame(&self) -> Option<u64> {
+        Some(pool::phys(self.vapic))
+    }
+
+    /// Registers that the VMCS does not hold.
+    #[allow(clippy::mut_from_ref, reason = "they belong to the vCPU's CPU, and no two borrows live at once")]
+    pub fn regs(&self) -> &mut VcpuRegs {
+        // SAFETY: the block holds them as long as the vCPU lives.
+        unsafe { self.block.cast().as_mut() }
+    }
+
+    /// Makes its VMCS current.
+    pub fn make_current(&self) {
+        let phys = pool::phys(self.vmcs);
+        if cpu().vmcs.replace(phys) == phys {
+            return;
+        }
+        // SAFETY: the frame is a VMCS and nothing else; VMCLEAR before first use.
+        unsafe {
+            if !self.complete.get() {
+                insn::vmclear(phys).expect("VMCLEAR");
+            }
+            insn::vmptrld(phys).expect("VMPTRLD");
+        }
+        if !self.complete.get() {
+            self.first();
+        }
+    }
+
+    /// Constant contents, so that state can be loaded before the vCPU first runs.
+    fn first(&self) {
+        let Some(c) = super::CONTROLS.get() else { return };
+        self.complete.set(true);
+        let rsp = &raw const self.regs().gpr as u64 + 16 * 8;
+        let msrs = pool::phys(self.block) + core::mem::offset_of!(VcpuRegs, msrs) as u64;
+        let setup = GuestSetup {
+            eptp: 0,
+            vpid: self.vpid,
+            vapic: pool::phys(self.vapic),
+            guest_msrs: msrs,
+            host_msrs: cpu().host_msrs.get(),
+            msr_count: msr_count(),
+            ..GuestSetup::default()
+        };
+        vmx::init(&mut Port, c, &host_state(cpu().cr3.get(), rsp), &setup);
+        self.flush();
+    }
+
+    /// Flushes its translations.
+    pub fn flush(&self) {
+        // SAFETY: in VMX operation; single-context INVVPID is part of what `negotiate` requires.
+        unsafe { insn::invvpid(1, self.vpid) };
+    }
+
+    /// Before an entry: what may have changed since the last one.
+    pub fn prepare(&self, _c: &Controls, host_cr3: u64) {
+        if !self.moved.replace(false) {
+            return;
+        }
+        Port.write(field::HOST_CR3, host_cr3);
+        let ones = pool::phys(self.all_exit);
+        let with = |cell: &Cell<Option<Ref<PioSpace>>>| {
+            let r = cell.take();
+            let f = r.as_ref().map_or([ones; 2], |p| p.frames());
+            cell.set(r);
+            f
+        };
+        let [a, b] = with(&self.pio);
+        Port.write(field::IO_BITMAP_A, a);
+        Port.write(field::IO_BITMAP_B, b);
+        let m = self.msr.take();
+        Port.write(field::MSR_BITMAP, m.as_ref().map_or(ones, |m| m.frame()));
+        self.msr.set(m);
+        let g = self.gst.take();
+        Port.write(field::EPTP, g.as_ref().map_or(0, |g| vmx::eptp(g.root)));
+        self.gst.set(g);
+    }
+
+    /// Assigns it to the spaces that the UTCB names. A selector without suitable capability leaves the old space.
+    pub fn assign(&self, obj: &ObjSpace, s: &ArchState) {
+        let assign = perm::Space::ASSIGN.bits();
+        if let Some(g) = obj.find::<GstSpace>(s.sel_gst, assign) {
+            self.gst.set(Some(Ref::from_found(g)));
+        }
+        if let Some(p) = obj.find::<PioSpace>(s.sel_pio, assign) {
+            self.pio.set(Some(Ref::from_found(p)));
+        }
+        if let Some(m) = obj.find::<MsrSpace>(s.sel_msr, assign) {
+            self.msr.set(Some(Ref::from_found(m)));
+        }
+        self.moved.set(true);
+    }
+
+    /// 0: the next entry is a VMLAUNCH.
+    pub fn resume(&self) -> u32 {
+        self.launched.get() as u32
+    }
+
+    /// A VM exit came: the VMLAUNCH has worked.
+    pub fn entered(&self) {
+        self.launched.set(true);
+    }
+
+    fn vtpr(&self) -> *mut u32 {
+        // SAFETY: inside the frame.
+        unsafe { self.vapic.cast::<u8>().add(VTPR) }.as_ptr().cast()
+    }
+
+    /// CR8 out of the virtual-APIC page.
+    pub fn fetch_cr8(&self) {
+        if super::CONTROLS.get().is_some_and(|c| c.tpr_shadow) {
+            // SAFETY: the page is the vCPU's; the VMM may write it, and any value will do.
+            self.regs().cr8 = unsafe { self.vtpr().read_volatile() } as u64 >> 4 & 0xf;
+        }
+    }
+
+    /// CR8 into the virtual-APIC page.
+    pub fn store_cr8(&self) {
+        // SAFETY: as above.
+        unsafe { self.vtpr().write_volatile((self.regs().cr8 as u32 & 0xf) << 4) };
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        let phys = pool::phys(self.vmcs);
+        if self.complete.get() {
+            // SAFETY: written back, so that the CPU does not touch the frame any more.
+            let _ = unsafe { insn::vmclear(phys) };
+            if cpu().vmcs.get() == phys {
+                cpu().vmcs.set(0);
+            }
+            self.flush();
+        }
+        for f in [self.block, self.vmcs, self.vapic, self.all_exit] {
+            // SAFETY: nobody uses the vCPU any more.
+            unsafe { pool::free(f) };
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! From the loader's hand-over to the root task.
+
+pub mod acpi;
+pub mod memory;
+pub mod multiboot;
+pub mod root;
+
+use crate::object::ec::Ec;
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+
+/// CPUs that run the kernel.
+pub fn cpus_online() -> u16 {
+    CPUS.load(Relaxed)
+}
+
+static CPUS: AtomicU16 = AtomicU16::new(1);
+/// Address of the root protection domain's object space: who belongs to it may control hardware.
+static ROOT_OBJ: AtomicU64 = AtomicU64::new(0);
+
+/// Whether an EC belongs to the root protection domain.
+pub fn is_root(ec: &Ec) -> bool {
+    ec.obj.found() as *const _ as u64 == ROOT_OBJ.load(Relaxed)
+}

@@ -1,0 +1,35 @@
+//! Multiboot 2 information: command line, first module, RSDP (spec 8.1.1.1).
+
+use crate::mem::window;
+use multiboot2::{BootInformation, BootInformationHeader};
+
+/// Magic value in EAX.
+const MAGIC: u32 = 0x36d7_6289;
+
+/// What the kernel wants to know from the loader.
+pub struct Info {
+    /// Physical range of the first module: the root task.
+    pub root: (u64, u64),
+    /// Physical address of a copy of the RSDP that the loader made, with its length.
+    pub rsdp: Option<u64>,
+}
+
+/// Reads the information.
+pub fn read(magic: u32, at: u32) -> Result<Info, &'static str> {
+    if magic != MAGIC {
+        return Err("not started by a Multiboot 2 loader");
+    }
+    let p = window::map(at.into(), 2 << 20).ok_or("no room to map the Multiboot information")?;
+    // SAFETY: the loader put the information there, below the window's end; nobody writes to it.
+    let info = unsafe { BootInformation::load(p.cast::<BootInformationHeader>()) };
+    let info = info.map_err(|_| "damaged Multiboot information")?;
+    let module = info.module_tags().next().ok_or("no boot module: the first one must be the root task")?;
+    let base = info.start_address() as u64;
+    let offset = |a: *const u8| at as u64 + (a as u64 - base);
+    // The tag holds the RSDP itself, behind its header of 8 bytes.
+    let rsdp = info
+        .rsdp_v2_tag()
+        .map(|t| offset((&raw const *t).cast()) + 8)
+        .or_else(|| info.rsdp_v1_tag().map(|t| offset((&raw const *t).cast()) + 8));
+    Ok(Info { root: (module.start_address().into(), module.end_address().into()), rsdp })
+}

@@ -1,0 +1,32 @@
+//! `assign_int` and `assign_dev` (spec 5.5.2, 5.5.3).
+
+use super::{Done, Outcome, flags, selector};
+use crate::arch::interrupt::{self, Routing};
+use crate::object::{ec::Ec, sm::Sm};
+use abi::{Status, perm};
+
+const MASKED: u8 = 1;
+const LEVEL: u8 = 2;
+const LOW: u8 = 4;
+
+/// Configures an interrupt and routes it to a CPU.
+pub fn assign_int(ec: &'static Ec) -> Outcome {
+    let f = flags(ec);
+    let cpu = ec.regs().rsi();
+    if cpu >= crate::boot::cpus_online() as u64 {
+        return Err(Status::BadCpu);
+    }
+    let sm = ec.obj.find::<Sm>(selector(ec), perm::Sm::ASSIGN.bits()).ok_or(Status::BadCap)?;
+    let gsi = sm.gsi.ok_or(Status::BadCap)?;
+    let r = Routing { cpu: cpu as u16, masked: f & MASKED != 0, level: f & LEVEL != 0, low: f & LOW != 0 };
+    interrupt::route(gsi, &r);
+    // A pin has no message address and data.
+    ec.regs().set_rsi(0);
+    ec.regs().set_rdx(0);
+    Ok(Done::Now)
+}
+
+/// There is no IOMMU support yet, hence no DMA space that a device could be assigned to.
+pub fn assign_dev(ec: &'static Ec) -> Outcome {
+    if !crate::boot::is_root(ec) { Err(Status::BadHyp) } else { Err(Status::BadFtr) }
+}

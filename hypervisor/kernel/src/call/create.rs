@@ -1,0 +1,159 @@
+//! Hypercalls that create objects (spec 5.3).
+//!
+//! The order in each: scalars, the free slot, the owner, what the object is bound to, then the effect.
+
+use super::{Done, Outcome, flags, selector};
+use crate::arch::{time, vmx};
+use crate::mem::layout::USER_END;
+use crate::mem::refs::{Object, Ref};
+use crate::object::ec::{Ec, EcKind, NewEc};
+use crate::object::{gst::GstSpace, hst::HstSpace, msr::MsrSpace, obj::ObjSpace, pd::Pd, pio::PioSpace};
+use crate::object::{pt::Pt, sc::Sc, sm::Sm};
+use crate::schedule;
+use abi::{CreatePdOp, Scd, Sel, Status, perm};
+
+/// A null slot of the caller's object space, with room for a capability.
+struct Slot {
+    ec: &'static Ec,
+    sel: Sel,
+}
+
+impl Slot {
+    fn of(ec: &'static Ec) -> Result<Slot, Status> {
+        let sel = selector(ec);
+        if cap::index(sel).is_none() || !ec.obj.get(sel).is_null() {
+            return Err(Status::BadCap);
+        }
+        ec.obj.reserve(sel).map_err(|_| Status::MemCap)?;
+        Ok(Slot { ec, sel })
+    }
+
+    fn fill<T: Object>(self, object: Ref<T>, perms: u8) -> Outcome {
+        self.ec.obj.put(self.sel, object, perms);
+        Ok(Done::Now)
+    }
+}
+
+fn owner(ec: &'static Ec, sel: Sel, perm: perm::Pd) -> Result<&'static Pd, Status> {
+    ec.obj.find::<Pd>(sel, perm.bits()).ok_or(Status::BadCap)
+}
+
+/// Creates a protection domain or a space (5.3.1).
+pub fn create_pd(ec: &'static Ec) -> Outcome {
+    let op = CreatePdOp::from_flags(flags(ec)).ok_or(Status::BadPar)?;
+    let pd_sel = ec.regs().rsi();
+    let slot = Slot::of(ec)?;
+    let pd = owner(ec, pd_sel, perm::Pd::PD)?;
+    match op {
+        CreatePdOp::Pd => slot.fill(Pd::create().ok_or(Status::MemObj)?, ec.obj.get(pd_sel).perms()),
+        CreatePdOp::Obj => {
+            let s = ObjSpace::create().ok_or(Status::MemObj)?;
+            if !pd.bind_obj(&s) {
+                return Err(Status::Aborted);
+            }
+            slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
+        }
+        CreatePdOp::Hst => {
+            let s = HstSpace::create(false).ok_or(Status::MemObj)?;
+            if !pd.bind_hst(&s) {
+                return Err(Status::Aborted);
+            }
+            slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
+        }
+        CreatePdOp::Gst if vmx::missing().is_empty() => {
+            let s = GstSpace::create().ok_or(Status::MemObj)?;
+            slot.fill(s, (perm::Space::GRANT | perm::Space::ASSIGN).bits())
+        }
+        CreatePdOp::Pio => {
+            let s = PioSpace::create(false).ok_or(Status::MemObj)?;
+            pd.bind_pio(&s);
+            slot.fill(s, perm::Space::all().bits())
+        }
+        CreatePdOp::Msr => slot.fill(MsrSpace::create().ok_or(Status::MemObj)?, perm::Space::all().bits()),
+        CreatePdOp::Gst | CreatePdOp::Dma => Err(Status::BadFtr),
+    }
+}
+
+const GUEST: u8 = 1;
+const TIME: u8 = 2;
+const FPU: u8 = 4;
+
+/// Creates an execution context (5.3.2).
+pub fn create_ec(ec: &'static Ec) -> Outcome {
+    let (f, r) = (flags(ec), ec.regs());
+    let (page, cpu) = (r.rdx() >> 12, (r.rdx() & 0xfff) as u16);
+    let (sp, evt, pd_sel) = (r.rax(), r.r8(), r.rsi());
+    let kind = match (f & GUEST != 0, f & TIME != 0) {
+        (true, _) => EcKind::Vcpu,
+        (false, true) => EcKind::Global,
+        (false, false) => EcKind::Local,
+    };
+    if cpu >= crate::boot::cpus_online() {
+        return Err(Status::BadCpu);
+    }
+    if kind == EcKind::Vcpu && !vmx::missing().is_empty() {
+        return Err(Status::BadFtr);
+    }
+    if page >= USER_END >> abi::PAGE_BITS {
+        return Err(Status::BadPar);
+    }
+    let slot = Slot::of(ec)?;
+    let pd = owner(ec, pd_sel, perm::Pd::EC)?;
+    let (obj, hst) = (pd.obj().ok_or(Status::Aborted)?, pd.hst().ok_or(Status::Aborted)?);
+    let pio = if kind == EcKind::Vcpu { None } else { pd.pio() };
+    let offset = f & TIME != 0;
+    let new = NewEc { kind, cpu, obj, hst, pio, page, sp, evt, fpu: f & FPU != 0, offset };
+    slot.fill(Ec::create(new).ok_or(Status::MemObj)?, perm::Ec::all().bits())
+}
+
+/// Creates a scheduling context (5.3.3). Its EC becomes ready.
+pub fn create_sc(ec: &'static Ec) -> Outcome {
+    let r = ec.regs();
+    let (pd_sel, ec_sel, d) = (r.rsi(), r.rdx(), Scd::unpack(r.rax()));
+    if d.prio == 0 || d.budget_ms == 0 || d.cos != 0 {
+        return Err(Status::BadPar);
+    }
+    let slot = Slot::of(ec)?;
+    owner(ec, pd_sel, perm::Pd::SC)?;
+    let target = ec.obj.find::<Ec>(ec_sel, perm::Ec::BIND_SC.bits()).ok_or(Status::BadCap)?;
+    if target.kind == EcKind::Local {
+        return Err(Status::BadCap);
+    }
+    if target.dead() || target.bound.replace(true) {
+        return Err(Status::Aborted);
+    }
+    let budget = time::frequency() / 1000 * d.budget_ms as u64;
+    let Some(sc) = Sc::create(Ref::from_found(target), d.prio, budget) else {
+        target.bound.set(false);
+        return Err(Status::MemObj);
+    };
+    let s = sc.found();
+    target.chain.set(Some(s));
+    let done = slot.fill(sc, perm::Sc::all().bits());
+    schedule::ready(s);
+    done
+}
+
+/// Creates a portal (5.3.4).
+pub fn create_pt(ec: &'static Ec) -> Outcome {
+    let r = ec.regs();
+    let (pd_sel, ec_sel, ip) = (r.rsi(), r.rdx(), r.rax());
+    let slot = Slot::of(ec)?;
+    owner(ec, pd_sel, perm::Pd::PT)?;
+    let target = ec.obj.find::<Ec>(ec_sel, perm::Ec::BIND_PT.bits()).ok_or(Status::BadCap)?;
+    if target.kind != EcKind::Local {
+        return Err(Status::BadCap);
+    }
+    let pt = Pt::create(Ref::from_found(target), ip).ok_or(Status::MemObj)?;
+    slot.fill(pt, perm::Pt::all().bits())
+}
+
+/// Creates a semaphore (5.3.5).
+pub fn create_sm(ec: &'static Ec) -> Outcome {
+    let r = ec.regs();
+    let (pd_sel, count) = (r.rsi(), r.rdx());
+    let slot = Slot::of(ec)?;
+    owner(ec, pd_sel, perm::Pd::SM)?;
+    let sm = Sm::create(count, None).ok_or(Status::MemObj)?;
+    slot.fill(sm, (perm::Sm::CTRL_UP | perm::Sm::CTRL_DN).bits())
+}

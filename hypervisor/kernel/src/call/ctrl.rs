@@ -1,0 +1,215 @@
+//! Hypercalls that control objects (spec 5.4) and hardware (5.5.1).
+
+use super::{Done, Outcome, flags, selector};
+use crate::arch::cpu::cpu;
+use crate::boot::acpi;
+use crate::mem::refs::Ref;
+use crate::object::ec::{Ec, Timed};
+use crate::object::sm::Down;
+use crate::object::{gst, gst::GstSpace, hst, hst::HstSpace, msr, msr::MsrSpace, obj::ObjSpace, pio, pio::PioSpace};
+use crate::object::{pt::Pt, sc::Sc, sm::Sm};
+use crate::{arch::time, boot};
+use abi::{HwOp, Mad, Sel, Status, perm};
+use cap::Kind;
+use core::sync::atomic::Ordering::Relaxed;
+use ptab::Leaf;
+
+/// Largest order of one call: what one kernel entry does is bounded.
+const MAX_ORDER: u32 = 18;
+
+/// Arguments of `ctrl_pd`.
+struct Range {
+    src: Sel,
+    dst: Sel,
+    order: u32,
+    mask: u8,
+    mad: Mad,
+}
+
+impl Range {
+    fn count(&self) -> u64 {
+        1 << self.order
+    }
+
+    /// Both ranges end at or before `end`.
+    fn within(&self, end: u64) -> Result<(), Status> {
+        let fits = |b: u64| b.checked_add(self.count()).is_some_and(|e| e <= end);
+        if fits(self.src) && fits(self.dst) { Ok(()) } else { Err(Status::BadPar) }
+    }
+}
+
+/// Takes capabilities from one space and grants them to another (5.4.1).
+pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
+    let r = ec.regs();
+    let (dst, d, a) = (r.rsi(), r.rdx(), r.rax());
+    let range = Range {
+        src: d >> 12,
+        dst: a >> 12,
+        order: (d & 0x1f) as u32,
+        mask: (a & 0x1f) as u8,
+        mad: Mad(r.r8() as u32),
+    };
+    if range.order > MAX_ORDER || (range.src | range.dst) & (range.count() - 1) != 0 {
+        return Err(Status::BadPar);
+    }
+    let src = selector(ec);
+    match (ec.obj.get(src).kind(), ec.obj.get(dst).kind()) {
+        (Some(Kind::Obj), Some(Kind::Obj)) => delegate_obj(take(ec, src)?, grant(ec, dst)?, &range),
+        (Some(Kind::Hst), Some(Kind::Hst)) => {
+            let (s, d): (_, &HstSpace) = (take(ec, src)?, grant(ec, dst)?);
+            delegate_mem(s, &range, hst::END_PAGE, |p, o, l| d.update(p, o, l).map_err(|_| Status::MemCap))
+        }
+        (Some(Kind::Hst), Some(Kind::Gst)) => {
+            let (s, d): (_, &GstSpace) = (take(ec, src)?, grant(ec, dst)?);
+            delegate_mem(s, &range, gst::END_PAGE, |p, o, l| d.update(p, o, l).map_err(|_| Status::MemCap))
+        }
+        (Some(Kind::Pio), Some(Kind::Pio)) => delegate_pio(take(ec, src)?, grant(ec, dst)?, &range),
+        (Some(Kind::Msr), Some(Kind::Msr)) => delegate_msr(take(ec, src)?, grant(ec, dst)?, &range),
+        _ => Err(Status::BadCap),
+    }
+}
+
+fn take<T: crate::mem::refs::Object>(ec: &Ec, sel: Sel) -> Result<&'static T, Status> {
+    ec.obj.find::<T>(sel, perm::Space::TAKE.bits()).ok_or(Status::BadCap)
+}
+
+fn grant<T: crate::mem::refs::Object>(ec: &Ec, sel: Sel) -> Result<&'static T, Status> {
+    ec.obj.find::<T>(sel, perm::Space::GRANT.bits()).ok_or(Status::BadCap)
+}
+
+fn delegate_obj(src: &ObjSpace, dst: &ObjSpace, r: &Range) -> Outcome {
+    r.within(abi::SEL_NUM)?;
+    for i in 0..r.count() {
+        dst.set(r.dst + i, src.get(r.src + i).masked(r.mask)).map_err(|_| Status::MemCap)?;
+    }
+    Ok(Done::Now)
+}
+
+/// Copies translations block by block: as large as source mapping, source hole and alignment allow.
+fn delegate_mem(
+    src: &HstSpace,
+    r: &Range,
+    dst_end: u64,
+    mut put: impl FnMut(u64, u32, Leaf) -> Result<(), Status>,
+) -> Outcome {
+    if src.nova && !r.mad.valid(0) {
+        return Err(Status::BadPar);
+    }
+    let src_end = if src.nova { u64::MAX } else { hst::END_PAGE };
+    let fits = |b: u64, end: u64| b.checked_add(r.count()).is_some_and(|e| e <= end);
+    if !fits(r.src, src_end) || !fits(r.dst, dst_end) {
+        return Err(Status::BadPar);
+    }
+    let mask = perm::Mem::from_bits_truncate(r.mask);
+    let mut done = 0;
+    while done < r.count() {
+        let page = r.src + done;
+        let (leaf, order) = if src.nova { boot::memory::lookup(page, r.order, r.mad) } else { source(src, page) };
+        // The block that contains `page` may begin before it or exceed the range.
+        let order = order.min(r.order).min((page | (r.dst + done) | 1 << 63).trailing_zeros());
+        put(r.dst + done, order, Leaf { perms: leaf.perms & mask, ..leaf })?;
+        done += 1 << order;
+    }
+    Ok(Done::Now)
+}
+
+/// What an ordinary host space maps at a page: the leaf moved to that page, and the order of its block or hole.
+fn source(src: &HstSpace, page: u64) -> (Leaf, u32) {
+    match src.lookup(page) {
+        Ok(l) => {
+            let within = page & ((1 << l.order) - 1);
+            (Leaf { phys: l.phys + (within << abi::PAGE_BITS), ..l }, l.order)
+        }
+        Err(h) => (Leaf { phys: 0, order: 0, perms: perm::Mem::empty(), mad: Mad::WB }, h.order),
+    }
+}
+
+fn delegate_pio(src: &PioSpace, dst: &PioSpace, r: &Range) -> Outcome {
+    r.within(pio::PORTS)?;
+    if r.src != r.dst {
+        return Err(Status::BadPar);
+    }
+    for port in r.src..r.src + r.count() {
+        dst.set(port, src.allows(port) && r.mask & perm::Pio::A.bits() != 0);
+    }
+    Ok(Done::Now)
+}
+
+fn delegate_msr(src: &MsrSpace, dst: &MsrSpace, r: &Range) -> Outcome {
+    r.within(msr::MSRS)?;
+    if r.src != r.dst {
+        return Err(Status::BadPar);
+    }
+    for m in r.src..r.src + r.count() {
+        dst.set(m, src.get(m) & perm::Msr::from_bits_truncate(r.mask));
+    }
+    Ok(Done::Now)
+}
+
+/// Recalls an execution context (5.4.2).
+///
+/// With one CPU the EC is not running while somebody calls this, unless it is the caller: it has entered the kernel,
+/// and weak and strong recall are the same.
+pub fn ctrl_ec(ec: &'static Ec) -> Outcome {
+    let target = ec.obj.find::<Ec>(selector(ec), perm::Ec::CTRL.bits()).ok_or(Status::BadCap)?;
+    target.recall.store(true, Relaxed);
+    Ok(Done::Now)
+}
+
+/// Consumed time of a scheduling context (5.4.3).
+pub fn ctrl_sc(ec: &'static Ec) -> Outcome {
+    let sc = ec.obj.find::<Sc>(selector(ec), perm::Sc::CTRL.bits()).ok_or(Status::BadCap)?;
+    let running = cpu().sc.get().is_some_and(|s| core::ptr::eq(s, sc));
+    let now = if running { time::now().wrapping_sub(cpu().since.get()) } else { 0 };
+    ec.regs().set_rsi(sc.consumed() + now);
+    Ok(Done::Now)
+}
+
+/// Configures a portal (5.4.4).
+pub fn ctrl_pt(ec: &'static Ec) -> Outcome {
+    let pt = ec.obj.find::<Pt>(selector(ec), perm::Pt::CTRL.bits()).ok_or(Status::BadCap)?;
+    pt.configure(ec.regs().rsi(), ec.regs().rdx() as u32);
+    Ok(Done::Now)
+}
+
+const DOWN: u8 = 1;
+const ZERO: u8 = 2;
+
+/// Up or down on a semaphore (5.4.5).
+pub fn ctrl_sm(ec: &'static Ec) -> Outcome {
+    let f = flags(ec);
+    if f & DOWN == 0 {
+        let sm = ec.obj.find::<Sm>(selector(ec), perm::Sm::CTRL_UP.bits()).ok_or(Status::BadCap)?;
+        return sm.up().map(|()| Done::Now);
+    }
+    let sm = ec.obj.find::<Sm>(selector(ec), perm::Sm::CTRL_DN.bits()).ok_or(Status::BadCap)?;
+    if sm.gsi.and_then(crate::arch::interrupt::routed_to).is_some_and(|c| c != ec.cpu) {
+        return Err(Status::BadCpu);
+    }
+    match sm.down(ec, f & ZERO != 0) {
+        Down::Taken => Ok(Done::Now),
+        Down::Queued => {
+            ec.blocked.set(true);
+            ec.blocked_on.set(Some(Ref::from_found(sm)));
+            let at = ec.regs().rsi();
+            if at != 0 {
+                cpu().timeouts.arm::<Timed>(ec, at, |e| &e.deadline);
+                time::arm(at);
+            }
+            Ok(Done::Blocked)
+        }
+    }
+}
+
+/// Power and platform control (5.5.1).
+pub fn ctrl_hw(ec: &'static Ec) -> Outcome {
+    if !boot::is_root(ec) {
+        return Err(Status::BadHyp);
+    }
+    let d = selector(ec);
+    match flags(ec) {
+        op if op == HwOp::Sleep as u8 => acpi::sleep((d & 7) as u8, (d >> 3 & 7) as u8, (d >> 6 & 7) as u8),
+        4..=7 => Err(Status::BadFtr),
+        _ => Err(Status::BadPar),
+    }
+}

@@ -1,0 +1,84 @@
+//! `ipc_call` and `ipc_reply` (spec 5.2).
+
+use super::{flags, selector};
+use crate::arch::fpu;
+use crate::event;
+use crate::object::ec::{Cont, Ec, EcKind, Expect};
+use crate::object::pt::Pt;
+use crate::schedule::Next;
+use abi::{Mtd, Status, perm};
+
+/// Flag T: do not wait for a busy callee.
+const NO_WAIT: u8 = 1;
+
+/// Calls a portal. Also the second try of a caller that found its callee busy: nothing has happened before.
+pub fn call(ec: &'static Ec) -> Next {
+    ec.cont.set(Cont::Sysret);
+    match try_call(ec) {
+        Ok(next) => next,
+        Err(s) => {
+            ec.set_status(s);
+            Next::Run(ec)
+        }
+    }
+}
+
+fn try_call(ec: &'static Ec) -> Result<Next, Status> {
+    let pt = ec.obj.find::<Pt>(selector(ec), perm::Pt::CALL.bits()).ok_or(Status::BadCap)?;
+    let callee = pt.ec.found();
+    if callee.cpu != ec.cpu {
+        return Err(Status::BadCpu);
+    }
+    if callee.dead() {
+        return Err(Status::Aborted);
+    }
+    if !callee.receiving() {
+        if flags(ec) & NO_WAIT != 0 {
+            return Err(Status::Timeout);
+        }
+        ec.cont.set(Cont::Call);
+        return event::help(ec, callee).ok_or_else(|| {
+            ec.cont.set(Cont::Sysret);
+            Status::Aborted
+        });
+    }
+    let mtd = ec.regs().rsi() as u32;
+    copy_words(ec, callee, mtd);
+    fpu::discard(ec);
+    ec.expect.set(Expect::Words);
+    Ok(event::enter(ec, pt, mtd))
+}
+
+fn copy_words(from: &Ec, to: &Ec, mtd: u32) {
+    let n = Mtd::word_count(mtd);
+    if let (Some(a), Some(b)) = (from.utcb(), to.utcb()) {
+        b.words[..n].copy_from_slice(&a.words[..n]);
+    }
+}
+
+/// Replies to the caller, if there is one, and waits for the next message.
+pub fn reply(ec: &'static Ec) -> Next {
+    if ec.kind != EcKind::Local {
+        // The specification is silent about threads: they have no caller and nothing can call them.
+        ec.set_status(Status::BadHyp);
+        return Next::Run(ec);
+    }
+    let mtd = ec.regs().rsi() as u32;
+    fpu::discard(ec);
+    ec.cont.set(Cont::Receive);
+    ec.chain.set(None);
+    let Some(caller) = ec.caller.take() else { return Next::Resched };
+    let caller = caller.found();
+    match caller.expect.get() {
+        Expect::Words => {
+            copy_words(ec, caller, mtd);
+            caller.set_status(Status::Success);
+            caller.regs().set_rsi(mtd as u64);
+            event::resume(caller, Cont::Sysret)
+        }
+        Expect::State(how) => match ec.utcb() {
+            Some(u) => event::answer(caller, how, Mtd::from_bits_truncate(mtd), u.arch(), ec),
+            None => Next::Resched,
+        },
+    }
+}

@@ -1,0 +1,67 @@
+//! Hypercalls: the table, and the only place that turns a result into registers.
+
+pub mod assign;
+pub mod create;
+pub mod ctrl;
+pub mod ipc;
+
+use crate::arch::cpu::cpu;
+use crate::object::ec::{Cont, Ec};
+use crate::schedule::{self, Next};
+use abi::{Hypercall, Status};
+
+/// What a hypercall other than IPC comes to.
+pub type Outcome = Result<Done, Status>;
+
+/// Success of a hypercall.
+pub enum Done {
+    /// It is complete.
+    Now,
+    /// The caller blocks; its status is set when it is released.
+    Blocked,
+}
+
+/// Hypercall entry. The caller's registers are in its frame.
+pub extern "C" fn hypercall() -> ! {
+    let Some(ec) = cpu().ec.get() else { panic!("hypercall from nowhere") };
+    ec.cont.set(Cont::Sysret);
+    schedule::go(dispatch(ec))
+}
+
+fn dispatch(ec: &'static Ec) -> Next {
+    let id = ec.regs().rdi();
+    let outcome = match Hypercall::from_number(id as u8 & 0xf) {
+        Some(Hypercall::IpcCall) => return ipc::call(ec),
+        Some(Hypercall::IpcReply) => return ipc::reply(ec),
+        Some(Hypercall::CreatePd) => create::create_pd(ec),
+        Some(Hypercall::CreateEc) => create::create_ec(ec),
+        Some(Hypercall::CreateSc) => create::create_sc(ec),
+        Some(Hypercall::CreatePt) => create::create_pt(ec),
+        Some(Hypercall::CreateSm) => create::create_sm(ec),
+        Some(Hypercall::CtrlPd) => ctrl::ctrl_pd(ec),
+        Some(Hypercall::CtrlEc) => ctrl::ctrl_ec(ec),
+        Some(Hypercall::CtrlSc) => ctrl::ctrl_sc(ec),
+        Some(Hypercall::CtrlPt) => ctrl::ctrl_pt(ec),
+        Some(Hypercall::CtrlSm) => ctrl::ctrl_sm(ec),
+        Some(Hypercall::CtrlHw) => ctrl::ctrl_hw(ec),
+        Some(Hypercall::AssignInt) => assign::assign_int(ec),
+        Some(Hypercall::AssignDev) => assign::assign_dev(ec),
+        None => Err(Status::BadHyp),
+    };
+    match outcome {
+        Ok(Done::Blocked) => return Next::Run(ec),
+        Ok(Done::Now) => ec.set_status(Status::Success),
+        Err(s) => ec.set_status(s),
+    }
+    Next::Run(ec)
+}
+
+/// Selector or descriptor in the first register.
+fn selector(ec: &Ec) -> u64 {
+    ec.regs().rdi() >> 8
+}
+
+/// Flags in the first register.
+fn flags(ec: &Ec) -> u8 {
+    (ec.regs().rdi() >> 4) as u8 & 0xf
+}

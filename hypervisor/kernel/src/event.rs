@@ -1,0 +1,192 @@
+//! Events: exceptions, VM exits, startup and recall become messages to the portals of the affected EC (spec 8.6).
+
+use crate::arch::trap::Frame;
+use crate::arch::vmx;
+use crate::mem::refs::Ref;
+use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
+use crate::object::pt::Pt;
+use crate::say;
+use crate::schedule::Next;
+use crate::{arch::cpu::cpu, arch::fpu};
+use abi::{ArchState, Mtd, Status, perm};
+
+/// Delivers event `n` of `ec`, which waits for the reply in the way that `ec.expect` says.
+pub fn raise(ec: &'static Ec, n: u16) -> Next {
+    let sel = ec.evt.wrapping_add(n as u64);
+    let Some(pt) = ec.obj.find::<Pt>(sel, perm::Pt::EVENT.bits()) else { return kill_for(ec, n, "has no portal") };
+    let handler = pt.ec.found();
+    if handler.cpu != ec.cpu || handler.dead() {
+        return kill_for(ec, n, "has a portal whose handler is dead or on another CPU");
+    }
+    if !handler.receiving() {
+        ec.cont.set(Cont::Event(n));
+        return help(ec, handler).unwrap_or_else(|| kill_for(ec, n, "would wait for itself"));
+    }
+    let mtd = pt.mtd();
+    if let Some(u) = handler.utcb() {
+        match &ec.vcpu {
+            Some(v) => vmx::save_state(v, mtd, u.arch_mut()),
+            None => save_host(ec, mtd, u.arch_mut()),
+        }
+    }
+    enter(ec, pt, mtd.bits())
+}
+
+/// Lets `caller` wait and its portal's EC run with the message that is in its UTCB.
+pub fn enter(caller: &'static Ec, pt: &Pt, mtd: u32) -> Next {
+    let h = pt.ec.found();
+    h.caller.set(Some(Ref::from_found(caller)));
+    caller.callee.set(Some(pt.ec.clone()));
+    caller.cont.set(Cont::Reply);
+    h.chain.set(caller.chain.get());
+    if let Some(sc) = h.chain.get() {
+        sc.leaf.set(h);
+    }
+    let f = h.regs();
+    f.set_rdi(pt.pid());
+    f.set_rsi(mtd as u64);
+    f.set_rip(pt.ip);
+    h.cont.set(Cont::Sysret);
+    Next::Run(h)
+}
+
+/// Runs the chain that keeps `busy` busy on behalf of `ec`. `None`: that chain waits for `ec` itself.
+pub fn help(ec: &'static Ec, busy: &'static Ec) -> Option<Next> {
+    let (theirs, ours) = (busy.chain.get()?, ec.chain.get()?);
+    if core::ptr::eq(theirs, ours) {
+        return None;
+    }
+    Some(Next::Run(theirs.leaf.get()))
+}
+
+/// `ec` has its reply; the message is in place. The current SC goes on with it if it is its own chain, else with
+/// whatever its own chain was about to do.
+pub fn resume(ec: &'static Ec, cont: Cont) -> Next {
+    ec.callee.take();
+    ec.cont.set(cont);
+    let chain = ec.chain.get();
+    if let Some(sc) = chain {
+        sc.leaf.set(ec);
+    }
+    match (chain, cpu().sc.get()) {
+        (Some(a), Some(b)) if core::ptr::eq(a, b) => Next::Run(ec),
+        (_, Some(payer)) => Next::Run(payer.leaf.get()),
+        _ => Next::Pick,
+    }
+}
+
+/// The handler's answer to an event: changes the state as `mtd` says and lets the EC go on.
+pub fn answer(ec: &'static Ec, how: Resume, mtd: Mtd, state: &ArchState, handler: &Ec) -> Next {
+    if mtd.contains(Mtd::POISON) {
+        return kill(ec, "");
+    }
+    match &ec.vcpu {
+        Some(v) => {
+            if mtd.contains(Mtd::SPACES) {
+                v.assign(&handler.obj, state);
+            }
+            vmx::load_state(v, mtd, state);
+        }
+        None => load_host(ec, mtd, state),
+    }
+    resume(
+        ec,
+        match how {
+            Resume::Iret => Cont::Iret,
+            Resume::Sysret => Cont::Sysret,
+            Resume::Guest => Cont::Guest,
+        },
+    )
+}
+
+const RSP: usize = ArchState::RSP;
+
+fn save_host(ec: &Ec, mtd: Mtd, s: &mut ArchState) {
+    let f: &Frame = ec.regs();
+    let r = &f.regs;
+    if mtd.contains(Mtd::GPR_0_7) {
+        s.gpr[..8].copy_from_slice(&r.gpr[..8]);
+        s.gpr[RSP] = r.rsp;
+    }
+    if mtd.contains(Mtd::GPR_8_15) {
+        s.gpr[8..].copy_from_slice(&r.gpr[8..]);
+    }
+    if mtd.contains(Mtd::RFLAGS) {
+        s.rflags = r.rflags;
+    }
+    if mtd.contains(Mtd::RIP) {
+        s.rip = r.rip;
+        s.inst_len = 0;
+        s.inst_info = 0;
+    }
+    if mtd.contains(Mtd::QUAL) {
+        s.qual = [r.error, f.cr2, 0];
+    }
+}
+
+fn load_host(ec: &Ec, mtd: Mtd, s: &ArchState) {
+    let f = ec.regs();
+    if mtd.contains(Mtd::GPR_0_7) {
+        f.regs.gpr[..8].copy_from_slice(&s.gpr[..8]);
+        f.regs.rsp = s.gpr[RSP];
+    }
+    if mtd.contains(Mtd::GPR_8_15) {
+        f.regs.gpr[8..].copy_from_slice(&s.gpr[8..]);
+    }
+    if mtd.contains(Mtd::RFLAGS) {
+        f.set_rflags(s.rflags);
+    }
+    if mtd.contains(Mtd::RIP) {
+        f.set_rip(s.rip);
+    }
+}
+
+fn kill_for(ec: &'static Ec, n: u16, why: &str) -> Next {
+    let f = ec.regs();
+    match ec.kind {
+        EcKind::Vcpu => say!("vCPU with event base {:#x}: event {n:#x} {why}; killed", ec.evt),
+        _ => say!(
+            "EC with event base {:#x}: event {n:#x} {why}; killed at {:#x} (error {:#x}, CR2 {:#x})",
+            ec.evt, f.regs.rip, f.regs.error, f.cr2
+        ),
+    }
+    kill(ec, "")
+}
+
+/// Kills `ec`. Whoever waits for its reply is aborted; that may kill others in turn.
+pub fn kill(ec: &'static Ec, why: &str) -> Next {
+    if !why.is_empty() {
+        say!("EC with event base {:#x}: {why}; killed", ec.evt);
+    }
+    let mut dying = ec;
+    loop {
+        dying.cont.set(Cont::Dead);
+        fpu::discard(dying);
+        dying.callee.take();
+        if let Some(own) = dying.chain.take().filter(|s| core::ptr::eq(s.ec.found(), dying)) {
+            retire(own);
+        }
+        let Some(caller) = dying.caller.take() else { break };
+        let caller = caller.found();
+        match caller.expect.get() {
+            Expect::Words => {
+                caller.set_status(Status::Aborted);
+                return resume(caller, Cont::Sysret);
+            }
+            Expect::State(_) => dying = caller,
+        }
+    }
+    match cpu().sc.get() {
+        Some(payer) => Next::Run(payer.leaf.get()),
+        None => Next::Pick,
+    }
+}
+
+fn retire(own: &'static crate::object::sc::Sc) {
+    let c = cpu();
+    c.ready.remove::<crate::object::sc::Ready>(own, own.prio);
+    if c.sc.get().is_some_and(|s| core::ptr::eq(s, own)) {
+        c.sc.set(None);
+    }
+    own.retire();
+}

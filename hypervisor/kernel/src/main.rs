@@ -1,0 +1,81 @@
+//! The microhypervisor: protection domains, execution contexts, portals, semaphores, virtual CPUs, and nothing more.
+//!
+//! Boot order below; then every entry is a hypercall ([`call`]), a trap ([`arch::trap`]) or a VM exit ([`arch::vmx`]),
+//! and every exit goes through [`schedule::go`].
+//!
+//! UNSAFETY: the only privileged binary. Pure logic is in the crates next door, which forbid unsafe code.
+#![no_std]
+#![no_main]
+
+mod arch;
+mod boot;
+mod call;
+mod console;
+mod event;
+mod mem;
+mod object;
+mod schedule;
+
+use arch::{cpu, interrupt, paging, time, vmx};
+use mem::{layout, pool, window};
+
+/// Start in long mode, on the boot stack, with the boot page tables. Interrupts are off and stay off.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
+    layout::set_displacement(displacement);
+    console::init_serial();
+    if let Err(what) = cpu::check() {
+        give_up(format_args!("this CPU lacks {what}"));
+    }
+    pool::init();
+    console::init_ring();
+    paging::init_shared();
+    cpu::init(0);
+    say!("Ferronova microhypervisor, {} MiB pool", (layout::pool_end() - layout::pool_start()) >> 20);
+    let info = boot::multiboot::read(magic, mbi).unwrap_or_else(|e| give_up(format_args!("{e}")));
+    boot::memory::protect_fixed();
+    boot::root::protect_kernel();
+    boot::acpi::init(info.rsdp);
+    interrupt::init_local();
+    time::calibrate();
+    vmx::init();
+    announce();
+    if let Err(e) = boot::root::create(&info, magic, mbi) {
+        give_up(format_args!("{e}"));
+    }
+    window::close();
+    console::hand_over();
+    schedule::go(schedule::Next::Pick)
+}
+
+fn announce() {
+    let mhz = time::frequency() / 1_000_000;
+    let x2apic = cpu::cpuid().get_feature_info().is_some_and(|f| f.has_x2apic());
+    say!("TSC {mhz} MHz, {}, {} interrupt pins", if x2apic { "x2APIC" } else { "xAPIC" }, interrupt::pin_count());
+    if vmx::missing().is_empty() {
+        say!("VT-x with EPT, VPID, unrestricted guest");
+    }
+    for name in vmx::missing().names() {
+        say!("no guests on this machine: missing {name}");
+    }
+}
+
+fn give_up(why: core::fmt::Arguments) -> ! {
+    console::last_words();
+    say!("Ferronova: cannot start: {why}");
+    halt()
+}
+
+fn halt() -> ! {
+    loop {
+        // SAFETY: interrupts are off; nothing more is done on this CPU.
+        unsafe { x86::halt() };
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo) -> ! {
+    console::last_words();
+    say!("kernel panic: {info}");
+    halt()
+}

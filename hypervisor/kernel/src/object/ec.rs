@@ -1,0 +1,282 @@
+//! Execution context (spec 2.2): a thread (local or global) or a virtual CPU.
+//!
+//! An EC that is not running is a register frame and a continuation ([`Cont`]), not a stack. Its cells are touched by
+//! its own CPU only; `recall` is atomic.
+
+use super::{hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc, sc::Sc, sm::Sm};
+use crate::arch::{cpu::cpu, fpu, trap::Frame, vmx::Vcpu};
+use crate::mem::pool;
+use crate::mem::refs::{Header, Object, Ref};
+use crate::schedule;
+use abi::{Sel, Status, Utcb};
+use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::AtomicBool;
+use sched::{Deadline, Link, Node, Queue};
+
+/// What kind of EC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EcKind {
+    /// Portal handler: no SC of its own.
+    Local,
+    /// Thread with an SC.
+    Global,
+    /// Virtual CPU with an SC.
+    Vcpu,
+}
+
+/// How an EC goes on when it is next chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cont {
+    /// Return from a hypercall.
+    Sysret,
+    /// Return from a trap.
+    Iret,
+    /// Enter the guest.
+    Guest,
+    /// Raise the STARTUP event.
+    Startup,
+    /// Raise the event of that number (again): its handler was busy.
+    Event(u16),
+    /// Do the `ipc_call` again: its callee was busy.
+    Call,
+    /// A local thread waits for a message.
+    Receive,
+    /// Waits for a reply.
+    Reply,
+    /// Never again.
+    Dead,
+}
+
+/// What an EC in [`Cont::Reply`] wants back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// Message words.
+    Words,
+    /// Architectural state; then it goes on as said.
+    State(Resume),
+}
+
+/// How an EC goes on after an event was handled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resume {
+    /// A host EC returns to user mode.
+    Iret,
+    /// A host EC returns from the hypercall that the recall found it in.
+    Sysret,
+    /// A vCPU enters the guest.
+    Guest,
+}
+
+/// Execution context.
+#[repr(C, align(64))]
+pub struct Ec {
+    header: Header,
+    /// Registers of a host EC in user mode. Traps and hypercalls push them here.
+    pub frame: UnsafeCell<Frame>,
+    /// Its CPU.
+    pub cpu: u16,
+    /// Its kind.
+    pub kind: EcKind,
+    /// Continuation.
+    pub cont: Cell<Cont>,
+    /// What it waits for in [`Cont::Reply`].
+    pub expect: Cell<Expect>,
+    /// Event base.
+    pub evt: Sel,
+    utcb: Option<pool::Frame>,
+    utcb_page: u64,
+    /// Object space.
+    pub obj: Ref<ObjSpace>,
+    /// Host space.
+    pub hst: Ref<HstSpace>,
+    /// PIO space of a host EC.
+    pub pio: Option<Ref<PioSpace>>,
+    /// Whom it serves: the EC that its next reply goes to.
+    pub caller: Cell<Option<Ref<Ec>>>,
+    /// Who serves it.
+    pub callee: Cell<Option<Ref<Ec>>>,
+    /// The SC at the start of the call chain that it is part of.
+    pub chain: Cell<Option<&'static Sc>>,
+    /// SCs that cannot go on before it is released from a semaphore.
+    pub waiters: Queue<Sc>,
+    /// The semaphore that it is blocked on.
+    pub blocked_on: Cell<Option<Ref<Sm>>>,
+    /// Blocked on a semaphore.
+    pub blocked: Cell<bool>,
+    wait_link: Link<Ec>,
+    /// Timeout of the semaphore operation.
+    pub deadline: Deadline<Ec>,
+    /// FS and GS base while it is not the current EC.
+    pub fs_gs: Cell<(u64, u64)>,
+    /// Vector state.
+    pub fpu: Option<fpu::Area>,
+    /// A recall is pending.
+    pub recall: AtomicBool,
+    /// Virtual CPU state.
+    pub vcpu: Option<Vcpu>,
+    /// An SC is bound.
+    pub bound: Cell<bool>,
+}
+kernel_object!(Ec, Ec);
+
+/// In the queue of a semaphore.
+pub struct Waiting;
+/// In the timeout queue of a CPU.
+pub struct Timed;
+
+impl Node<Waiting> for Ec {
+    fn link(&self) -> &Link<Ec> {
+        &self.wait_link
+    }
+}
+
+impl Node<Timed> for Ec {
+    fn link(&self) -> &Link<Ec> {
+        self.deadline.link()
+    }
+}
+
+/// What an EC is created with.
+pub struct NewEc {
+    /// Kind.
+    pub kind: EcKind,
+    /// CPU number.
+    pub cpu: u16,
+    /// Object space.
+    pub obj: Ref<ObjSpace>,
+    /// Host space.
+    pub hst: Ref<HstSpace>,
+    /// PIO space.
+    pub pio: Option<Ref<PioSpace>>,
+    /// Page number of the UTCB (host) or vAPIC page (guest).
+    pub page: u64,
+    /// Initial stack pointer.
+    pub sp: u64,
+    /// Event base.
+    pub evt: Sel,
+    /// May use the FPU.
+    pub fpu: bool,
+    /// Guests: apply a TSC offset.
+    pub offset: bool,
+}
+
+impl Ec {
+    /// A new EC. `None`: no memory. Its UTCB is mapped.
+    pub fn create(n: NewEc) -> Option<Ref<Ec>> {
+        let guest = n.kind == EcKind::Vcpu;
+        let utcb = if guest { None } else { Some(pool::alloc()?) };
+        let vcpu = if guest { Some(Vcpu::create(n.page, n.offset)?) } else { None };
+        let frame = Frame::new(n.sp);
+        let ec = Ref::new(Ec {
+            header: Header::new(Self::KIND),
+            frame: UnsafeCell::new(frame),
+            cpu: n.cpu,
+            kind: n.kind,
+            cont: Cell::new(if n.kind == EcKind::Local { Cont::Receive } else { Cont::Startup }),
+            expect: Cell::new(Expect::Words),
+            evt: n.evt,
+            utcb,
+            utcb_page: n.page,
+            obj: n.obj,
+            hst: n.hst,
+            pio: n.pio,
+            caller: Cell::new(None),
+            callee: Cell::new(None),
+            chain: Cell::new(None),
+            waiters: Queue::new(),
+            blocked_on: Cell::new(None),
+            blocked: Cell::new(false),
+            wait_link: Link::new(),
+            deadline: Deadline::new(),
+            fs_gs: Cell::new((0, 0)),
+            fpu: if n.fpu || guest { Some(fpu::Area::new()?) } else { None },
+            recall: AtomicBool::new(false),
+            vcpu,
+            bound: Cell::new(false),
+        })?;
+        ec.map_page()?;
+        Some(ec)
+    }
+
+    /// Frame that is mapped into the host space: UTCB or vAPIC page.
+    fn mapped_frame(&self) -> Option<u64> {
+        self.utcb.map(pool::phys).or(self.vcpu.as_ref().and_then(|v| v.vapic_frame()))
+    }
+
+    fn map_page(&self) -> Option<()> {
+        let Some(phys) = self.mapped_frame() else { return Some(()) };
+        let leaf = ptab::Leaf { phys, order: 0, perms: abi::perm::Mem::R | abi::perm::Mem::W, mad: abi::Mad::WB };
+        self.hst.update(self.utcb_page, 0, leaf).ok()
+    }
+
+    /// Its registers. Host ECs only.
+    #[allow(clippy::mut_from_ref, reason = "the frame belongs to the EC's CPU, and no two borrows live at once")]
+    pub fn regs(&self) -> &mut Frame {
+        // SAFETY: kernel code on the EC's CPU is not preempted, and does not keep the borrow across a call that takes
+        // another.
+        unsafe { &mut *self.frame.get() }
+    }
+
+    /// Its UTCB; `None` for vCPUs.
+    #[allow(clippy::mut_from_ref, reason = "as for `regs`")]
+    pub fn utcb(&self) -> Option<&mut Utcb> {
+        // SAFETY: the frame lives as long as the EC. User threads may write to it at the same time: the kernel copies
+        // words and decides nothing from a second read.
+        self.utcb.map(|f| unsafe { f.cast().as_mut() })
+    }
+
+    /// End of the frame, where traps push.
+    pub fn trap_stack(&self) -> u64 {
+        self.frame.get() as u64 + size_of::<Frame>() as u64
+    }
+
+    /// Whether a portal bound to it can be entered.
+    pub fn receiving(&self) -> bool {
+        self.cont.get() == Cont::Receive
+    }
+
+    /// Whether it is dead.
+    pub fn dead(&self) -> bool {
+        self.cont.get() == Cont::Dead
+    }
+
+    /// Sets the status register of the hypercall that it is in.
+    pub fn set_status(&self, s: Status) {
+        self.regs().set_rdi(s as u64);
+    }
+
+    /// Releases it from a semaphore with a status: whoever waits for it becomes ready.
+    pub fn unblock(&'static self, s: Status) {
+        cpu().timeouts.disarm::<Timed>(self);
+        self.blocked_on.take();
+        self.blocked.set(false);
+        self.set_status(s);
+        while let Some(sc) = self.waiters.pop_front::<sc::Blocked>() {
+            schedule::ready(sc);
+        }
+    }
+}
+
+impl Drop for Ec {
+    fn drop(&mut self) {
+        let c = cpu();
+        let me = &raw const *self;
+        if c.ec.get().is_some_and(|e| core::ptr::eq(e, me)) {
+            c.ec.set(None);
+        }
+        if c.fpu_owner.get().is_some_and(|e| core::ptr::eq(e, me)) {
+            fpu::disown();
+        }
+        if let Some(phys) = self.mapped_frame()
+            && self.hst.lookup(self.utcb_page).is_ok_and(|l| l.phys == phys)
+        {
+            let none = ptab::Leaf { phys: 0, order: 0, perms: abi::perm::Mem::empty(), mad: abi::Mad::WB };
+            // Revoking a single page that is mapped as such needs no memory.
+            let _ = self.hst.update(self.utcb_page, 0, none);
+        }
+        if let Some(f) = self.utcb {
+            // SAFETY: unmapped above; nobody uses the EC any more.
+            unsafe { pool::free(f) };
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! MSR space (spec 2.1.6): which model-specific registers a guest EC may access without an exit.
+//!
+//! The layout is the VMX MSR bitmap (Intel SDM vol. 3, 26.6.9): read low, read high, write low, write high, 1 KiB
+//! each; a set bit exits.
+
+use super::kernel_object;
+use crate::mem::pool::{self, Frame};
+use crate::mem::refs::{Header, Object, Ref};
+use abi::perm;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+/// Selectors of MSRs: all that the low and high range of the bitmap can hold are below this.
+pub const MSRS: u64 = 0xc000_2000;
+
+/// MSR space.
+#[repr(C, align(32))]
+pub struct MsrSpace {
+    header: Header,
+    bitmap: Frame,
+}
+kernel_object!(MsrSpace, Msr);
+
+/// Offset of the bit for reading; writing is 2 KiB behind.
+fn position(msr: u64) -> Option<(usize, u8)> {
+    let base = match msr {
+        0..0x2000 => 0,
+        0xc000_0000..0xc000_2000 => 0x400,
+        _ => return None,
+    };
+    Some((base + (msr as usize & 0x1fff) / 8, 1 << (msr & 7)))
+}
+
+impl MsrSpace {
+    /// A space in which every access exits.
+    pub fn create() -> Option<Ref<MsrSpace>> {
+        let bitmap = pool::alloc()?;
+        // SAFETY: a new frame.
+        unsafe { core::ptr::write_bytes(bitmap.as_ptr(), 0xff, 1) };
+        Ref::new(MsrSpace { header: Header::new(Self::KIND), bitmap })
+    }
+
+    /// Physical address of the bitmap.
+    pub fn frame(&self) -> u64 {
+        pool::phys(self.bitmap)
+    }
+
+    fn byte(&self, i: usize) -> &AtomicU8 {
+        // SAFETY: byte of a frame that belongs to the space.
+        unsafe { self.bitmap.cast::<AtomicU8>().add(i % abi::PAGE_SIZE).as_ref() }
+    }
+
+    /// Permissions of an MSR.
+    pub fn get(&self, msr: u64) -> perm::Msr {
+        let Some((i, bit)) = position(msr) else { return perm::Msr::empty() };
+        let mut p = perm::Msr::empty();
+        p.set(perm::Msr::R, self.byte(i).load(Relaxed) & bit == 0);
+        p.set(perm::Msr::W, self.byte(i + 0x800).load(Relaxed) & bit == 0);
+        p
+    }
+
+    /// Sets permissions of an MSR; none outside the two ranges.
+    pub fn set(&self, msr: u64, p: perm::Msr) {
+        let Some((i, bit)) = position(msr) else { return };
+        for (i, allow) in [(i, p.contains(perm::Msr::R)), (i + 0x800, p.contains(perm::Msr::W))] {
+            if allow {
+                self.byte(i).fetch_and(!bit, Relaxed);
+            } else {
+                self.byte(i).fetch_or(bit, Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for MsrSpace {
+    fn drop(&mut self) {
+        // SAFETY: nobody uses the space any more.
+        unsafe { pool::free(self.bitmap) };
+    }
+}

@@ -1,0 +1,119 @@
+//! Object space (spec 2.1.1): selectors to capabilities, a two-level table.
+
+use super::kernel_object;
+use crate::mem::pool;
+use crate::mem::refs::{self, Header, Object, Ref};
+use abi::Sel;
+use cap::{Cap, FANOUT};
+use core::ptr::{NonNull, null_mut};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+
+type Leaf = [AtomicU64; FANOUT];
+
+/// Object space. Look-ups take no lock; a slot is changed by one atomic exchange.
+#[repr(C, align(32))]
+pub struct ObjSpace {
+    header: Header,
+    root: NonNull<[AtomicPtr<Leaf>; FANOUT]>,
+}
+kernel_object!(ObjSpace, Obj);
+
+/// A slot cannot be filled because its table frame cannot be allocated.
+pub struct NoMemory;
+
+impl ObjSpace {
+    /// An empty one.
+    pub fn create() -> Option<Ref<ObjSpace>> {
+        let root = pool::alloc()?.cast();
+        let space = Ref::new(ObjSpace { header: Header::new(Self::KIND), root });
+        if space.is_none() {
+            // SAFETY: just allocated.
+            unsafe { pool::free(root.cast()) };
+        }
+        space
+    }
+
+    fn root(&self) -> &[AtomicPtr<Leaf>; FANOUT] {
+        // SAFETY: the frame lives as long as the space; zeroed pointers are null.
+        unsafe { self.root.as_ref() }
+    }
+
+    fn leaf(&self, i: usize) -> Option<&Leaf> {
+        // SAFETY: leaf frames stay as long as the space.
+        unsafe { self.root()[i].load(Acquire).as_ref() }
+    }
+
+    /// The capability at `sel`; null if there is none or the selector is out of range.
+    pub fn get(&self, sel: Sel) -> Cap {
+        let Some((i, j)) = cap::index(sel) else { return Cap::NULL };
+        self.leaf(i).map_or(Cap::NULL, |l| Cap(l[j].load(Acquire)))
+    }
+
+    /// The object at `sel` if it is a `T` and the capability has all of `perms`.
+    pub fn find<T: Object>(&self, sel: Sel, perms: u8) -> Option<&'static T> {
+        let a = self.get(sel).validate(T::KIND, perms)?;
+        // SAFETY: the slot counted on the object when it was read, and objects are reclaimed at quiescent points only.
+        Some(unsafe { &*(a as *const T) })
+    }
+
+    /// Makes room for `sel`, so that [`ObjSpace::put`] cannot fail.
+    pub fn reserve(&self, sel: Sel) -> Result<(), NoMemory> {
+        let (i, _) = cap::index(sel).ok_or(NoMemory)?;
+        if self.leaf(i).is_some() {
+            return Ok(());
+        }
+        let f = pool::alloc().ok_or(NoMemory)?;
+        if self.root()[i].compare_exchange(null_mut(), f.as_ptr().cast(), AcqRel, Relaxed).is_err() {
+            // SAFETY: just allocated; another CPU was faster.
+            unsafe { pool::free(f) };
+        }
+        Ok(())
+    }
+
+    /// Puts a new object's first capability at `sel`, which has room. What was there is dropped.
+    pub fn put<T: Object>(&self, sel: Sel, object: Ref<T>, perms: u8) {
+        let cap = Cap::new(T::KIND, object.into_address(), perms);
+        self.store(sel, cap);
+    }
+
+    /// Copies a capability word to `sel`, counting on its object. Null needs no room.
+    pub fn set(&self, sel: Sel, cap: Cap) -> Result<(), NoMemory> {
+        if !cap.is_null() {
+            self.reserve(sel)?;
+            // SAFETY: the word was read from a slot in this kernel entry.
+            unsafe { refs::retain(cap.address()) };
+        }
+        self.store(sel, cap);
+        Ok(())
+    }
+
+    fn store(&self, sel: Sel, cap: Cap) {
+        let Some((i, j)) = cap::index(sel) else { return };
+        let Some(l) = self.leaf(i) else { return };
+        drop_cap(Cap(l[j].swap(cap.0, AcqRel)));
+    }
+}
+
+fn drop_cap(c: Cap) {
+    if let Some(p) = NonNull::new(c.address() as *mut Header).filter(|_| !c.is_null()) {
+        // SAFETY: the slot owned a count, and the word is no longer in it.
+        unsafe { refs::release(p) };
+    }
+}
+
+impl Drop for ObjSpace {
+    fn drop(&mut self) {
+        for i in 0..FANOUT {
+            let Some(p) = NonNull::new(self.root()[i].load(Relaxed)) else { continue };
+            // SAFETY: nobody uses the space any more.
+            unsafe {
+                for s in p.as_ref() {
+                    drop_cap(Cap(s.load(Relaxed)));
+                }
+                pool::free(p.cast());
+            }
+        }
+        // SAFETY: as above.
+        unsafe { pool::free(self.root.cast()) };
+    }
+}

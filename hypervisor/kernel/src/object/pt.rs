@@ -1,0 +1,43 @@
+//! Portal (spec 2.4): an entry point into a local thread.
+
+use super::{ec::Ec, kernel_object};
+use crate::mem::refs::{Header, Object, Ref};
+use abi::Mtd;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Portal.
+#[repr(C, align(32))]
+pub struct Pt {
+    header: Header,
+    /// The local thread that it enters.
+    pub ec: Ref<Ec>,
+    /// Where it enters.
+    pub ip: u64,
+    pid: AtomicU64,
+    mtd: AtomicU32,
+}
+kernel_object!(Pt, Pt);
+
+impl Pt {
+    /// A portal with identifier 0 and empty MTD.
+    pub fn create(ec: Ref<Ec>, ip: u64) -> Option<Ref<Pt>> {
+        let (pid, mtd) = (AtomicU64::new(0), AtomicU32::new(0));
+        Ref::new(Pt { header: Header::new(Self::KIND), ec, ip, pid, mtd })
+    }
+
+    /// Identifier.
+    pub fn pid(&self) -> u64 {
+        self.pid.load(Relaxed)
+    }
+
+    /// Which state an event message carries.
+    pub fn mtd(&self) -> Mtd {
+        Mtd::from_bits_truncate(self.mtd.load(Relaxed))
+    }
+
+    /// Sets both.
+    pub fn configure(&self, pid: u64, mtd: u32) {
+        self.pid.store(pid, Relaxed);
+        self.mtd.store(mtd, Relaxed);
+    }
+}

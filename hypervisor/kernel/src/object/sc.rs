@@ -1,0 +1,90 @@
+//! Scheduling context (spec 2.3): priority and budget, bound to an EC, donated along calls.
+
+use super::{ec::Ec, kernel_object};
+use crate::mem::refs::{Header, Object, Ref};
+use core::cell::Cell;
+use sched::{Budget, Link, Node};
+
+/// Scheduling context. Its cells are touched by its CPU only.
+#[repr(C, align(32))]
+pub struct Sc {
+    header: Header,
+    /// The EC it is bound to.
+    pub ec: Ref<Ec>,
+    /// Priority.
+    pub prio: u8,
+    budget: Cell<Budget>,
+    /// The EC at the end of the call chain that starts at `ec`: the one that runs.
+    pub leaf: Cell<&'static Ec>,
+    /// While `ec` lives, the SC counts on itself.
+    active: Cell<Option<Ref<Sc>>>,
+    ready: Link<Sc>,
+    blocked: Link<Sc>,
+}
+kernel_object!(Sc, Sc);
+
+/// In the ready queue.
+pub struct Ready;
+/// Waiting for a blocked EC.
+pub struct Blocked;
+
+impl Node<Ready> for Sc {
+    fn link(&self) -> &Link<Sc> {
+        &self.ready
+    }
+}
+
+impl Node<Blocked> for Sc {
+    fn link(&self) -> &Link<Sc> {
+        &self.blocked
+    }
+}
+
+impl Sc {
+    /// A new SC with a budget in ticks; not yet scheduled.
+    pub fn create(ec: Ref<Ec>, prio: u8, budget: u64) -> Option<Ref<Sc>> {
+        let sc = Ref::new(Sc {
+            header: Header::new(Self::KIND),
+            leaf: Cell::new(ec.found()),
+            ec,
+            prio,
+            budget: Cell::new(Budget::new(budget)),
+            active: Cell::new(None),
+            ready: Link::new(),
+            blocked: Link::new(),
+        })?;
+        sc.active.set(Some(sc.clone()));
+        Some(sc)
+    }
+
+    /// Its EC died: nothing but capabilities keep it.
+    pub fn retire(&self) {
+        self.active.take();
+    }
+
+    /// Whether its EC lives.
+    pub fn is_active(&self) -> bool {
+        let a = self.active.take();
+        let yes = a.is_some();
+        self.active.set(a);
+        yes
+    }
+
+    /// Ticks left in this turn.
+    pub fn left(&self) -> u64 {
+        self.budget.get().left()
+    }
+
+    /// Ticks consumed in all.
+    pub fn consumed(&self) -> u64 {
+        self.budget.get().consumed()
+    }
+
+    /// Charges ticks; `true`: the turn is over.
+    pub fn charge(&self, ticks: u64) -> bool {
+        let mut b = self.budget.get();
+        let over = b.charge(ticks);
+        self.budget.set(b);
+        over
+    }
+}

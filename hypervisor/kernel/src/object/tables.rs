@@ -1,0 +1,57 @@
+//! Frames for page tables, as the `ptab` crate wants them.
+
+use crate::arch::paging;
+use crate::mem::{layout, pool};
+use core::ptr::NonNull;
+
+/// Table frames out of the pool; what is retired is freed by [`Tables::flushed`].
+pub struct Tables {
+    retired: u64,
+}
+
+impl Tables {
+    /// No frame retired yet.
+    pub const fn new() -> Self {
+        Tables { retired: 0 }
+    }
+
+    /// Frees the retired frames. The caller has flushed what hardware knew of them.
+    pub fn flushed(&mut self) {
+        while self.retired != 0 {
+            let f = self.retired;
+            // The frame is unlinked: its first word holds the next one.
+            self.retired = paging::read(f, 0);
+            free(f);
+        }
+    }
+}
+
+/// Frees a table frame that nothing refers to.
+pub fn free(phys: u64) {
+    if let Some(f) = NonNull::new(layout::virt(phys) as *mut [u8; abi::PAGE_SIZE]) {
+        // SAFETY: table frames come from the pool; the caller has unlinked it.
+        unsafe { pool::free(f) };
+    }
+}
+
+impl ptab::TableMemory for Tables {
+    fn alloc(&mut self) -> Option<u64> {
+        pool::alloc().map(pool::phys)
+    }
+
+    fn retire(&mut self, frame: u64) {
+        // SAFETY: unlinked; no walker interprets it after the flush, and before it all entries but the first are intact,
+        // while the first is read as not present because its low bit is clear.
+        unsafe { paging::write(frame, 0, self.retired) };
+        self.retired = frame;
+    }
+
+    fn read(&self, table: u64, index: usize) -> u64 {
+        paging::read(table, index)
+    }
+
+    fn write(&mut self, table: u64, index: usize, entry: u64) {
+        // SAFETY: the engine writes into tables of this space only, and keeps it consistent.
+        unsafe { paging::write(table, index, entry) };
+    }
+}

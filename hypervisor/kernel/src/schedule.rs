@@ -1,0 +1,234 @@
+//! Who runs next on this CPU.
+//!
+//! Every kernel entry ends in [`go`]. A hypercall or event handler only says how to go on ([`Next`]); nothing is left
+//! on the stack. The scheduling context that pays (`Cpu::sc`) runs the EC at the end of its call chain, or, while that
+//! waits for a busy handler, helps the chain that keeps the handler busy.
+
+use crate::arch::{self, cpu::cpu, fpu, paging, tables, time, vmx};
+use crate::event;
+use crate::mem::refs;
+use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
+use crate::object::sc::{self, Sc};
+use core::arch::asm;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// How a kernel entry goes on.
+pub enum Next {
+    /// This EC, paid by the current SC.
+    Run(&'static Ec),
+    /// The current SC stays ready, but somebody else may be first.
+    Resched,
+    /// The current SC cannot go on.
+    Pick,
+}
+
+/// After so many steps without leaving the kernel, interrupts are let in: chains of helpers can be long or circular.
+const MAX_STEPS: u32 = 64;
+
+/// Goes on, and leaves the kernel.
+pub fn go(mut next: Next) -> ! {
+    let mut steps = 0;
+    loop {
+        steps += 1;
+        if steps == MAX_STEPS {
+            steps = 0;
+            requeue();
+            preemption_point();
+            next = Next::Pick;
+        }
+        next = match next {
+            Next::Run(ec) => step(ec),
+            Next::Resched => {
+                requeue();
+                pick()
+            }
+            Next::Pick => pick(),
+        };
+    }
+}
+
+fn step(ec: &'static Ec) -> Next {
+    if ec.blocked.get() {
+        if let Some(sc) = cpu().sc.get() {
+            ec.waiters.push_back::<sc::Blocked>(sc);
+        }
+        return Next::Pick;
+    }
+    match ec.cont.get() {
+        Cont::Sysret | Cont::Iret | Cont::Guest if preempted() => Next::Resched,
+        c @ (Cont::Sysret | Cont::Iret | Cont::Guest) if ec.recall.load(Relaxed) => recall(ec, c),
+        Cont::Sysret => leave(ec, true),
+        Cont::Iret => leave(ec, false),
+        Cont::Guest => vmx::run(ec),
+        Cont::Startup => {
+            let (resume, n) = match ec.kind {
+                EcKind::Vcpu => (Resume::Guest, abi::event::GST_STARTUP),
+                _ => (Resume::Iret, abi::event::HST_STARTUP),
+            };
+            ec.expect.set(Expect::State(resume));
+            event::raise(ec, n as u16)
+        }
+        Cont::Event(n) => event::raise(ec, n),
+        Cont::Call => crate::call::ipc::call(ec),
+        Cont::Receive | Cont::Reply | Cont::Dead => Next::Pick,
+    }
+}
+
+fn recall(ec: &'static Ec, c: Cont) -> Next {
+    ec.recall.store(false, Relaxed);
+    let (resume, n) = match c {
+        Cont::Guest => (Resume::Guest, abi::event::GST_RECALL),
+        Cont::Sysret => (Resume::Sysret, abi::event::HST_RECALL),
+        _ => (Resume::Iret, abi::event::HST_RECALL),
+    };
+    ec.expect.set(Expect::State(resume));
+    event::raise(ec, n as u16)
+}
+
+/// Whether somebody with a higher priority is ready, or the turn is over and an equal is.
+fn preempted() -> bool {
+    let c = cpu();
+    let Some(sc) = c.sc.get() else { return true };
+    c.ready.highest().is_some_and(|p| p > sc.prio || (p == sc.prio && c.turn_over.get()))
+}
+
+/// Makes an SC ready.
+pub fn ready(sc: &'static Sc) {
+    cpu().ready.push_back::<sc::Ready>(sc, sc.prio);
+}
+
+fn charge() {
+    let c = cpu();
+    let t = time::now();
+    let used = t.wrapping_sub(c.since.replace(t));
+    match c.sc.get() {
+        Some(sc) => {
+            if sc.charge(used) {
+                c.turn_over.set(true);
+            }
+        }
+        None => {
+            c.idle.get().map(|i| i.charge(used));
+        }
+    }
+}
+
+/// Puts the current SC back: in front while its turn lasts, else behind its equals.
+fn requeue() {
+    charge();
+    let c = cpu();
+    let Some(sc) = c.sc.take() else { return };
+    if !sc.is_active() {
+        return;
+    }
+    if c.turn_over.get() {
+        c.ready.push_back::<sc::Ready>(sc, sc.prio);
+    } else {
+        c.ready.push_front::<sc::Ready>(sc, sc.prio);
+    }
+}
+
+fn pick() -> Next {
+    charge();
+    let c = cpu();
+    c.turn_over.set(false);
+    let Some(sc) = c.ready.pop::<sc::Ready>() else { idle() };
+    c.sc.set(Some(sc));
+    c.slice_end.set(c.since.get() + sc.left());
+    time::rearm();
+    Next::Run(sc.leaf.get())
+}
+
+/// The time `t` has come: notes whether the current SC's turn is over.
+pub fn tick(t: u64) {
+    let c = cpu();
+    if c.sc.get().is_some() && t >= c.slice_end.get() {
+        charge();
+        c.turn_over.set(true);
+        if let Some(sc) = c.sc.get() {
+            c.slice_end.set(t + sc.left());
+        }
+    }
+}
+
+fn idle() -> ! {
+    cpu().sc.set(None);
+    leave_space();
+    refs::quiescent();
+    time::rearm();
+    // SAFETY: interrupts go to `kernel_trap`, which schedules.
+    unsafe { arch::idle_halt() }
+}
+
+/// Saves what belongs to the EC that ran last, so that another can run.
+fn leave_space() {
+    let c = cpu();
+    if let Some(old) = c.ec.take().filter(|o| o.kind != EcKind::Vcpu) {
+        let (fs, gs): (u64, u64);
+        // SAFETY: CR4.FSGSBASE is on.
+        unsafe {
+            asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
+        }
+        old.fs_gs.set((fs, gs));
+    }
+}
+
+/// Makes `ec` the one that the next trap belongs to.
+pub fn make_current(ec: &'static Ec) {
+    let c = cpu();
+    if c.ec.get().is_some_and(|o| core::ptr::eq(o, ec)) {
+        return;
+    }
+    leave_space();
+    c.ec.set(Some(ec));
+    if ec.kind == EcKind::Vcpu {
+        return;
+    }
+    tables::set_trap_stack(ec.trap_stack());
+    let (fs, gs) = ec.fs_gs.get();
+    // SAFETY: FSGSBASE is on; a base that user mode set or zero is canonical.
+    unsafe {
+        asm!("wrfsbase {}", "wrgsbase {}", in(reg) fs, in(reg) gs, options(nomem, nostack, preserves_flags));
+    }
+}
+
+fn enter_space(ec: &'static Ec) -> bool {
+    let c = cpu();
+    let Some(root) = ec.hst.root() else { return false };
+    if c.cr3.replace(root) != root {
+        // SAFETY: a root of this CPU.
+        unsafe { paging::set_cr3(root) };
+    }
+    match &ec.pio {
+        None => tables::enable_io_bitmap(false),
+        Some(p) => {
+            let frames = p.frames();
+            if c.io_bitmap.replace(frames[0]) != frames[0] {
+                paging::set_io_bitmap(frames);
+            }
+            tables::enable_io_bitmap(true);
+            if c.tr_stale.replace(false) {
+                tables::reload_task_register();
+            }
+        }
+    }
+    true
+}
+
+fn leave(ec: &'static Ec, sysret: bool) -> Next {
+    make_current(ec);
+    if !enter_space(ec) {
+        return event::kill(ec, "no memory for its page-table root");
+    }
+    fpu::enter_host(ec);
+    refs::quiescent();
+    let gpr = (&raw const ec.regs().regs).cast();
+    // SAFETY: the frame is complete: RIP is a user address, the selectors are the user's, flags have IF.
+    unsafe { if sysret { arch::leave_sysret(gpr) } else { arch::leave_iret(gpr) } }
+}
+
+/// Lets interrupts in for a moment. If one arrives, this does not return.
+fn preemption_point() {
+    // SAFETY: interrupts go to `kernel_trap`, which schedules and does not return here.
+    unsafe { asm!("sti", "nop", "cli", options(nomem, nostack)) };
+}
