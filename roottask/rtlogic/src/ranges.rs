@@ -70,13 +70,18 @@ impl<W: AsRef<[u64]> + AsMut<[u64]>> Ranges<W> {
 
     /// Gives numbers back: any part of what was taken.
     pub fn free(&mut self, first: u64, count: u64) -> Result<(), NotTaken> {
-        let (from, to) = self.offsets(first, count).ok_or(NotTaken)?;
-        if bits::next(self.words.as_ref(), from, to, false).is_some() {
+        if !self.is_taken(first, count) {
             return Err(NotTaken);
         }
+        let (from, to) = self.offsets(first, count).ok_or(NotTaken)?;
         bits::clear(self.words.as_mut(), from, to);
         self.lowest = self.lowest.min(from);
         Ok(())
+    }
+
+    /// Whether all of these numbers are taken.
+    pub fn is_taken(&self, first: u64, count: u64) -> bool {
+        self.offsets(first, count).is_some_and(|(from, to)| bits::next(self.words.as_ref(), from, to, false).is_none())
     }
 
     /// Offsets of a range of numbers, if all of them are ours.
@@ -177,7 +182,7 @@ mod tests {
             let mut r = fresh(base);
             let mut model = vec![false; LEN as usize];
             let mut held: Vec<(u64, u64)> = Vec::new();
-            let mut mark = |model: &mut Vec<bool>, first: u64, count: u64, taken| {
+            let mark = |model: &mut Vec<bool>, first: u64, count: u64, taken| {
                 model[(first - base) as usize..(first - base + count) as usize].fill(taken);
             };
             for op in ops {

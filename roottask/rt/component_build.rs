@@ -1,0 +1,37 @@
+//! Build script of every component package (`build = "../../roottask/rt/component_build.rs"`): how its binary is
+//! linked. Without the feature `component` the package is an ordinary host library and nothing happens.
+
+use std::env;
+
+/// The package of the root task, which starts at another entry point than the other components.
+const ROOT_TASK: &str = "core-task";
+
+/// One fixed-address static ELF without libraries, interpreter, dynamic section or relocations.
+const ARGS: &[&str] = &[
+    "-nostartfiles",
+    "-nodefaultlibs",
+    "-static",
+    "-no-pie",
+    // parent::layout::IMAGE
+    "-Wl,--image-base=0x400000",
+    // Whoever maps the image gives each page the permissions of one segment: no page may belong to two.
+    "-Wl,-z,separate-loadable-segments",
+    "-Wl,-z,norelro",
+    "-Wl,-z,noexecstack",
+    "-Wl,--build-id=none",
+    "-Wl,--gc-sections",
+];
+
+fn main() {
+    // Nothing but the feature and the package name decides, and cargo runs the script again when those change.
+    println!("cargo::rerun-if-env-changed=CARGO_FEATURE_COMPONENT");
+    if env::var_os("CARGO_FEATURE_COMPONENT").is_none() {
+        return;
+    }
+    for arg in ARGS {
+        println!("cargo::rustc-link-arg-bins={arg}");
+    }
+    if env::var("CARGO_PKG_NAME").as_deref() == Ok(ROOT_TASK) {
+        println!("cargo::rustc-link-arg-bins=-Wl,--entry=_start_root");
+    }
+}

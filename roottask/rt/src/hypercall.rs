@@ -1,0 +1,187 @@
+//! Thin stubs, one for each hypercall, in the order of the specification (5.2 to 5.5, calling convention 8.8).
+//!
+//! Those with which a domain can pull its own memory away from under Rust are `unsafe`; the others can only fail.
+
+use abi::{CreatePdOp, Hypercall, Mad, Scd, Sel, Status};
+use core::arch::asm;
+
+/// Registers that come back.
+struct Out {
+    rdi: u64,
+    rsi: u64,
+    rdx: u64,
+}
+
+/// The `syscall` instruction. The kernel keeps all general registers but RCX and R11; vector registers are dead across
+/// calls that pass messages, and are given up for all of them, since a compiled caller has nothing in them then anyway.
+///
+/// # Safety
+/// The call must not change memory that Rust relies on.
+#[inline(always)]
+unsafe fn enter(rdi: u64, rsi: u64, rdx: u64, rax: u64, r8: u64) -> Out {
+    let mut out = Out { rdi, rsi, rdx };
+    // SAFETY: the clobbers are those of 8.8 and more; the kernel does not touch the user stack, so the red zone stays.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rdi") out.rdi, inlateout("rsi") out.rsi, inlateout("rdx") out.rdx,
+            in("rax") rax, in("r8") r8,
+            lateout("rcx") _, lateout("r11") _,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack),
+        );
+    }
+    out
+}
+
+/// Status codes that this edition does not define count as [`Status::BadHyp`].
+fn check(out: Out) -> Result<Out, Status> {
+    match Status::from_register(out.rdi) {
+        Some(Status::Success) => Ok(out),
+        other => Err(other.unwrap_or(Status::BadHyp)),
+    }
+}
+
+/// Calls portal `pt` with the message that `mtd` describes; returns the descriptor of the reply.
+/// `no_wait`: [`Status::Timeout`] instead of helping a busy callee.
+///
+/// Overwrites the current thread's UTCB with the reply: take the message out of [`crate::utcb`] afterwards.
+#[inline]
+pub fn ipc_call(pt: Sel, mtd: u32, no_wait: bool) -> Result<u32, Status> {
+    // SAFETY: writes to the UTCB only, to which nobody holds a reference (`UtcbGuard` is not held over a call by
+    // contract of `crate::utcb`).
+    check(unsafe { enter(Hypercall::IpcCall.identifier(no_wait as u8, pt), mtd.into(), 0, 0, 0) }).map(|o| o.rsi as u32)
+}
+
+/// Creates a PD or a space of `pd` at `sel`.
+pub fn create_pd(op: CreatePdOp, sel: Sel, pd: Sel) -> Result<(), Status> {
+    // SAFETY: new objects change no memory.
+    check(unsafe { enter(Hypercall::CreatePd.identifier(op as u8, sel), pd, 0, 0, 0) }).map(drop)
+}
+
+/// Parameters of [`create_ec`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EcArgs {
+    /// Address of the page for the UTCB, or for the vCPU's APIC page.
+    pub utcb_page: u64,
+    /// CPU number.
+    pub cpu: u16,
+    /// Initial stack pointer.
+    pub sp: u64,
+    /// Event selector base.
+    pub evt: Sel,
+    /// A virtual CPU.
+    pub guest: bool,
+    /// T: a global thread, or a vCPU with time offsetting.
+    pub global_or_offset: bool,
+    /// The EC may use the FPU.
+    pub fpu: bool,
+}
+
+/// Creates an EC of `pd` at `sel`.
+///
+/// # Safety
+/// If `pd` is the own PD: `utcb_page` must be a page that nothing else uses, and what runs at the STARTUP event or at
+/// portals of the EC with stack pointer `sp` must be sound.
+pub unsafe fn create_ec(sel: Sel, pd: Sel, a: EcArgs) -> Result<(), Status> {
+    let flags = (a.fpu as u8) << 2 | (a.global_or_offset as u8) << 1 | a.guest as u8;
+    let page_cpu = a.utcb_page & !0xfff | u64::from(a.cpu) & 0xfff;
+    // SAFETY: passed on to the caller.
+    check(unsafe { enter(Hypercall::CreateEc.identifier(flags, sel), pd, page_cpu, a.sp, a.evt) }).map(drop)
+}
+
+/// Creates an SC of `pd` at `sel`, bound to `ec`.
+pub fn create_sc(sel: Sel, pd: Sel, ec: Sel, scd: Scd) -> Result<(), Status> {
+    // SAFETY: lets an EC run whose creator vouched for what it runs.
+    check(unsafe { enter(Hypercall::CreateSc.identifier(0, sel), pd, ec, scd.pack(), 0) }).map(drop)
+}
+
+/// Creates a portal of `pd` at `sel`, bound to local thread `ec`, with entry point `ip`.
+///
+/// # Safety
+/// If `ec` is of the own PD: code at `ip` must be sound when entered with that thread's stack pointer.
+pub unsafe fn create_pt(sel: Sel, pd: Sel, ec: Sel, ip: u64) -> Result<(), Status> {
+    // SAFETY: passed on to the caller.
+    check(unsafe { enter(Hypercall::CreatePt.identifier(0, sel), pd, ec, ip, 0) }).map(drop)
+}
+
+/// Creates a semaphore of `pd` at `sel`.
+pub fn create_sm(sel: Sel, pd: Sel, count: u64) -> Result<(), Status> {
+    // SAFETY: new objects change no memory.
+    check(unsafe { enter(Hypercall::CreateSm.identifier(0, sel), pd, count, 0, 0) }).map(drop)
+}
+
+/// Delegates 2^`ord` capabilities from selector `ssb` of space `src` to `dsb` of space `dst`, masked by `pmm`; mask 0
+/// revokes.
+///
+/// # Safety
+/// If `dst` is the own host space: nothing may rely on what is mapped at `dsb`, and what `ssb` names must be memory
+/// that may be aliased there.
+pub unsafe fn ctrl_pd(src: Sel, dst: Sel, ssb: u64, dsb: u64, ord: u32, pmm: u8, mad: Mad) -> Result<(), Status> {
+    let (from, to) = (ssb << 12 | u64::from(ord & 0x1f), dsb << 12 | u64::from(pmm & abi::perm::ALL));
+    // SAFETY: passed on to the caller.
+    check(unsafe { enter(Hypercall::CtrlPd.identifier(0, src), dst, from, to, mad.0.into()) }).map(drop)
+}
+
+/// Recalls an EC. `strong`: returns when it has entered the kernel.
+pub fn ctrl_ec(sel: Sel, strong: bool) -> Result<(), Status> {
+    // SAFETY: makes an EC take a detour through its event portal.
+    check(unsafe { enter(Hypercall::CtrlEc.identifier(strong as u8, sel), 0, 0, 0, 0) }).map(drop)
+}
+
+/// Time that an SC has consumed, in TSC ticks.
+pub fn ctrl_sc(sel: Sel) -> Result<u64, Status> {
+    // SAFETY: reads.
+    check(unsafe { enter(Hypercall::CtrlSc.identifier(0, sel), 0, 0, 0, 0) }).map(|o| o.rsi)
+}
+
+/// Sets identifier and message transfer descriptor of a portal.
+pub fn ctrl_pt(sel: Sel, pid: u64, mtd: u32) -> Result<(), Status> {
+    // SAFETY: the values reach handlers as plain numbers.
+    check(unsafe { enter(Hypercall::CtrlPt.identifier(0, sel), pid, mtd.into(), 0, 0) }).map(drop)
+}
+
+/// Ups a semaphore.
+#[inline]
+pub fn sm_up(sel: Sel) -> Result<(), Status> {
+    // SAFETY: synchronisation only.
+    check(unsafe { enter(Hypercall::CtrlSm.identifier(0, sel), 0, 0, 0, 0) }).map(drop)
+}
+
+/// Downs a semaphore. `zero`: takes the whole count. With a deadline (absolute TSC): [`Status::Timeout`] when it passes.
+#[inline]
+pub fn sm_down(sel: Sel, zero: bool, deadline_tsc: Option<u64>) -> Result<(), Status> {
+    // 0 means "no deadline" to the kernel; the caller's 0 is a deadline that has passed.
+    let stc = deadline_tsc.map_or(0, |d| d.max(1));
+    // SAFETY: synchronisation only.
+    check(unsafe { enter(Hypercall::CtrlSm.identifier((zero as u8) << 1 | 1, sel), stc, 0, 0, 0) }).map(drop)
+}
+
+/// Platform control ([`abi::HwOp`]); the root task only.
+pub fn ctrl_hw(op: u8, desc: u64) -> Result<(), Status> {
+    // SAFETY: what it does to the machine is outside of what Rust knows.
+    check(unsafe { enter(Hypercall::CtrlHw.identifier(op, desc), 0, 0, 0, 0) }).map(drop)
+}
+
+/// Flags of [`assign_int`], or-ed.
+pub mod int_flags {
+    /// M: masked.
+    pub const MASKED: u8 = 1 << 0;
+    /// T: level-triggered.
+    pub const LEVEL: u8 = 1 << 1;
+    /// P: active low.
+    pub const LOW: u8 = 1 << 2;
+    /// G: owned by a guest.
+    pub const GUEST: u8 = 1 << 3;
+}
+
+/// Configures the interrupt behind semaphore `sm` and routes it to `cpu`. `bdf` is the PCI device that may send it,
+/// for message-signalled ones. Returns the message's address and data (0 for pins).
+pub fn assign_int(sm: Sel, cpu: u16, bdf: u16, flags: u8) -> Result<(u32, u16), Status> {
+    // SAFETY: interrupts arrive as semaphore ups.
+    check(unsafe { enter(Hypercall::AssignInt.identifier(flags, sm), cpu.into(), bdf.into(), 0, 0) })
+        .map(|o| (o.rsi as u32, o.rdx as u16))
+}

@@ -1,0 +1,286 @@
+//! pthreads over global ECs.
+//!
+//! Life of a thread: [`pthread_create`] makes block, stack, semaphore and EC; the parent gives the EC a scheduling
+//! context, which raises STARTUP; the answer to that is `_start` with RDI = 0, which finds the block at the stack
+//! pointer and comes to [`run`]. At the end [`finish`] publishes `GONE` in the block's `state`, wakes a joiner, and
+//! asks for its death by an undefined instruction, without a stack by then. Who sees `GONE` may free everything.
+//!
+//! States: `RUNNING`, `DETACHED`, `GONE`, or the semaphore of the thread that waits in join.
+
+use crate::errno::{EAGAIN, EINVAL, ENOSYS, fail};
+use crate::hypercall::{self, EcArgs};
+use crate::lock::{Gate, Lock, wait};
+use crate::tcb::{self, Routine, Tcb};
+use crate::{domain, ipc, keys, root, sel, stack};
+use abi::{PAGE_SIZE, Sel, Status};
+use core::arch::asm;
+use core::ptr::null_mut;
+use core::sync::atomic::Ordering;
+
+const RUNNING: u64 = 0;
+/// Never a semaphore: it is the selector of the own PD, or null.
+const DETACHED: u64 = 1;
+const GONE: u64 = u64::MAX;
+
+/// Default stack. std asks for `RUST_MIN_STACK` (see `env`) unless the program says something else.
+pub(crate) const DEFAULT_STACK: usize = 128 << 10;
+const MIN_STACK: usize = 16 << 10;
+
+/// How far below the component's own priority the threads run that this thread spawns from now on. 0: the same.
+pub fn set_spawn_priority(lower: u64) {
+    tcb::my().spawn_lower.set(lower);
+}
+
+/// Gives an EC a scheduling context at the free selector `sc`.
+pub(crate) fn give_sc(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
+    if domain::is_root() { root::give_sc(ec, sc, lower) } else { ipc::start_thread(ec, sc, lower) }
+}
+
+/// Detached threads; those that are gone are freed at the next `pthread_create` or `pthread_detach`.
+struct Detached(*mut Tcb);
+// SAFETY: the list is only walked behind its lock; the blocks are not bound to a thread.
+unsafe impl Send for Detached {}
+
+static DETACHED_THREADS: Lock<Detached> = Lock::new(Detached(null_mut()));
+
+pub(crate) fn gate() -> &'static Gate {
+    DETACHED_THREADS.gate()
+}
+
+fn reap() {
+    DETACHED_THREADS.with(|list| {
+        let mut link = &raw mut list.0;
+        // SAFETY: every block on the list is valid until it is destroyed here, after it has been unlinked; nobody has
+        // a handle to a detached thread.
+        unsafe {
+            while !(*link).is_null() {
+                let t = *link;
+                if (*t).state.load(Ordering::Acquire) == GONE {
+                    *link = (*t).next;
+                    tcb::destroy(t);
+                } else {
+                    link = &raw mut (*t).next;
+                }
+            }
+        }
+    });
+}
+
+/// Fills in and starts a new thread.
+///
+/// # Safety
+/// `t` is new.
+unsafe fn launch(t: *mut Tcb, stack_len: usize) -> Result<(), Status> {
+    let page = tcb::new_utcb_page();
+    let spawner = tcb::my();
+    // SAFETY: contract; the thread does not run before `give_sc`.
+    let t = unsafe { &mut *t };
+    t.stack = stack::alloc(stack_len).ok_or(Status::MemObj)?;
+    t.ec = sel::alloc().ok_or(Status::MemCap)?;
+    t.sc = sel::alloc().ok_or(Status::MemCap)?;
+    t.utcb = tcb::utcb_at(page);
+    t.spawn_lower.set(spawner.spawn_lower.get());
+    let sp = t.stack.top() - 16;
+    // SAFETY: the top of the new stack; `_start` looks for the block there.
+    unsafe { (sp as *mut *mut Tcb).write(t) };
+    let own = domain::own();
+    let args =
+        EcArgs { utcb_page: page, cpu: own.cpu, sp, evt: own.events, guest: false, global_or_offset: true, fpu: true };
+    // SAFETY: page and stack are this thread's alone; STARTUP is answered with `_start`.
+    unsafe { hypercall::create_ec(t.ec, own.pd, args)? };
+    give_sc(t.ec, t.sc, spawner.spawn_lower.get())
+}
+
+/// What a new thread does. Its stack pointer is at its block's address, FS is set.
+pub(crate) extern "C" fn run(t: *mut Tcb) -> ! {
+    // SAFETY: `t` is the own block; the routine was stored by pthread_create.
+    unsafe {
+        if let Some(routine) = (*t).routine {
+            (*t).result = routine((*t).arg);
+        }
+        keys::run_destructors();
+        finish(t)
+    }
+}
+
+/// Ends the calling thread.
+///
+/// # Safety
+/// `t` is its block. Nothing on its stack is needed any more.
+unsafe fn finish(t: *mut Tcb) -> ! {
+    // SAFETY: from the exchange on, block and stack may be gone at any moment, so what is left uses registers only: up
+    // the joiner's semaphore if that is what the old state says, then tell the parent (parent::THREAD_EXIT).
+    unsafe {
+        asm!(
+            "xchg rdi, [rsi]",
+            "cmp rdi, {detached}",
+            "jbe 2f",
+            "shl rdi, 8",
+            "or rdi, {up}",
+            "syscall",
+            "2:",
+            "mov rax, rdx",
+            "ud2",
+            in("rsi") &raw const (*t).state,
+            in("rdi") GONE,
+            detached = const DETACHED,
+            up = const abi::Hypercall::CtrlSm.identifier(0, 0),
+            in("rdx") parent::THREAD_EXIT,
+            options(noreturn),
+        )
+    }
+}
+
+/// Default or explicit attributes: `pthread_attr_t` has 56 bytes, of which we use three words.
+#[repr(C)]
+pub(crate) struct Attr {
+    stack_size: usize,
+    stack_addr: usize,
+    guard_size: usize,
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_attr_init(a: *mut Attr) -> i32 {
+    // SAFETY: C's contract.
+    unsafe { a.write(Attr { stack_size: DEFAULT_STACK, stack_addr: 0, guard_size: PAGE_SIZE }) };
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn pthread_attr_destroy(_: *mut Attr) -> i32 {
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_attr_setstacksize(a: *mut Attr, n: usize) -> i32 {
+    if n < MIN_STACK || !n.is_multiple_of(PAGE_SIZE) {
+        return EINVAL;
+    }
+    // SAFETY: C's contract.
+    unsafe { (*a).stack_size = n };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_attr_getstack(a: *const Attr, addr: *mut usize, len: *mut usize) -> i32 {
+    // SAFETY: C's contract.
+    unsafe {
+        addr.write((*a).stack_addr);
+        len.write((*a).stack_size);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_attr_getguardsize(a: *const Attr, n: *mut usize) -> i32 {
+    // SAFETY: C's contract.
+    unsafe { n.write((*a).guard_size) };
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_getattr_np(t: *mut Tcb, a: *mut Attr) -> i32 {
+    // SAFETY: C's contract: a live thread, and memory for the attributes.
+    unsafe {
+        let s = (*t).stack;
+        a.write(Attr { stack_size: s.len as usize, stack_addr: s.low as usize, guard_size: PAGE_SIZE });
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_create(out: *mut *mut Tcb, a: *const Attr, routine: Routine, arg: *mut u8) -> i32 {
+    reap();
+    if domain::is_root() && root::serve_own_threads().is_err() {
+        return EAGAIN;
+    }
+    let Ok(t) = tcb::create() else { return EAGAIN };
+    // SAFETY: C's contract; `t` is new and does not run before `launch`, and not at all if that fails.
+    unsafe {
+        ((*t).routine, (*t).arg) = (Some(routine), arg);
+        let len = if a.is_null() { DEFAULT_STACK } else { (*a).stack_size };
+        // Before the thread runs: it may look at its own handle there.
+        out.write(t);
+        if launch(t, len).is_err() {
+            tcb::destroy(t);
+            return EAGAIN;
+        }
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_join(t: *mut Tcb, result: *mut *mut u8) -> i32 {
+    let sem = tcb::my().sem;
+    // SAFETY: C's contract: a handle that was neither joined nor detached, so the block lives until we free it.
+    unsafe {
+        match (*t).state.compare_exchange(RUNNING, sem, Ordering::AcqRel, Ordering::Acquire) {
+            // The thread has seen, or will see, our semaphore and up it once.
+            Ok(_) => wait(sem),
+            Err(GONE) => {}
+            Err(_) => return EINVAL,
+        }
+        if !result.is_null() {
+            result.write((*t).result);
+        }
+        tcb::destroy(t);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_detach(t: *mut Tcb) -> i32 {
+    DETACHED_THREADS.with(|list| {
+        // SAFETY: C's contract: a handle that was neither joined nor detached. If the thread is gone already, the state
+        // stays that way and it is reaped like the others.
+        unsafe {
+            let _ = (*t).state.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire);
+            (*t).next = list.0;
+        }
+        list.0 = t;
+    });
+    reap();
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn pthread_self() -> *mut Tcb {
+    tcb::me()
+}
+
+/// Names are std's; nobody outside looks at them.
+#[unsafe(no_mangle)]
+extern "C" fn pthread_setname_np(_: *mut Tcb, _: *const u8) -> i32 {
+    0
+}
+
+/// There is no way to yield: priorities are strict, and equals share the CPU by their budgets.
+#[unsafe(no_mangle)]
+extern "C" fn sched_yield() -> i32 {
+    0
+}
+
+/// All threads of std run on one CPU.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn sched_getaffinity(_: i32, n: usize, mask: *mut u8) -> i32 {
+    let cpu = usize::from(tcb::cpu());
+    if cpu / 8 >= n {
+        return fail(EINVAL) as i32;
+    }
+    // SAFETY: C's contract: `n` bytes.
+    unsafe {
+        mask.write_bytes(0, n);
+        mask.add(cpu / 8).write(1 << (cpu % 8));
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn sched_setaffinity(_: i32, _: usize, _: *const u8) -> i32 {
+    fail(ENOSYS) as i32
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn gettid() -> i32 {
+    tcb::my().id as i32
+}
