@@ -98,7 +98,7 @@ impl Default for MsrArea {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct VcpuRegs {
-    /// General-purpose registers in the order of `abi::ArchState::gpr`. RSP (index 4) is in the VMCS, not here.
+    /// General-purpose registers in the order of `abi::ArchState::gpr`. RSP is in the VMCS: index 4 means nothing.
     pub gpr: [u64; 16],
     /// CR2.
     pub cr2: u64,

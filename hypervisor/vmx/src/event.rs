@@ -33,7 +33,8 @@ pub fn decode_exit(reason: u64, int_info: impl FnOnce() -> u64) -> Exit {
 
 /// Puts an event whose delivery the exit interrupted back in the queue: the next entry injects it.
 ///
-/// To be called once after each exit, before [`crate::save`]. An NMI that was being delivered has set blocking by NMI
+/// To be called once after each exit, host exits included, before [`crate::save`]; but not after a failed entry (bit 31 of
+/// the reason), which leaves the vectoring fields of the exit before and the event it should have injected. An NMI that was being delivered has set blocking by NMI
 /// already; it is cleared here because entry refuses to inject an NMI while NMIs are blocked (27.3.1.5), and
 /// injection sets it again. The reverse case is [`restore_nmi_blocking`].
 #[inline]

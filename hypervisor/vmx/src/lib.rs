@@ -15,8 +15,6 @@ mod segment;
 mod setup;
 pub mod spec;
 mod state;
-#[cfg(test)]
-mod test_port;
 
 pub use controls::{CapabilityMsrs, Controls, negotiate};
 pub use event::{decode_exit, requeue, restore_nmi_blocking};

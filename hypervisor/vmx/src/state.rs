@@ -183,7 +183,7 @@ transfer! {
     XSAVE { RW xcr0: composite xsave; RW xss: part_of xsave; }
     SYSCALL { RW star: msr star set_star; RW lstar: msr lstar set_lstar; RW fmask: msr fmask set_fmask; }
     SYSENTER {
-        RW sysenter_cs: vmcs GUEST_IA32_SYSENTER_CS;
+        RW sysenter_cs: vmcs GUEST_IA32_SYSENTER_CS clean_sysenter_cs;
         RW sysenter_esp: vmcs GUEST_IA32_SYSENTER_ESP;
         RW sysenter_eip: vmcs GUEST_IA32_SYSENTER_EIP;
     }
@@ -242,6 +242,11 @@ fn clean_rflags(value: u64, _: &Controls) -> u64 {
 
 fn clean_dr7(value: u64, _: &Controls) -> u64 {
     value & dr7::DEFINED | dr7::ONE
+}
+
+/// The field has 32 bits.
+fn clean_sysenter_cs(value: u64, _: &Controls) -> u32 {
+    value as u32
 }
 
 fn clean_efer(value: u64, _: &Controls) -> u64 {
