@@ -25,6 +25,7 @@ mod system;
 mod terminal;
 mod test;
 mod tree;
+mod trial;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -19,6 +19,11 @@ impl Step {
         Step { what, began: Instant::now(), bar }
     }
 
+    /// A step that is shown nowhere: tests run side by side.
+    pub fn silent() -> Step {
+        Step { what: String::new(), began: Instant::now(), bar: None }
+    }
+
     /// What the step is doing just now; shown on a terminal only.
     pub fn note(&self, line: &str) {
         if let Some(bar) = &self.bar {
@@ -33,13 +38,6 @@ impl Step {
         }
         let gap = if result.is_empty() { "" } else { ": " };
         eprintln!("  {}{gap}{result} ({:.1} s)", self.what, self.began.elapsed().as_secs_f32());
-    }
-
-    /// Ends the step without a line: there was nothing to do.
-    pub fn nothing(self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
     }
 }
 

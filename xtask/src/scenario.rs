@@ -1,1 +1,228 @@
-//! x
+//! Scenarios: tests of a whole system as data (`tests/system/*.toml`; `tests/system/README.md` is the reference).
+//!
+//! Key types: [`Scenario`], [`Step`], [`Edit`]. [`crate::trial`] runs them.
+
+use crate::system::System;
+use crate::tree;
+use anyhow::{Context, Result, ensure};
+use regex::bytes::{Regex, RegexBuilder};
+use serde::{Deserialize, Deserializer};
+use std::path::Path;
+
+/// A scenario.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Name of its file.
+    #[serde(skip)]
+    pub name: String,
+    /// What it shows, in a line.
+    pub about: String,
+    /// A file of `configs/systems`; else `parts` and `text` are the system file.
+    system: Option<String>,
+    /// Files of `tests/system/parts`, put before `text`.
+    #[serde(default)]
+    parts: Vec<String>,
+    #[serde(default)]
+    text: String,
+    /// Boot modules, if they cannot be taken from the system file because it is wrong on purpose.
+    modules: Option<Vec<String>>,
+    /// The platform.
+    #[serde(default = "bochs")]
+    pub platform: String,
+    /// Bound of the whole run.
+    pub timeout_s: u64,
+    /// Changes to boot modules.
+    #[serde(default, rename = "module")]
+    pub edits: Vec<Edit>,
+    /// What is waited for and typed, in order.
+    #[serde(rename = "step")]
+    pub steps: Vec<Step>,
+    /// How it ends.
+    pub end: Ending,
+}
+
+fn bochs() -> String {
+    "bochs".into()
+}
+
+/// How the run must end after the last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// The machine switches itself off.
+    PowerOff,
+    /// It goes on running.
+    Running,
+}
+
+/// A change to one boot module.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edit {
+    /// Name of the module.
+    pub name: String,
+    /// Leave it out.
+    #[serde(default)]
+    pub remove: bool,
+    /// Keep only the first bytes.
+    pub keep_bytes: Option<usize>,
+    /// This text instead.
+    pub text: Option<String>,
+    /// As many zero bytes instead.
+    pub zero_bytes: Option<usize>,
+}
+
+impl Edit {
+    /// The new content, made from the old; `None`: there is no such module any more.
+    pub fn apply(&self, old: Vec<u8>) -> Option<Vec<u8>> {
+        match self {
+            Edit { remove: true, .. } => None,
+            Edit { text: Some(t), .. } => Some(t.clone().into_bytes()),
+            Edit { zero_bytes: Some(n), .. } => Some(vec![0; *n]),
+            Edit { keep_bytes: Some(n), .. } => Some(old[..old.len().min(*n)].to_vec()),
+            Edit { .. } => Some(old),
+        }
+    }
+
+    fn changes(&self) -> usize {
+        let options = [self.keep_bytes.is_some(), self.text.is_some(), self.zero_bytes.is_some(), self.remove];
+        options.iter().filter(|o| **o).count()
+    }
+}
+
+/// A step: wait for `expect`, check that `never` has not come up to there, type `send`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Must come after what the steps before matched.
+    #[serde(default, deserialize_with = "pattern")]
+    pub expect: Option<Regex>,
+    /// Must not be anywhere in the text so far.
+    #[serde(default, deserialize_with = "pattern")]
+    pub never: Option<Regex>,
+    /// Text to type.
+    pub send: Option<String>,
+}
+
+/// `^` and `$` match at lines, whose ends may be CR LF.
+fn pattern<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Regex>, D::Error> {
+    let text = String::deserialize(d)?;
+    RegexBuilder::new(&text).multi_line(true).crlf(true).build().map(Some).map_err(serde::de::Error::custom)
+}
+
+impl Scenario {
+    fn parse(name: &str, text: &str) -> Result<Scenario> {
+        let s = Scenario { name: name.into(), ..toml::from_str(text)? };
+        ensure!(s.system.is_none() || (s.parts.is_empty() && s.text.is_empty()), "both `system` and `parts` or `text`");
+        ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");
+        for e in &s.edits {
+            ensure!(e.changes() == 1, "module {:?}: exactly one change is expected", e.name);
+        }
+        Ok(s)
+    }
+
+    /// The system with its modules, before the edits.
+    pub fn system(&self) -> Result<System> {
+        if let Some(name) = &self.system {
+            return System::load(name);
+        }
+        let mut text = String::new();
+        for p in &self.parts {
+            text += &tree::read_text(&tree::root().join("tests/system/parts").join(format!("{p}.toml")))?;
+        }
+        text += &self.text;
+        match &self.modules {
+            None => System::parse(text).context("its system file is wrong; if on purpose, it must list `modules`"),
+            Some(list) => {
+                let (roms, binaries) = list.iter().cloned().partition(|m| ROMS.contains(&m.as_str()));
+                Ok(System { text, binaries, roms })
+            }
+        }
+    }
+}
+
+/// Modules that are no component binaries.
+const ROMS: [&str; 2] = ["bzImage", "initramfs"];
+
+/// All scenarios, by name.
+pub fn all() -> Result<Vec<Scenario>> {
+    tree::toml_files("tests/system")?.iter().map(|(name, path)| load(name, path)).collect()
+}
+
+fn load(name: &str, path: &Path) -> Result<Scenario> {
+    Scenario::parse(name, &tree::read_text(path)?).with_context(|| format!("reading {}", tree::shown(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "about = 'a'\ntimeout_s = 5\nend = 'running'\n";
+
+    fn error(text: &str) -> String {
+        format!("{:#}", Scenario::parse("t", text).unwrap_err())
+    }
+
+    #[test]
+    fn a_scenario_reads() {
+        let more = "text = '[[component]]\nbinary = \"x\"'\n[[module]]\nname = 'x'\nkeep_bytes = 2\n";
+        let steps = "[[step]]\nexpect = '^b$'\nsend = \"ls\\n\"\n[[step]]\nnever = 'c'\n";
+        let s = Scenario::parse("t", &format!("{GOOD}{}{steps}", more.replace('\'', "'''"))).unwrap();
+        assert_eq!((s.name.as_str(), s.platform.as_str(), s.end), ("t", "bochs", Ending::Running));
+        assert!(s.steps[0].expect.as_ref().unwrap().is_match(b"a\r\nb\r\nc"));
+        assert_eq!(s.steps[0].send.as_deref(), Some("ls\n"));
+        assert_eq!(s.system().unwrap().binaries, ["x"]);
+    }
+
+    #[test]
+    fn a_test_that_cannot_fail_is_refused() {
+        assert!(error(&format!("{GOOD}[[step]]\nsend = 'x'")).contains("cannot fail"));
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        assert!(error(&format!("{GOOD}[[step]]\nexpect = '('")).contains("unclosed group"));
+        assert!(error(&format!("{GOOD}[[step]]\nexpekt = 'a'")).contains("expekt"));
+        assert!(error("about = 'a'\ntimeout_s = 1\nend = 'never'\nstep = []").contains("never"));
+        let two = "[[step]]\nexpect = 'a'\n[[module]]\nname = 'x'\nremove = true\nzero_bytes = 1";
+        assert!(error(&format!("{GOOD}{two}")).contains("exactly one change"));
+    }
+
+    #[test]
+    fn a_wrong_system_file_needs_a_list_of_modules() {
+        let with = |more: &str| Scenario::parse("t", &format!("{GOOD}text = ']'\n{more}[[step]]\nexpect = 'a'")).unwrap();
+        assert!(with("").system().is_err());
+        let s = with("modules = ['vmm', 'bzImage']\n").system().unwrap();
+        assert_eq!((s.binaries, s.roms), (vec!["vmm".to_owned()], vec!["bzImage".to_owned()]));
+    }
+
+    #[test]
+    fn edits_do_what_they_say() {
+        let edit = |text: &str| toml::from_str::<Edit>(&format!("name = 'm'\n{text}")).unwrap().apply(b"hello".to_vec());
+        assert_eq!(edit("remove = true"), None);
+        assert_eq!(edit("keep_bytes = 2"), Some(b"he".to_vec()));
+        assert_eq!(edit("keep_bytes = 9"), Some(b"hello".to_vec()));
+        assert_eq!(edit("text = 'x'"), Some(b"x".to_vec()));
+        assert_eq!(edit("zero_bytes = 3"), Some(vec![0; 3]));
+    }
+
+    #[test]
+    fn the_scenarios_of_the_tree_are_valid() {
+        let all = all().unwrap();
+        assert!(all.iter().any(|s| s.name == "linux-shell"));
+        for s in all {
+            let system = s.system().unwrap_or_else(|e| panic!("{}: {e:#}", s.name));
+            for e in &s.edits {
+                let known = system.binaries.iter().chain(&system.roms).any(|m| *m == e.name) || e.name == "system";
+                assert!(known, "{}: it changes {:?}, which is no module", s.name, e.name);
+            }
+            crate::platform::Platform::load(&s.platform).unwrap_or_else(|e| panic!("{}: {e:#}", s.name));
+        }
+    }
+}
+
+#[cfg(test)]
+pub fn parse_for_test(text: &str) -> Scenario {
+    Scenario::parse("t", text).expect("a valid scenario")
+}

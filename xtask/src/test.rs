@@ -1,6 +1,173 @@
-//! x
-use anyhow::Result;
+//! `cargo xtask test`: host tests, checks of the images, and systems in emulators.
+
+use crate::build;
+use crate::iso::Module;
+use crate::platform::Platform;
+use crate::scenario::{self, Scenario};
+use crate::system::System;
+use crate::trial::{self, Kit};
+use crate::{exec, image, packages, tree};
+use anyhow::{Context, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Arguments of `test`.
 #[derive(clap::Args)]
-pub struct Args {}
-pub fn main(_: &Args) -> Result<ExitCode> { Ok(ExitCode::SUCCESS) }
+pub struct Args {
+    /// Only tests in emulators and of images whose name contains this, and no host tests. "host": only these.
+    filter: Option<String>,
+    /// List the tests of images and in emulators.
+    #[arg(long)]
+    list: bool,
+    /// Emulators at a time; the number of CPUs if not given.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+/// A test's name, how long it took, and whether it passed.
+type Times = Arc<Mutex<Vec<(String, Duration, bool)>>>;
+
+/// Fails if any test failed.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    if args.list {
+        list(&scenario::all()?).iter().for_each(|(name, about)| println!("{name:<44} {about}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let host = match args.filter.as_deref() {
+        None => host_tests()?,
+        Some("host") => return Ok(ExitCode::from(u8::from(!host_tests()?))),
+        Some(_) => true,
+    };
+    let images = image_tests(args)?;
+    if !host {
+        println!("host tests failed; see above");
+    }
+    Ok(ExitCode::from(u8::from(!(host && images))))
+}
+
+fn host_tests() -> Result<bool> {
+    let status = exec::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["test", "--no-fail-fast"])
+        .current_dir(tree::root())
+        .status()
+        .context("starting cargo test")?;
+    Ok(status.success())
+}
+
+fn image_tests(args: &Args) -> Result<bool> {
+    let scenarios = scenario::all()?;
+    install(&scenarios)?;
+    let times = Times::default();
+    let trials = trials(scenarios, &times)?;
+    let arguments =
+        Arguments { filter: args.filter.clone(), test_threads: args.threads, ..Arguments::default() };
+    println!("\ntests of images and in emulators; logs: build/logs/TEST/");
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    print_times(&times);
+    Ok(!conclusion.has_failed() && conclusion.num_passed > 0)
+}
+
+fn install(scenarios: &[Scenario]) -> Result<()> {
+    let mut needs: Vec<_> = packages::FOR_IMAGES.iter().collect();
+    for platform in scenarios.iter().map(|s| &s.platform).collect::<BTreeSet<_>>() {
+        needs.extend(Platform::load(platform)?.emulator.needs());
+    }
+    packages::ensure_installed(needs)
+}
+
+fn kit(scenarios: &[Scenario]) -> Result<(Kit, Vec<(String, std::path::PathBuf)>)> {
+    let systems: Vec<System> = scenarios
+        .iter()
+        .map(|s| s.system().with_context(|| format!("scenario {}", s.name)))
+        .collect::<Result<_>>()?;
+    let all = |names: fn(&System) -> &Vec<String>| -> Vec<String> {
+        systems.iter().flat_map(names).collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    };
+    let (binaries, roms) = (all(|s| &s.binaries), all(|s| &s.roms));
+    let mut modules = image::roms(&roms)?;
+    let kernel = build::kernel()?;
+    let (root_task, components) = build::user_land(&binaries)?;
+    let mut linked = vec![(build::ROOT_TASK.to_owned(), root_task.linked.clone())];
+    for (name, binary) in binaries.into_iter().zip(components) {
+        linked.push((name.clone(), binary.linked));
+        modules.push(Module { name, file: binary.image });
+    }
+    Ok((Kit { kernel, root_task, modules }, linked))
+}
+
+/// Names of the tests, and what they show.
+fn list(scenarios: &[Scenario]) -> Vec<(String, String)> {
+    let kernel = KERNEL_CHECKS.iter().map(|(name, _)| (format!("image::{name}"), "the linked kernel".to_owned()));
+    let components = [("image::COMPONENT-stands-alone".to_owned(), "one for each component binary".to_owned())];
+    let systems = scenarios.iter().map(|s| (format!("system::{}", s.name), s.about.clone()));
+    kernel.chain(components).chain(systems).collect()
+}
+
+type Check = fn(&std::path::Path) -> Result<()>;
+
+const KERNEL_CHECKS: [(&str, Check); 3] = [
+    ("kernel-has-no-float-instruction", trial::kernel_without_floats),
+    ("kernel-uses-no-red-zone", trial::kernel_without_red_zone),
+    ("kernel-is-small", trial::kernel_size),
+];
+
+fn trials(scenarios: Vec<Scenario>, times: &Times) -> Result<Vec<Trial>> {
+    let (kit, linked) = kit(&scenarios)?;
+    let kit = Arc::new(kit);
+    let mut list = Vec::new();
+    for (name, check) in KERNEL_CHECKS {
+        let kernel = kit.kernel.linked.clone();
+        list.push(timed(format!("image::{name}"), times, move || check(&kernel)));
+    }
+    for (name, file) in linked {
+        list.push(timed(format!("image::{name}-stands-alone"), times, move || trial::component(&file)));
+    }
+    for s in scenarios {
+        let kit = kit.clone();
+        list.push(timed(format!("system::{}", s.name), times, move || trial::run(&s, &kit)));
+    }
+    Ok(list)
+}
+
+fn timed(name: String, times: &Times, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    let (times, key) = (times.clone(), name.clone());
+    Trial::test(name, move || {
+        let began = Instant::now();
+        let result = test();
+        times.lock().unwrap_or_else(PoisonError::into_inner).push((key, began.elapsed(), result.is_ok()));
+        result.map_err(|e| Failed::from(format!("{e:#}")))
+    })
+}
+
+fn print_times(times: &Times) {
+    for (name, time, passed) in times.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("{:>8.1} s  {}  {name}", time.as_secs_f32(), if *passed { "pass" } else { "FAIL" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let names: Vec<_> = list(&scenario::all().unwrap()).into_iter().map(|(n, _)| n).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+        assert!(names.contains(&"system::linux-shell".to_owned()));
+    }
+
+    #[test]
+    fn results_and_times_are_kept() {
+        let times = Times::default();
+        let trials = vec![timed("a".into(), &times, || Ok(())), timed("b".into(), &times, || anyhow::bail!("no"))];
+        let quiet = Arguments { logfile: Some("/dev/null".into()), ..Arguments::default() };
+        let conclusion = libtest_mimic::run(&quiet, trials);
+        assert_eq!((conclusion.num_passed, conclusion.num_failed), (1, 1));
+        let mut seen: Vec<_> = times.lock().unwrap().iter().map(|(n, _, p)| (n.clone(), *p)).collect();
+        seen.sort();
+        assert_eq!(seen, [("a".to_owned(), true), ("b".to_owned(), false)]);
+    }
+}

@@ -1,0 +1,192 @@
+//! Running one scenario, and the checks of images that need no emulator.
+
+use crate::build::Binary;
+use crate::emulator::{End, Machine};
+use crate::iso::{self, Module, Payload};
+use crate::lint::{self, Disassembly};
+use crate::platform::Platform;
+use crate::progress::Step as Progress;
+use crate::scenario::{Ending, Scenario};
+use crate::session::{self, Session};
+use crate::tree;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Most bytes of code and constants in the kernel.
+const KERNEL_MAX: u64 = 128 << 10;
+/// Fewest instructions that a kernel can have: fewer, and objdump's output was not understood.
+const INSTRUCTIONS_MIN: usize = 1000;
+/// Lines of the serial log that a failure shows.
+const SHOWN_LINES: usize = 40;
+/// How long a machine that must go on running is watched after the last step.
+const WATCHED: Duration = Duration::from_millis(500);
+/// Offences that a failure names.
+const SHOWN_OFFENCES: usize = 10;
+
+/// What all scenarios share, built once.
+pub struct Kit {
+    /// The kernel.
+    pub kernel: Binary,
+    /// The root task.
+    pub root_task: Binary,
+    /// Component binaries and ROMs, as stripped.
+    pub modules: Vec<Module>,
+}
+
+/// Boots the scenario's system and goes through its steps.
+pub fn run(s: &Scenario, kit: &Kit) -> Result<()> {
+    let dir = tree::build_dir(format!("logs/{}", s.name))?;
+    let deadline = Instant::now() + Duration::from_secs(s.timeout_s);
+    let platform = Platform::load(&s.platform)?;
+    let iso = make_iso(s, kit, &platform, &dir)?;
+    let (memory_mib, port) = (platform.memory_mib, session::free_port()?);
+    let machine = Machine { platform, memory_mib, iso: iso.clone(), dir, port, debugger: vec![] };
+    let mut session = Session::start(machine, std::io::sink())?;
+    let result = steps(s, &mut session, deadline).and_then(|()| ending(s, &mut session, deadline));
+    session.kill();
+    std::fs::remove_file(iso)?;
+    result.with_context(|| tail(&session))
+}
+
+fn make_iso(s: &Scenario, kit: &Kit, platform: &Platform, dir: &Path) -> Result<PathBuf> {
+    let modules = modules(s, kit, dir)?;
+    let payload =
+        Payload::Hypervisor { kernel: kit.kernel.image.clone(), cmdline: platform.kernel_cmdline.clone(), modules };
+    let iso = dir.join("boot.iso");
+    iso::make(&payload, &iso, &Progress::silent())?;
+    Ok(iso)
+}
+
+fn modules(s: &Scenario, kit: &Kit, dir: &Path) -> Result<Vec<Module>> {
+    let system = s.system()?;
+    let text = dir.join("system.toml");
+    std::fs::write(&text, &system.text)?;
+    let mut list = vec![
+        Module { name: "core".into(), file: kit.root_task.image.clone() },
+        Module { name: "system".into(), file: text },
+    ];
+    for name in system.binaries.iter().chain(&system.roms) {
+        let module = kit.modules.iter().find(|m| m.name == *name);
+        list.push(module.with_context(|| format!("module {name:?} was not built"))?.clone());
+    }
+    for e in &s.edits {
+        let at = list.iter().position(|m| m.name == e.name).with_context(|| format!("no module {:?}", e.name))?;
+        match e.apply(tree::read_bytes(&list[at].file)?) {
+            None => drop(list.remove(at)),
+            Some(content) => {
+                list[at].file = dir.join(format!("module-{}", e.name));
+                std::fs::write(&list[at].file, content)?;
+            }
+        }
+    }
+    Ok(list)
+}
+
+fn steps(s: &Scenario, session: &mut Session, deadline: Instant) -> Result<()> {
+    for (i, step) in s.steps.iter().enumerate() {
+        let number = i + 1;
+        if let Some(pattern) = &step.expect {
+            session
+                .expect(pattern, deadline)
+                .with_context(|| format!("step {number}: expected /{pattern}/"))?;
+        }
+        if let Some(pattern) = &step.never {
+            ensure!(!pattern.is_match(session.text().as_bytes()), "step {number}: /{pattern}/ must not come, and did");
+        }
+        if let Some(text) = &step.send {
+            session.send(text.as_bytes()).with_context(|| format!("step {number}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn ending(s: &Scenario, session: &mut Session, deadline: Instant) -> Result<()> {
+    match s.end {
+        Ending::PowerOff => match session.wait(Some(deadline))? {
+            Some(End::PowerOff) => Ok(()),
+            Some(End::Script) => bail!("the emulator ended, but not because the machine was switched off"),
+            Some(End::Died(why)) => bail!("the machine died: {why}"),
+            None => bail!("the machine was not switched off within {} s", s.timeout_s),
+        },
+        Ending::Running => match session.wait(Some(Instant::now() + WATCHED))? {
+            None => Ok(()),
+            Some(end) => bail!("the machine must go on running, but: {end:?}"),
+        },
+    }
+}
+
+fn tail(session: &Session) -> String {
+    let text = session.text();
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(SHOWN_LINES);
+    let shown: Vec<String> = lines[from..].iter().map(|l| format!("  | {}", l.trim_end().escape_debug())).collect();
+    format!("end of the serial output ({} has all of it):\n{}\n", tree::shown(&session.log), shown.join("\n"))
+}
+
+/// The kernel has no instruction that would need the vector or floating-point state saved.
+pub fn kernel_without_floats(kernel: &Path) -> Result<()> {
+    let d = disassembled(kernel)?;
+    none(&d.float_instructions(), "x87, MMX or SSE instructions")
+}
+
+/// The kernel keeps nothing below its stack pointer, where an exception would overwrite it.
+pub fn kernel_without_red_zone(kernel: &Path) -> Result<()> {
+    let d = disassembled(kernel)?;
+    none(&d.red_zone_uses(), "accesses below the stack pointer")
+}
+
+fn disassembled(kernel: &Path) -> Result<Disassembly> {
+    let d = Disassembly::of(kernel)?;
+    ensure!(d.len() >= INSTRUCTIONS_MIN, "only {} instructions found in {}", d.len(), tree::shown(kernel));
+    Ok(d)
+}
+
+fn none(offences: &[String], what: &str) -> Result<()> {
+    let some = &offences[..offences.len().min(SHOWN_OFFENCES)];
+    ensure!(offences.is_empty(), "{} {what}:\n  {}", offences.len(), some.join("\n  "));
+    Ok(())
+}
+
+/// The kernel is small.
+pub fn kernel_size(kernel: &Path) -> Result<()> {
+    let size = lint::text_and_rodata(&tree::read_bytes(kernel)?)?;
+    ensure!(size <= KERNEL_MAX, "{size} bytes of code and constants, more than {KERNEL_MAX}");
+    Ok(())
+}
+
+/// A component stands on our runtime alone.
+pub fn component(linked: &Path) -> Result<()> {
+    lint::component(&tree::read_bytes(linked)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offences_are_counted_and_some_are_named() {
+        none(&[], "sins").unwrap();
+        let many: Vec<String> = (0..20).map(|i| format!("f: i{i}")).collect();
+        let e = none(&many, "sins").unwrap_err().to_string();
+        assert!(e.starts_with("20 sins:") && e.contains("i9") && !e.contains("i10"), "{e}");
+    }
+
+    #[test]
+    fn edits_reach_the_list_of_modules() {
+        let dir = tree::build_dir("unit-tests/modules").unwrap();
+        let file = dir.join("vmm");
+        std::fs::write(&file, "hello").unwrap();
+        let binary = || Binary { linked: file.clone(), image: file.clone() };
+        let module = |name: &str| Module { name: name.into(), file: file.clone() };
+        let kit = Kit { kernel: binary(), root_task: binary(), modules: vec![module("vmm"), module("x")] };
+        let text = "about = ''\ntimeout_s = 1\nend = 'running'\nmodules = ['vmm', 'x']\n[[step]]\nexpect = 'a'\n\
+                    [[module]]\nname = 'vmm'\nkeep_bytes = 1\n[[module]]\nname = 'x'\nremove = true\n";
+        let s = crate::scenario::parse_for_test(text);
+        let list = modules(&s, &kit, &dir).unwrap();
+        assert_eq!(list.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["core", "system", "vmm"]);
+        assert_eq!(std::fs::read(&list[2].file).unwrap(), b"h");
+        assert_eq!(std::fs::read(&file).unwrap(), b"hello", "the shared file stays");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+}
