@@ -1,0 +1,81 @@
+//! Wiring of the console multiplexer: the rings of its clients and of the terminal below.
+//!
+//! The clients' rings share one semaphore, the terminal below has another; a thread waits for each, and either does
+//! all there is to do. Nothing here writes a log after the start: it would wait for itself.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use console_mux_logic::{Client, Config, Kind, Mux, Streams};
+use parent::{SERVICE_LOG, SERVICE_TERMINAL};
+use rt::Semaphore;
+use rt::channel::{Channel, Reader, Writer};
+
+/// The rings. The clients are in the multiplexer's order.
+struct Rings {
+    clients: Vec<(Reader, Writer)>,
+    keys: Reader,
+    out: Writer,
+}
+
+impl Streams for Rings {
+    fn read_client(&mut self, client: usize, buf: &mut [u8]) -> usize {
+        self.clients[client].0.read(buf)
+    }
+    fn write_client(&mut self, client: usize, bytes: &[u8]) -> usize {
+        self.clients[client].1.write(bytes)
+    }
+    fn read_keys(&mut self, buf: &mut [u8]) -> usize {
+        self.keys.read(buf)
+    }
+    fn write_out(&mut self, bytes: &[u8]) -> usize {
+        self.out.write(bytes)
+    }
+}
+
+/// What both threads work on.
+struct Console {
+    mux: Mux,
+    rings: Rings,
+}
+
+/// All clients with their kinds.
+fn clients() -> impl Iterator<Item = (Kind, Channel)> {
+    let of = |kind, service| rt::channel::servers(service).into_iter().map(move |c| (kind, c));
+    of(Kind::Log, SERVICE_LOG).chain(of(Kind::Terminal, SERVICE_TERMINAL))
+}
+
+fn serve(changed: &Semaphore, console: &Mutex<Console>) -> ! {
+    loop {
+        {
+            let mut console = console.lock().expect("a panic ends the component");
+            let Console { mux, rings } = &mut *console;
+            mux.pump(rings);
+        }
+        changed.down_zero();
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    rt::rom(parent::CONFIG_ROM).map_or(Ok(Config::default()), Config::parse)?;
+    let below = rt::channel::client(SERVICE_TERMINAL).ok_or("no terminal to print on: routes.terminal is missing")?;
+    let (specs, rings): (Vec<Client>, Vec<(Reader, Writer)>) =
+        clients().map(|(kind, channel)| (Client::new(kind, channel.peer()), channel.split())).unzip();
+    let client_changed = rings.first().map(|(reader, _)| Semaphore::from_sel(reader.wait_sel()));
+    let client_changed = client_changed.ok_or("no component has its log or terminal routed here: nothing to do")?;
+    let (keys, out) = below.split();
+    let below_changed = Semaphore::from_sel(keys.wait_sel());
+    let console = Console { mux: Mux::new(specs), rings: Rings { clients: rings, keys, out } };
+    let console = Arc::new(Mutex::new(console));
+    let shared = console.clone();
+    thread::Builder::new().name("terminal".into()).spawn(move || serve(&below_changed, &shared))?;
+    serve(&client_changed, &console)
+}
+
+fn main() {
+    if let Err(e) = run() {
+        eprintln!("{e}");
+        std::process::exit(1);
+    }
+}
