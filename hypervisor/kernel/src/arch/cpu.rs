@@ -75,16 +75,12 @@ pub struct Cpu {
 pub struct Features {
     /// 1 GiB pages.
     pub giant: bool,
-    /// Process-context identifiers.
-    pub pcid: bool,
     /// TSC-deadline timer.
     pub deadline: bool,
     /// XSAVEOPT.
     pub xsaveopt: bool,
     /// All user-state components: XCR0 for host ECs.
     pub xcr0: u64,
-    /// Size of the XSAVE area for them.
-    pub xsave_size: u32,
 }
 
 /// This CPU.
@@ -157,7 +153,6 @@ fn init_controls() {
     }
     c.features.set(Features {
         giant: id.get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_1gib_pages()),
-        pcid: id.get_feature_info().is_some_and(|f| f.has_pcid()),
         deadline: id.get_feature_info().is_some_and(|f| f.has_tsc_deadline()),
         ..super::fpu::init()
     });

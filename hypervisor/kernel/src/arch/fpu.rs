@@ -5,17 +5,17 @@
 //! of its own VMM it is lazy: CR0.TS is set by the VM exit, and only an EC that uses vector registers pays.
 
 use super::cpu::{Features, cpu, cpuid};
-use crate::mem::pool::{self, Frame};
+use crate::mem::pool::Page;
 use crate::object::ec::{Ec, EcKind};
 use core::arch::asm;
 use core::cell::Cell;
 use spin::Once;
-use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0, xcr0_write};
+use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0_write};
 
 /// Offset of MXCSR in an XSAVE area (Intel SDM vol. 1, 13.4.1), and its value after reset.
 const MXCSR: (usize, u32) = (24, 0x1f80);
 
-struct Clean(Frame);
+struct Clean(Page);
 // SAFETY: written once, then only read.
 unsafe impl Send for Clean {}
 // SAFETY: as above.
@@ -24,7 +24,7 @@ static CLEAN: Once<Clean> = Once::new();
 
 /// Where an EC's vector state is while it is not in the registers.
 pub struct Area {
-    frame: Frame,
+    page: Page,
     /// The area holds a state; otherwise the EC starts with a clean one.
     saved: Cell<bool>,
 }
@@ -32,21 +32,14 @@ pub struct Area {
 impl Area {
     /// For an EC without vector state yet.
     pub fn new() -> Option<Area> {
-        Some(Area { frame: clean_frame()?, saved: Cell::new(false) })
+        Some(Area { page: clean_page()?, saved: Cell::new(false) })
     }
 }
 
-impl Drop for Area {
-    fn drop(&mut self) {
-        // SAFETY: belongs to the area, whose EC is gone.
-        unsafe { pool::free(self.frame) };
-    }
-}
-
-fn clean_frame() -> Option<Frame> {
-    let f = pool::alloc()?;
+fn clean_page() -> Option<Page> {
+    let f = Page::new()?;
     // SAFETY: inside the frame, aligned.
-    unsafe { f.cast::<u8>().add(MXCSR.0).cast::<u32>().write(MXCSR.1) };
+    unsafe { f.at::<u8>().add(MXCSR.0).cast::<u32>().write(MXCSR.1) };
     Some(f)
 }
 
@@ -64,10 +57,10 @@ pub fn init() -> Features {
     // SAFETY: CPUID says that these are supported; XSAVE is on in CR4.
     unsafe { xcr0_write(want) };
     cpu().xcr0.set(want.bits());
-    CLEAN.call_once(|| Clean(clean_frame().expect("pool too small to boot")));
+    CLEAN.call_once(|| Clean(clean_page().expect("pool too small to boot")));
     let size = cpuid().get_extended_state_info().map_or(0, |x| x.xsave_area_size_enabled_features());
     assert!(size as usize <= abi::PAGE_SIZE, "vector state of {size} bytes does not fit into a frame");
-    Features { xsaveopt: x.has_xsaveopt(), xcr0: want.bits(), xsave_size: size, ..Features::default() }
+    Features { xsaveopt: x.has_xsaveopt(), xcr0: want.bits(), ..Features::default() }
 }
 
 fn set_ts(on: bool) {
@@ -95,11 +88,6 @@ pub fn set_xcr0(v: u64) {
     }
 }
 
-/// XCR0 as it would be read.
-pub fn current_xcr0() -> u64 {
-    // SAFETY: XSAVE is on.
-    unsafe { xcr0() }.bits()
-}
 
 fn save(ec: &Ec) {
     let Some(a) = &ec.fpu else { return };
@@ -107,9 +95,9 @@ fn save(ec: &Ec) {
     // SAFETY: the area is a frame, aligned and large enough; TS is clear and XCR0 the host's (see `switch`).
     unsafe {
         if cpu().features.get().xsaveopt {
-            asm!("xsaveopt64 [{}]", in(reg) a.frame.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+            asm!("xsaveopt64 [{}]", in(reg) a.page.at::<u8>().as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
         } else {
-            asm!("xsave64 [{}]", in(reg) a.frame.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+            asm!("xsave64 [{}]", in(reg) a.page.at::<u8>().as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
         }
     }
     a.saved.set(true);
@@ -118,7 +106,7 @@ fn save(ec: &Ec) {
 fn load(ec: &Ec) {
     let Some(clean) = CLEAN.get() else { return };
     let mask = cpu().features.get().xcr0;
-    let from = ec.fpu.as_ref().filter(|a| a.saved.get()).map_or(clean.0, |a| a.frame);
+    let from = ec.fpu.as_ref().filter(|a| a.saved.get()).map_or(&clean.0, |a| &a.page).at::<u8>();
     // SAFETY: a state that `save` wrote, or the clean one.
     unsafe {
         asm!("xrstor64 [{}]", in(reg) from.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));

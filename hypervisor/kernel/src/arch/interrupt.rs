@@ -79,6 +79,19 @@ pub fn bind(gsi: u16, sm: &'static Sm) {
     PINS[gsi as usize].sm.call_once(|| sm);
 }
 
+/// Moves the vectors of the two 8259A out of the way of exceptions and masks all their inputs.
+fn disable_legacy() {
+    /// ICW1 (initialise, ICW4 follows), ICW2 (vectors), ICW3 (cascade on input 2), ICW4 (8086 mode), then the mask.
+    const WORDS: [(u16, u8); 10] = [
+        (0x20, 0x11), (0xa0, 0x11), (0x21, 0xf0), (0xa1, 0xf8), (0x21, 4), (0xa1, 2), (0x21, 1), (0xa1, 1),
+        (0x21, 0xff), (0xa1, 0xff),
+    ];
+    for (port, v) in WORDS {
+        // SAFETY: the ports of the interrupt controllers, which nobody else uses.
+        unsafe { x86::io::outb(port, v) };
+    }
+}
+
 fn lapic() -> &'static mut LocalApic {
     // SAFETY: initialised by `init_local` on this CPU; kernel code is not preempted and keeps no two borrows.
     unsafe { (*cpu().lapic.get()).as_mut().expect("local APIC") }
@@ -86,6 +99,7 @@ fn lapic() -> &'static mut LocalApic {
 
 /// Sets up this CPU's local APIC, in x2APIC mode where there is one.
 pub fn init_local() {
+    disable_legacy();
     let mut b = LocalApicBuilder::new();
     b.timer_vector(TIMER as usize).error_vector(ERROR as usize).spurious_vector(SPURIOUS as usize);
     b.timer_mode(if cpu().features.get().deadline { TimerMode::TscDeadline } else { TimerMode::OneShot });

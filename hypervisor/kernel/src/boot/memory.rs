@@ -1,6 +1,7 @@
 //! The NOVA host space (spec 6.1.3.2): all of physical memory but for what the kernel protects (8.2.1).
 
 use crate::arch::cpu::cpuid;
+use crate::mem::layout;
 use abi::{Mad, PAGE_BITS, perm};
 use ptab::Leaf;
 use spin::Mutex;
@@ -36,6 +37,12 @@ pub fn protect_fixed() {
     protect(0xfee0_0000, 0xfef0_0000);
     let width = cpuid().get_processor_capacity_feature_info().map_or(36, |c| c.physical_address_bits());
     protect(1 << width, u64::MAX);
+}
+
+/// Whether an address is in the kernel's image or pool, and not open.
+pub fn is_kernel(phys: u64) -> bool {
+    let range = layout::phys(layout::image_start())..layout::phys(layout::pool_end());
+    range.contains(&phys) && PROTECTED.lock().open != phys >> PAGE_BITS
 }
 
 /// What the NOVA host space holds at a page: itself, or nothing, and for which aligned block of at most `max_order`

@@ -55,7 +55,6 @@ pub fn create(info: &Info, magic: u32, mbi: u32) -> Result<(), Refused> {
         sp: HIP_ADDR,
         evt: 0,
         fpu: true,
-        offset: false,
     })
     .ok_or(NO_MEMORY)?;
     let f = ec.regs();
@@ -123,7 +122,6 @@ fn idle_sc(s: &Spaces) -> Result<(), Refused> {
         sp: 0,
         evt: 0,
         fpu: false,
-        offset: false,
     })
     .ok_or(NO_MEMORY)?;
     let sc = Sc::create(ec, 0, u64::MAX).ok_or(NO_MEMORY)?;

@@ -101,8 +101,7 @@ pub fn create_ec(ec: &'static Ec) -> Outcome {
     let pd = owner(ec, pd_sel, perm::Pd::EC)?;
     let (obj, hst) = (pd.obj().ok_or(Status::Aborted)?, pd.hst().ok_or(Status::Aborted)?);
     let pio = if kind == EcKind::Vcpu { None } else { pd.pio() };
-    let offset = f & TIME != 0;
-    let new = NewEc { kind, cpu, obj, hst, pio, page, sp, evt, fpu: f & FPU != 0, offset };
+    let new = NewEc { kind, cpu, obj, hst, pio, page, sp, evt, fpu: f & FPU != 0 };
     slot.fill(Ec::create(new).ok_or(Status::MemObj)?, perm::Ec::all().bits())
 }
 

@@ -116,12 +116,18 @@ fn delegate_mem(
 /// What an ordinary host space maps at a page: the leaf moved to that page, and the order of its block or hole.
 fn source(src: &HstSpace, page: u64) -> (Leaf, u32) {
     match src.lookup(page) {
+        // UTCBs, virtual-APIC pages and the information page are the kernel's: they cannot be delegated.
+        Ok(l) if boot::memory::is_kernel(l.phys) => nothing(0),
         Ok(l) => {
             let within = page & ((1 << l.order) - 1);
             (Leaf { phys: l.phys + (within << abi::PAGE_BITS), ..l }, l.order)
         }
-        Err(h) => (Leaf { phys: 0, order: 0, perms: perm::Mem::empty(), mad: Mad::WB }, h.order),
+        Err(h) => nothing(h.order),
     }
+}
+
+fn nothing(order: u32) -> (Leaf, u32) {
+    (Leaf { phys: 0, order: 0, perms: perm::Mem::empty(), mad: Mad::WB }, order)
 }
 
 fn delegate_pio(src: &PioSpace, dst: &PioSpace, r: &Range) -> Outcome {

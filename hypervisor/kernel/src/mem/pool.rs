@@ -74,6 +74,42 @@ pub unsafe fn free(frame: Frame) {
     p.used -= 1;
 }
 
+/// A zeroed frame that goes back to the pool when its owner drops it.
+pub struct Page(Frame);
+
+impl Page {
+    /// Takes a frame from the pool.
+    pub fn new() -> Option<Page> {
+        alloc().map(Page)
+    }
+
+    /// Takes a frame and fills it with a byte.
+    pub fn filled(byte: u8) -> Option<Page> {
+        let p = Page::new()?;
+        // SAFETY: the frame is ours.
+        unsafe { write_bytes(p.0.as_ptr(), byte, 1) };
+        Some(p)
+    }
+
+    /// Where it is.
+    pub fn at<T>(&self) -> NonNull<T> {
+        const { assert!(size_of::<T>() <= PAGE_SIZE && align_of::<T>() <= PAGE_SIZE) };
+        self.0.cast()
+    }
+
+    /// Its physical address.
+    pub fn phys(&self) -> u64 {
+        phys(self.0)
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        // SAFETY: nobody else owns it; what hardware knew of it, the owner has taken back before.
+        unsafe { free(self.0) };
+    }
+}
+
 /// Physical address of a frame.
 pub fn phys(frame: Frame) -> u64 {
     layout::phys(frame.as_ptr() as u64)

@@ -5,7 +5,7 @@
 
 use super::{hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc, sc::Sc, sm::Sm};
 use crate::arch::{cpu::cpu, fpu, trap::Frame, vmx::Vcpu};
-use crate::mem::pool;
+use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use crate::schedule;
 use abi::{Sel, Status, Utcb};
@@ -83,7 +83,7 @@ pub struct Ec {
     pub expect: Cell<Expect>,
     /// Event base.
     pub evt: Sel,
-    utcb: Option<pool::Frame>,
+    utcb: Option<Page>,
     utcb_page: u64,
     /// Object space.
     pub obj: Ref<ObjSpace>,
@@ -156,16 +156,14 @@ pub struct NewEc {
     pub evt: Sel,
     /// May use the FPU.
     pub fpu: bool,
-    /// Guests: apply a TSC offset.
-    pub offset: bool,
 }
 
 impl Ec {
     /// A new EC. `None`: no memory. Its UTCB is mapped.
     pub fn create(n: NewEc) -> Option<Ref<Ec>> {
         let guest = n.kind == EcKind::Vcpu;
-        let utcb = if guest { None } else { Some(pool::alloc()?) };
-        let vcpu = if guest { Some(Vcpu::create(n.page, n.offset)?) } else { None };
+        let utcb = if guest { None } else { Some(Page::new()?) };
+        let vcpu = if guest { Some(Vcpu::create()?) } else { None };
         let frame = Frame::new(n.sp);
         let ec = Ref::new(Ec {
             header: Header::new(Self::KIND),
@@ -200,7 +198,7 @@ impl Ec {
 
     /// Frame that is mapped into the host space: UTCB or vAPIC page.
     fn mapped_frame(&self) -> Option<u64> {
-        self.utcb.map(pool::phys).or(self.vcpu.as_ref().and_then(|v| v.vapic_frame()))
+        self.utcb.as_ref().map(Page::phys).or(self.vcpu.as_ref().and_then(|v| v.vapic_frame()))
     }
 
     fn map_page(&self) -> Option<()> {
@@ -222,7 +220,7 @@ impl Ec {
     pub fn utcb(&self) -> Option<&mut Utcb> {
         // SAFETY: the frame lives as long as the EC. User threads may write to it at the same time: the kernel copies
         // words and decides nothing from a second read.
-        self.utcb.map(|f| unsafe { f.cast().as_mut() })
+        self.utcb.as_ref().map(|f| unsafe { f.at().as_mut() })
     }
 
     /// End of the frame, where traps push.
@@ -273,10 +271,6 @@ impl Drop for Ec {
             let none = ptab::Leaf { phys: 0, order: 0, perms: abi::perm::Mem::empty(), mad: abi::Mad::WB };
             // Revoking a single page that is mapped as such needs no memory.
             let _ = self.hst.update(self.utcb_page, 0, none);
-        }
-        if let Some(f) = self.utcb {
-            // SAFETY: unmapped above; nobody uses the EC any more.
-            unsafe { pool::free(f) };
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Guest space (spec 2.1.3): guest-physical memory.
 
 use super::kernel_object;
-use super::tables::{self, Tables};
+use super::tables::Tables;
 use crate::arch::vmx;
-use crate::mem::pool;
+use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use ptab::{Change, Ept, Full, Leaf, PageTable};
 use spin::Mutex;
@@ -16,17 +16,21 @@ pub const END_PAGE: u64 = 1 << (48 - abi::PAGE_BITS);
 pub struct GstSpace {
     header: Header,
     table: Mutex<PageTable<Ept>>,
-    /// Physical address of the top-level table.
-    pub root: u64,
+    top: Page,
 }
 kernel_object!(GstSpace, Gst);
 
 impl GstSpace {
     /// An empty one.
     pub fn create() -> Option<Ref<GstSpace>> {
-        let root = pool::phys(pool::alloc()?);
-        let table = Mutex::new(PageTable::new(root, Ept { giant: vmx::ept_giant() }));
-        Ref::new(GstSpace { header: Header::new(Self::KIND), table, root })
+        let top = Page::new()?;
+        let table = Mutex::new(PageTable::new(top.phys(), Ept { giant: vmx::ept_giant() }));
+        Ref::new(GstSpace { header: Header::new(Self::KIND), table, top })
+    }
+
+    /// Physical address of the top-level table.
+    pub fn root(&self) -> u64 {
+        self.top.phys()
     }
 
     /// Maps or revokes 2^order pages and flushes.
@@ -38,7 +42,7 @@ impl GstSpace {
             Err(f) => f.stale,
         };
         if stale {
-            vmx::flush_guest_space(self.root);
+            vmx::flush_guest_space(self.root());
         }
         mem.flushed();
         r.map(|_| ())
@@ -47,10 +51,9 @@ impl GstSpace {
 
 impl Drop for GstSpace {
     fn drop(&mut self) {
-        vmx::flush_guest_space(self.root);
+        vmx::flush_guest_space(self.root());
         let mut mem = Tables::new();
         self.table.lock().clear(&mut mem, 512);
         mem.flushed();
-        tables::free(self.root);
     }
 }

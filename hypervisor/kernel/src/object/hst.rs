@@ -8,7 +8,7 @@ use super::kernel_object;
 use super::tables::{self, Tables};
 use crate::arch::cpu::{MAX_CPUS, cpu};
 use crate::arch::paging;
-use crate::mem::pool;
+use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use ptab::{Change, Full, Hole, Hpt, Leaf, PageTable};
@@ -16,15 +16,17 @@ use spin::Mutex;
 
 /// Top-level entries of the user half.
 const USER_ENTRIES: usize = 256;
-/// End of the user half, as a page number.
-pub const END_PAGE: u64 = crate::mem::layout::USER_END >> abi::PAGE_BITS;
+/// End of what can be delegated, as a page number: the last user page is the information page's, or empty. So no
+/// instruction ends at the end of user memory, and no return address lies beyond it.
+pub const END_PAGE: u64 = (crate::mem::layout::USER_END >> abi::PAGE_BITS) - 1;
 
 /// Host space.
 #[repr(C, align(32))]
 pub struct HstSpace {
     header: Header,
     table: Mutex<PageTable<Hpt>>,
-    roots: pool::Frame,
+    master: Page,
+    roots: Page,
     /// The NOVA host space: not a page table but all physical memory that may be delegated.
     pub nova: bool,
 }
@@ -35,15 +37,15 @@ const _: () = assert!(MAX_CPUS * 8 <= abi::PAGE_SIZE);
 impl HstSpace {
     /// An empty one.
     pub fn create(nova: bool) -> Option<Ref<HstSpace>> {
-        let (root, roots) = (pool::alloc()?, pool::alloc()?);
+        let (master, roots) = (Page::new()?, Page::new()?);
         let format = Hpt { giant: cpu().features.get().giant, nx: true };
-        let table = Mutex::new(PageTable::new(pool::phys(root), format));
-        Ref::new(HstSpace { header: Header::new(Self::KIND), table, roots, nova })
+        let table = Mutex::new(PageTable::new(master.phys(), format));
+        Ref::new(HstSpace { header: Header::new(Self::KIND), table, master, roots, nova })
     }
 
     fn roots(&self) -> &[AtomicU64; MAX_CPUS] {
         // SAFETY: a zeroed frame that belongs to the space.
-        unsafe { self.roots.cast().as_ref() }
+        unsafe { self.roots.at().as_ref() }
     }
 
     /// The root for this CPU, made at first use. `None`: no memory.
@@ -60,7 +62,7 @@ impl HstSpace {
     }
 
     fn copy_top(&self, root: u64) {
-        let master = self.table.lock().root();
+        let master = self.master.phys();
         for i in 0..USER_ENTRIES {
             // SAFETY: entries of the master lead to tables that stay.
             unsafe { paging::write(root, i, paging::read(master, i)) };
@@ -71,7 +73,7 @@ impl HstSpace {
     pub fn sync(&self, addr: u64) -> bool {
         let Some(root) = self.root().filter(|_| addr < crate::mem::layout::USER_END) else { return false };
         let i = ptab::top_index(addr >> abi::PAGE_BITS);
-        let e = paging::read(self.table.lock().root(), i);
+        let e = paging::read(self.master.phys(), i);
         let missing = e != 0 && paging::read(root, i) == 0;
         if missing {
             // SAFETY: as in `copy_top`.
@@ -117,11 +119,7 @@ impl Drop for HstSpace {
             tables::free(root);
         }
         let mut mem = Tables::new();
-        let mut t = self.table.lock();
-        t.clear(&mut mem, USER_ENTRIES);
+        self.table.lock().clear(&mut mem, USER_ENTRIES);
         mem.flushed();
-        tables::free(t.root());
-        // SAFETY: nobody uses the space any more.
-        unsafe { pool::free(self.roots) };
     }
 }

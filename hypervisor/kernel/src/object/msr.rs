@@ -4,7 +4,7 @@
 //! each; a set bit exits.
 
 use super::kernel_object;
-use crate::mem::pool::{self, Frame};
+use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use abi::perm;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -16,7 +16,7 @@ pub const MSRS: u64 = 0xc000_2000;
 #[repr(C, align(32))]
 pub struct MsrSpace {
     header: Header,
-    bitmap: Frame,
+    bitmap: Page,
 }
 kernel_object!(MsrSpace, Msr);
 
@@ -33,20 +33,18 @@ fn position(msr: u64) -> Option<(usize, u8)> {
 impl MsrSpace {
     /// A space in which every access exits.
     pub fn create() -> Option<Ref<MsrSpace>> {
-        let bitmap = pool::alloc()?;
-        // SAFETY: a new frame.
-        unsafe { core::ptr::write_bytes(bitmap.as_ptr(), 0xff, 1) };
+        let bitmap = Page::filled(0xff)?;
         Ref::new(MsrSpace { header: Header::new(Self::KIND), bitmap })
     }
 
     /// Physical address of the bitmap.
     pub fn frame(&self) -> u64 {
-        pool::phys(self.bitmap)
+        self.bitmap.phys()
     }
 
     fn byte(&self, i: usize) -> &AtomicU8 {
         // SAFETY: byte of a frame that belongs to the space.
-        unsafe { self.bitmap.cast::<AtomicU8>().add(i % abi::PAGE_SIZE).as_ref() }
+        unsafe { self.bitmap.at::<AtomicU8>().add(i % abi::PAGE_SIZE).as_ref() }
     }
 
     /// Permissions of an MSR.
@@ -68,12 +66,5 @@ impl MsrSpace {
                 self.byte(i).fetch_or(bit, Relaxed);
             }
         }
-    }
-}
-
-impl Drop for MsrSpace {
-    fn drop(&mut self) {
-        // SAFETY: nobody uses the space any more.
-        unsafe { pool::free(self.bitmap) };
     }
 }

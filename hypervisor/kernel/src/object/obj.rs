@@ -1,7 +1,7 @@
 //! Object space (spec 2.1.1): selectors to capabilities, a two-level table.
 
 use super::kernel_object;
-use crate::mem::pool;
+use crate::mem::pool::{self, Page};
 use crate::mem::refs::{self, Header, Object, Ref};
 use abi::Sel;
 use cap::{Cap, FANOUT};
@@ -14,7 +14,7 @@ type Leaf = [AtomicU64; FANOUT];
 #[repr(C, align(32))]
 pub struct ObjSpace {
     header: Header,
-    root: NonNull<[AtomicPtr<Leaf>; FANOUT]>,
+    root: Page,
 }
 kernel_object!(ObjSpace, Obj);
 
@@ -24,18 +24,12 @@ pub struct NoMemory;
 impl ObjSpace {
     /// An empty one.
     pub fn create() -> Option<Ref<ObjSpace>> {
-        let root = pool::alloc()?.cast();
-        let space = Ref::new(ObjSpace { header: Header::new(Self::KIND), root });
-        if space.is_none() {
-            // SAFETY: just allocated.
-            unsafe { pool::free(root.cast()) };
-        }
-        space
+        Ref::new(ObjSpace { header: Header::new(Self::KIND), root: Page::new()? })
     }
 
     fn root(&self) -> &[AtomicPtr<Leaf>; FANOUT] {
         // SAFETY: the frame lives as long as the space; zeroed pointers are null.
-        unsafe { self.root.as_ref() }
+        unsafe { self.root.at().as_ref() }
     }
 
     fn leaf(&self, i: usize) -> Option<&Leaf> {
@@ -113,7 +107,5 @@ impl Drop for ObjSpace {
                 pool::free(p.cast());
             }
         }
-        // SAFETY: as above.
-        unsafe { pool::free(self.root.cast()) };
     }
 }

@@ -1,7 +1,7 @@
 //! PIO space (spec 2.1.5): which ports a host or guest EC may access. A set bit denies, as the hardware has it.
 
 use super::kernel_object;
-use crate::mem::pool::{self, Frame};
+use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -12,30 +12,27 @@ pub const PORTS: u64 = 1 << 16;
 #[repr(C, align(32))]
 pub struct PioSpace {
     header: Header,
-    bitmap: [Frame; 2],
+    bitmap: [Page; 2],
 }
 kernel_object!(PioSpace, Pio);
 
 impl PioSpace {
     /// A space in which every port has the same access.
     pub fn create(allow: bool) -> Option<Ref<PioSpace>> {
-        let bitmap = [pool::alloc()?, pool::alloc()?];
-        for f in bitmap {
-            // SAFETY: new frames.
-            unsafe { core::ptr::write_bytes(f.as_ptr(), if allow { 0 } else { 0xff }, 1) };
-        }
+        let page = || Page::filled(if allow { 0 } else { 0xff });
+        let bitmap = [page()?, page()?];
         Ref::new(PioSpace { header: Header::new(Self::KIND), bitmap })
     }
 
     /// Physical addresses of the two halves.
     pub fn frames(&self) -> [u64; 2] {
-        self.bitmap.map(pool::phys)
+        [self.bitmap[0].phys(), self.bitmap[1].phys()]
     }
 
     fn byte(&self, port: u64) -> &AtomicU8 {
-        let f = self.bitmap[(port >> 15) as usize & 1];
+        let f = &self.bitmap[(port >> 15) as usize & 1];
         // SAFETY: byte of a frame that belongs to the space.
-        unsafe { f.cast::<AtomicU8>().add((port >> 3) as usize % abi::PAGE_SIZE).as_ref() }
+        unsafe { f.at::<AtomicU8>().add((port >> 3) as usize % abi::PAGE_SIZE).as_ref() }
     }
 
     /// Whether a port may be accessed.
@@ -57,13 +54,9 @@ impl PioSpace {
 impl Drop for PioSpace {
     fn drop(&mut self) {
         let c = crate::arch::cpu::cpu();
-        if c.io_bitmap.get() == pool::phys(self.bitmap[0]) {
+        if c.io_bitmap.get() == self.bitmap[0].phys() {
             c.io_bitmap.set(0);
             crate::arch::tables::enable_io_bitmap(false);
-        }
-        for f in self.bitmap {
-            // SAFETY: nobody uses the space any more.
-            unsafe { pool::free(f) };
         }
     }
 }

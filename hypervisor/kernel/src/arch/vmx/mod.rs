@@ -9,7 +9,7 @@ pub use vcpu::Vcpu;
 use super::cpu::{cpu, cpuid};
 use super::{fpu, interrupt, tables, time};
 use crate::event;
-use crate::mem::{layout, pool};
+use crate::mem::{layout, pool::Page};
 use crate::object::ec::{Cont, Ec, Expect, Resume};
 use crate::say;
 use crate::schedule::{self, Next};
@@ -99,28 +99,30 @@ pub fn init() {
 }
 
 fn enable(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
-    let frame = pool::alloc().ok_or(VirtMissing::CONTROLS)?;
-    set_revision(frame);
+    let region = Page::new().ok_or(VirtMissing::CONTROLS)?;
+    set_revision(&region);
     // SAFETY: the fixed bits are those that VMX operation demands; the frame is the VMXON region and nothing else.
     unsafe {
         cr0_write(cr0() | Cr0::from_bits_truncate(caps.cr0_fixed0 as usize));
         cr4_write(cr4() | Cr4::from_bits_truncate(caps.cr4_fixed0 as usize) | Cr4::CR4_ENABLE_VMX);
-        insn::vmxon(pool::phys(frame)).map_err(|_| VirtMissing::CONTROLS)?;
+        insn::vmxon(region.phys()).map_err(|_| VirtMissing::CONTROLS)?;
     }
-    let host = pool::alloc().ok_or(VirtMissing::CONTROLS)?;
+    let host = Page::new().ok_or(VirtMissing::CONTROLS)?;
     let mut area = MsrArea::new();
     area.set_star(read(msr::IA32_STAR));
     area.set_lstar(read(msr::IA32_LSTAR));
     area.set_fmask(read(msr::IA32_FMASK));
     // SAFETY: a frame of our own, large enough and aligned.
-    unsafe { host.cast().write(area) };
-    cpu().host_msrs.set(pool::phys(host));
+    unsafe { host.at().write(area) };
+    cpu().host_msrs.set(host.phys());
+    // Hardware uses both as long as the CPU is on.
+    core::mem::forget((region, host));
     Ok(())
 }
 
-fn set_revision(frame: pool::Frame) {
+fn set_revision(page: &Page) {
     // SAFETY: a frame of our own.
-    unsafe { frame.cast::<u32>().write(read(msr::IA32_VMX_BASIC) as u32 & 0x7fff_ffff) };
+    unsafe { page.at::<u32>().write(read(msr::IA32_VMX_BASIC) as u32 & 0x7fff_ffff) };
 }
 
 /// Number of MSRs that entries and exits switch.
@@ -182,7 +184,7 @@ pub fn run(ec: &'static Ec) -> Next {
     let Some(root) = ec.hst.root() else { return event::kill(ec, "no memory for its page-table root") };
     schedule::make_current(ec);
     v.make_current();
-    v.prepare(c, root);
+    v.prepare(root);
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {
         let left = cpu().timer.get().saturating_sub(time::now());

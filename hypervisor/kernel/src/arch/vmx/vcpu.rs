@@ -2,14 +2,14 @@
 
 use super::{Port, host_state, insn, msr_count, set_revision};
 use crate::arch::cpu::cpu;
-use crate::mem::pool::{self, Frame};
+use crate::mem::pool::Page;
 use crate::mem::refs::Ref;
 use crate::object::{gst::GstSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::{ArchState, perm};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use virt::VcpuRegs;
-use vmx::{Controls, GuestSetup, VmcsPort, field};
+use vmx::{GuestSetup, VmcsPort, field};
 
 /// Offset of the TPR in the virtual-APIC page.
 const VTPR: usize = 0x80;
@@ -18,34 +18,30 @@ static NEXT_VPID: AtomicU16 = AtomicU16::new(1);
 /// Virtual CPU.
 pub struct Vcpu {
     /// [`VcpuRegs`] at its start.
-    block: Frame,
-    vmcs: Frame,
-    vapic: Frame,
+    block: Page,
+    vmcs: Page,
+    vapic: Page,
     vpid: u16,
     /// The VMCS has its constant contents.
     complete: Cell<bool>,
     /// VMLAUNCH was done.
     launched: Cell<bool>,
-    /// Mapped at this page of the VMM.
     gst: Cell<Option<Ref<GstSpace>>>,
     pio: Cell<Option<Ref<PioSpace>>>,
     msr: Cell<Option<Ref<MsrSpace>>>,
     /// The space fields of the VMCS are to be written.
     moved: Cell<bool>,
     /// A frame of ones: bitmaps of a vCPU without PIO or MSR space.
-    all_exit: Frame,
+    all_exit: Page,
 }
 
 impl Vcpu {
     /// A vCPU in the state after reset. `None`: no memory.
-    pub fn create(_vapic_page: u64, _offset: bool) -> Option<Vcpu> {
-        let (block, vmcs, vapic, all_exit) = (pool::alloc()?, pool::alloc()?, pool::alloc()?, pool::alloc()?);
-        set_revision(vmcs);
-        // SAFETY: frames of our own; the register block fits into one.
-        unsafe {
-            block.cast().write(VcpuRegs::new());
-            core::ptr::write_bytes(all_exit.as_ptr(), 0xff, 1);
-        }
+    pub fn create() -> Option<Vcpu> {
+        let (block, vmcs, vapic, all_exit) = (Page::new()?, Page::new()?, Page::new()?, Page::filled(0xff)?);
+        set_revision(&vmcs);
+        // SAFETY: a frame of our own.
+        unsafe { block.at().write(VcpuRegs::new()) };
         Some(Vcpu {
             block,
             vmcs,
@@ -63,19 +59,19 @@ impl Vcpu {
 
     /// The virtual-APIC page, which the VMM sees.
     pub fn vapic_frame(&self) -> Option<u64> {
-        Some(pool::phys(self.vapic))
+        Some(self.vapic.phys())
     }
 
     /// Registers that the VMCS does not hold.
     #[allow(clippy::mut_from_ref, reason = "they belong to the vCPU's CPU, and no two borrows live at once")]
     pub fn regs(&self) -> &mut VcpuRegs {
         // SAFETY: the block holds them as long as the vCPU lives.
-        unsafe { self.block.cast().as_mut() }
+        unsafe { self.block.at().as_mut() }
     }
 
     /// Makes its VMCS current.
     pub fn make_current(&self) {
-        let phys = pool::phys(self.vmcs);
+        let phys = self.vmcs.phys();
         if cpu().vmcs.replace(phys) == phys {
             return;
         }
@@ -96,11 +92,11 @@ impl Vcpu {
         let Some(c) = super::CONTROLS.get() else { return };
         self.complete.set(true);
         let rsp = &raw const self.regs().gpr as u64 + 16 * 8;
-        let msrs = pool::phys(self.block) + core::mem::offset_of!(VcpuRegs, msrs) as u64;
+        let msrs = self.block.phys() + core::mem::offset_of!(VcpuRegs, msrs) as u64;
         let setup = GuestSetup {
             eptp: 0,
             vpid: self.vpid,
-            vapic: pool::phys(self.vapic),
+            vapic: self.vapic.phys(),
             guest_msrs: msrs,
             host_msrs: cpu().host_msrs.get(),
             msr_count: msr_count(),
@@ -117,12 +113,12 @@ impl Vcpu {
     }
 
     /// Before an entry: what may have changed since the last one.
-    pub fn prepare(&self, _c: &Controls, host_cr3: u64) {
+    pub fn prepare(&self, host_cr3: u64) {
         if !self.moved.replace(false) {
             return;
         }
         Port.write(field::HOST_CR3, host_cr3);
-        let ones = pool::phys(self.all_exit);
+        let ones = self.all_exit.phys();
         let with = |cell: &Cell<Option<Ref<PioSpace>>>| {
             let r = cell.take();
             let f = r.as_ref().map_or([ones; 2], |p| p.frames());
@@ -136,7 +132,7 @@ impl Vcpu {
         Port.write(field::MSR_BITMAP, m.as_ref().map_or(ones, |m| m.frame()));
         self.msr.set(m);
         let g = self.gst.take();
-        Port.write(field::EPTP, g.as_ref().map_or(0, |g| vmx::eptp(g.root)));
+        Port.write(field::EPTP, g.as_ref().map_or(0, |g| vmx::eptp(g.root())));
         self.gst.set(g);
     }
 
@@ -167,7 +163,7 @@ impl Vcpu {
 
     fn vtpr(&self) -> *mut u32 {
         // SAFETY: inside the frame.
-        unsafe { self.vapic.cast::<u8>().add(VTPR) }.as_ptr().cast()
+        unsafe { self.vapic.at::<u8>().add(VTPR) }.as_ptr().cast()
     }
 
     /// CR8 out of the virtual-APIC page.
@@ -187,7 +183,7 @@ impl Vcpu {
 
 impl Drop for Vcpu {
     fn drop(&mut self) {
-        let phys = pool::phys(self.vmcs);
+        let phys = self.vmcs.phys();
         if self.complete.get() {
             // SAFETY: written back, so that the CPU does not touch the frame any more.
             let _ = unsafe { insn::vmclear(phys) };
@@ -195,10 +191,6 @@ impl Drop for Vcpu {
                 cpu().vmcs.set(0);
             }
             self.flush();
-        }
-        for f in [self.block, self.vmcs, self.vapic, self.all_exit] {
-            // SAFETY: nobody uses the vCPU any more.
-            unsafe { pool::free(f) };
         }
     }
 }
