@@ -154,6 +154,7 @@ proptest! {
         prop_assert!(vmcs.read(field::GUEST_CR4) & c.cr4_fixed == c.cr4_fixed);
         prop_assert!(vmcs.read(field::GUEST_ACTIVITY_STATE) <= 1);
         prop_assert_eq!((regs.xcr0, regs.xss), (1, 0));
+        prop_assert!(regs.cr8 <= 0xf);
     }
 }
 
