@@ -1,2 +1,140 @@
-//! stub
-fn main() {}
+//! The root task: holds all resources and starts everything else, as the system file says.
+//!
+//! What it decides is in the packages `policy` and `core_task_logic`; the modules here act:
+//!
+//! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
+//! * [`create`], [`handler`], [`supervisor`]: components, from their plan to their end;
+//! * [`log`], [`console`], [`link`], [`kernel_log`], [`power`]: what the user sees.
+#![deny(unsafe_code)]
+
+mod boot;
+mod clock;
+mod console;
+mod create;
+mod handler;
+mod kernel_log;
+mod link;
+mod log;
+mod power;
+mod shared;
+mod space;
+mod supervisor;
+mod window;
+
+use abi::{Hip, VirtMissing};
+use boot::Boot;
+use core_task_logic::acpi::Tables;
+use core_task_logic::firmware::rsdp;
+use create::Creator;
+use log::Log;
+use policy::{Machine, Plan, SystemFile};
+use rt::PortalThread;
+use shared::Shared;
+use space::Nova;
+use std::sync::Arc;
+use std::sync::mpsc;
+use supervisor::Supervisor;
+use window::Window;
+
+/// Boot module with the system file.
+const SYSTEM: &str = "system";
+/// Stack of the thread that serves all portals of components.
+const HANDLER_STACK: usize = 64 << 10;
+/// Exit code of a system that could not even be read.
+const NO_SYSTEM: u64 = 2;
+
+fn main() {
+    let Some(start) = rt::root::boot() else { return eprintln!("core-task is the root task, and no component") };
+    let nova = match Nova::take() {
+        Ok(nova) => nova,
+        Err(e) => return eprintln!("core: the kernel refused to {e}"),
+    };
+    let log = Log::new(nova);
+    log.take_output();
+    let window: &'static Window = Box::leak(Box::new(Window::new(nova, start.hip)));
+    let boot = match Boot::read(window, start.hip, start.mb_magic, start.mbi_phys) {
+        Ok(boot) => boot,
+        Err(e) => {
+            log.line(e.to_string());
+            power::off(&log, window, start.hip, NO_SYSTEM)
+        }
+    };
+    let machine = machine(&nova, start.hip, &log);
+    banner(start.hip, &boot, &log);
+    if let Err(e) = log.start() {
+        log.line(format!("no thread for the log: {e}"));
+    }
+    if let Err(e) = kernel_log::start(window, start.hip, &log) {
+        log.line(format!("no messages of the kernel: it refused to {e}"));
+    }
+    run(nova, start.hip, window, boot, machine, log)
+}
+
+/// From the system file to the end of the system.
+fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, machine: Machine, log: Log) -> ! {
+    let file = match system_file(&boot) {
+        Ok(file) => file,
+        Err(message) => {
+            log.line(message);
+            power::off(&log, window, hip, NO_SYSTEM)
+        }
+    };
+    let (sender, events) = mpsc::channel();
+    let shared = Shared::new(file.entries.len(), sender);
+    let portals = match portal_thread(&machine, Arc::clone(&shared), log.clone()) {
+        Ok(portals) => portals,
+        Err(status) => {
+            log.line(format!("the kernel refused to create the thread for components' portals: {status:?}"));
+            power::off(&log, window, hip, NO_SYSTEM)
+        }
+    };
+    let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
+    let plan = Plan::new(&file, &boot.modules, &mut boot.book);
+    let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
+    Supervisor::new(plan, boot.book, creator, shared, log).run(&events)
+}
+
+fn portal_thread(machine: &Machine, shared: Arc<Shared>, log: Log) -> Result<PortalThread, abi::Status> {
+    let handler = move |pid, mtd, utcb: &mut abi::Utcb| handler::handle(&shared, &log, pid, mtd, utcb);
+    PortalThread::new(machine.cpu as u16, HANDLER_STACK, Box::new(handler))
+}
+
+fn system_file(boot: &Boot) -> Result<SystemFile, String> {
+    let bytes =
+        boot.module(SYSTEM).ok_or_else(|| format!("there is no boot module `{SYSTEM}` with the system file"))?;
+    let text = std::str::from_utf8(bytes).map_err(|e| format!("{SYSTEM}: not UTF-8: {e}"))?;
+    SystemFile::parse(text).map_err(|e| e.to_string())
+}
+
+fn machine(nova: &Nova, hip: &Hip, log: &Log) -> Machine {
+    let wall_base_ns = clock::wall_base_ns(nova).unwrap_or_else(|| {
+        log.line("the clock chip tells no time: it is 1970");
+        0
+    });
+    rt::root::set_wall_base(wall_base_ns);
+    Machine {
+        tsc_hz: hip.stc_freq,
+        wall_base_ns,
+        cpus: hip.cpu_num.into(),
+        cpu: hip.cpu_bsp.into(),
+        features: hip.features,
+        virt_missing: hip.virt_missing,
+        sel_end: hip.sel_num,
+    }
+}
+
+fn banner(hip: &Hip, boot: &Boot, log: &Log) {
+    let guests = match (hip.guests(), VirtMissing::from_bits_truncate(hip.virt_missing)) {
+        (true, _) => "guests can run".to_string(),
+        (false, missing) => format!("no guests: missing {}", missing.names().collect::<Vec<_>>().join(", ")),
+    };
+    log.line(format!(
+        "Ferronova {}: {} CPU at {} MHz, {} MiB free, kernel uses {} of {} KiB, {guests}",
+        env!("CARGO_PKG_VERSION"),
+        hip.cpu_num,
+        hip.stc_freq / 1_000_000,
+        boot.book.free_bytes() >> 20,
+        hip.kmem_used >> 10,
+        hip.kmem_total >> 10,
+    ));
+}

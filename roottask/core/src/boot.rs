@@ -1,0 +1,83 @@
+//! What the boot loader left: boot modules, the map of memory, and the book of what is free.
+//!
+//! Key type: [`Boot`]. Neighbours: `window` shows the memory, `core_task_logic::firmware` says what is in use.
+
+use crate::window::Window;
+use abi::Hip;
+use core_task_logic::firmware::{module_name, reserved};
+use multiboot2::{BootInformation, MemoryAreaType};
+use policy::{Book, Module, PhysRange};
+use thiserror::Error;
+
+/// Our own heap, beside what we start with. Images are not copied, so little is needed.
+const HEAP_LEN: u64 = 8 << 20;
+
+/// Why nothing can be started.
+#[derive(Debug, Error)]
+pub enum BootError {
+    /// The boot loader did not use Multiboot 2.
+    #[error("the boot loader left no Multiboot 2 information (magic {0:#x})")]
+    Magic(u32),
+    /// The boot information is damaged.
+    #[error("the Multiboot 2 information at {0:#x} is damaged")]
+    Damaged(u64),
+    /// There is no memory map in it.
+    #[error("the Multiboot 2 information has no memory map")]
+    NoMap,
+    /// Free memory cannot be mapped.
+    #[error("the kernel refused to map free memory: {0:?}")]
+    Map(abi::Status),
+    /// Less memory than we need ourselves.
+    #[error("not enough memory for the root task: {0}")]
+    Heap(#[from] policy::MemoryError),
+}
+
+/// What is there.
+pub struct Boot {
+    /// Boot modules in the order of the boot loader.
+    pub modules: Vec<Module<'static>>,
+    /// Free memory.
+    pub book: Book,
+}
+
+impl Boot {
+    /// Reads the boot information, opens the book, and takes our heap from it.
+    pub fn read(window: &Window, hip: &Hip, magic: u32, information: u64) -> Result<Boot, BootError> {
+        if magic != multiboot2::MAGIC {
+            return Err(BootError::Magic(magic));
+        }
+        let (info, place) = window.boot_information(information).ok_or(BootError::Damaged(information))?;
+        let places = module_places(&info);
+        let ranges: Vec<PhysRange> = places.iter().map(|(_, r)| *r).collect();
+        let available = available(&info).ok_or(BootError::NoMap)?;
+        let mut book = Book::new(available, reserved(hip, place, &ranges));
+        let heap = book.take(HEAP_LEN)?;
+        window.heap(heap).map_err(BootError::Map)?;
+        window.add_frames(book.free_ranges()).map_err(BootError::Map)?;
+        let modules = places.into_iter().filter_map(|(name, phys)| module(window, name, phys)).collect();
+        Ok(Boot { modules, book })
+    }
+
+    /// The bytes of the module of that name.
+    pub fn module(&self, name: &str) -> Option<&'static [u8]> {
+        self.modules.iter().find(|m| m.name == name).map(|m| m.bytes)
+    }
+}
+
+fn available(info: &BootInformation<'_>) -> Option<Vec<PhysRange>> {
+    let areas = info.memory_map_tag()?.memory_areas();
+    let free = areas.iter().filter(|a| a.typ() == MemoryAreaType::Available);
+    Some(free.map(|a| PhysRange::new(a.start_address(), a.size())).collect())
+}
+
+fn module_places(info: &BootInformation<'_>) -> Vec<(String, PhysRange)> {
+    let place = |m: &multiboot2::ModuleTag| PhysRange {
+        start: m.start_address().into(),
+        end: u64::from(m.end_address()).max(m.start_address().into()),
+    };
+    info.module_tags().map(|m| (module_name(m.cmdline().unwrap_or("")).to_string(), place(m))).collect()
+}
+
+fn module(window: &Window, name: String, phys: PhysRange) -> Option<Module<'static>> {
+    Some(Module { name, phys, bytes: window.fixed(phys)? })
+}

@@ -1,0 +1,204 @@
+//! Creating a component: kernel objects, memory, capabilities. What it gets is in its plan; this only carries it out.
+//!
+//! Key types: [`Creator`]; [`Wires`], the semaphores of all channels.
+
+use crate::handler::{BUDGET_MS, Portal};
+use crate::shared::{Objects, Running};
+use crate::space::{self, Nova, SpaceError, Tried};
+use crate::window::Window;
+use abi::{CreatePdOp, Hip, Scd, Sel, Status, event, nova_obj, perm, root_obj};
+use core_task_logic::acpi::Overrides;
+use parent::{layout, sel};
+use policy::{ComponentPlan, Content, Grant, Machine, Module, Plan, Sm, Source};
+use rt::hypercall::{self, EcArgs, int_flags};
+use rt::{PortalThread, Semaphore};
+use std::collections::BTreeMap;
+use zerocopy::IntoBytes;
+
+/// Selectors for the portals of one component, rounded up so that one `ctrl_pd` call moves the exceptions.
+const PORTALS: u64 = 64;
+/// Events of a host thread.
+const EVENTS: u64 = event::HST_ARCH + event::HST_NOVA;
+
+/// The semaphores of channels, created when first needed.
+#[derive(Default)]
+pub struct Wires {
+    servers: BTreeMap<usize, Semaphore>,
+    clients: BTreeMap<usize, Semaphore>,
+}
+
+impl Wires {
+    /// Selector of a semaphore.
+    pub fn selector(&mut self, sm: Sm) -> Result<Sel, Status> {
+        let (map, key) = match sm {
+            Sm::Server(component) => (&mut self.servers, component),
+            Sm::Client(channel) => (&mut self.clients, channel),
+        };
+        if let Some(s) = map.get(&key) {
+            return Ok(s.sel());
+        }
+        let s = Semaphore::try_new(0)?;
+        Ok(map.entry(key).or_insert(s).sel())
+    }
+
+    /// Uses a semaphore that exists.
+    pub fn set_client(&mut self, channel: usize, sel: Sel) {
+        self.clients.insert(channel, Semaphore::from_sel(sel));
+    }
+}
+
+/// Everything that creating components needs.
+pub struct Creator<'a> {
+    /// Where resources come from.
+    pub nova: Nova,
+    /// Physical memory.
+    pub window: &'a Window,
+    /// Boot modules.
+    pub modules: &'a [Module<'static>],
+    /// The hypervisor information page.
+    pub hip: &'a Hip,
+    /// How pins are configured.
+    pub overrides: Overrides,
+    /// What components are told about the machine.
+    pub machine: Machine,
+    /// Handles the portals of components.
+    pub portals: PortalThread,
+}
+
+impl Creator<'_> {
+    /// Creates component `index`; it does not run yet.
+    pub fn create(&mut self, plan: &Plan, index: usize, wires: &mut Wires) -> Result<Running, SpaceError> {
+        let bad_plan = SpaceError { what: "find its plan", status: Status::BadPar };
+        let c = plan.component(index).ok_or(bad_plan)?;
+        let mut objects = self.create_domain()?;
+        self.fill(plan, index, c)?;
+        self.map(plan, index, c, &objects)?;
+        self.give_basics(&objects)?;
+        self.give_portals(index, &objects)?;
+        give_semaphores(&plan.grants(index), &objects, wires)?;
+        objects.irqs = self.give_interrupts(c, &objects)?;
+        self.give_ports(c, &objects)?;
+        objects.ec = self.create_first_thread(&objects)?;
+        Ok(Running::new(c.name.to_string(), c.entry, c.priority, objects))
+    }
+
+    fn create_domain(&self) -> Result<Objects, SpaceError> {
+        let create = |op, owner, what| {
+            let sel = space::free_selector().tried(what)?;
+            hypercall::create_pd(op, sel, owner).tried(what)?;
+            Ok(sel)
+        };
+        let pd = create(CreatePdOp::Pd, root_obj::ROOT_PD, "create its protection domain")?;
+        Ok(Objects {
+            pd,
+            obj: create(CreatePdOp::Obj, pd, "create its object space")?,
+            hst: create(CreatePdOp::Hst, pd, "create its host space")?,
+            // Host threads are bound to a PIO space also if they have no ports (2.2.1).
+            pio: create(CreatePdOp::Pio, pd, "create its PIO space")?,
+            ..Objects::default()
+        })
+    }
+
+    /// Zeroes its frames, then puts image, configuration and start information in.
+    fn fill(&self, plan: &Plan, index: usize, c: &ComponentPlan) -> Result<(), SpaceError> {
+        let bad = SpaceError { what: "reach its frames", status: Status::BadPar };
+        let channels = plan.channels.iter().filter(|ch| ch.server == index).map(|ch| ch.memory);
+        let zeroed = c.frames.iter().copied().chain(channels).all(|f| self.window.zero(f));
+        let written = c.contents.iter().all(|content| self.write(content));
+        let info = plan.start_info(index, &self.machine).ok_or(bad)?;
+        let told = self.window.write(c.info.start, info.as_bytes());
+        if zeroed && written && told { Ok(()) } else { Err(bad) }
+    }
+
+    fn write(&self, content: &Content) -> bool {
+        let bytes = match &content.source {
+            Source::Text(text) => Some(text.as_bytes()),
+            Source::Module(index, range) => self.modules.get(*index).and_then(|m| m.bytes.get(range.clone())),
+        };
+        bytes.is_some_and(|b| self.window.write(content.phys, b))
+    }
+
+    fn map(&self, plan: &Plan, index: usize, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
+        let channels = plan.channel_mappings(index);
+        c.mappings
+            .iter()
+            .chain(&channels)
+            .try_for_each(|m| self.nova.map(o.hst, m.virt, m.phys, m.len, m.perms))
+            .tried("map its memory")
+    }
+
+    fn give_basics(&self, o: &Objects) -> Result<(), SpaceError> {
+        let pd = perm::Pd::PD | perm::Pd::EC | perm::Pd::PT | perm::Pd::SM;
+        let space = (perm::Space::TAKE | perm::Space::GRANT).bits();
+        [(o.pd, sel::PD, pd.bits()), (o.obj, sel::OBJ, space), (o.hst, sel::HST, space)]
+            .into_iter()
+            .try_for_each(|(own, to, pmm)| space::give(o.obj, own, to, pmm))
+            .tried("give it its own domain")
+    }
+
+    fn give_portals(&self, index: usize, o: &Objects) -> Result<(), SpaceError> {
+        let what = "create its portals";
+        let base = rt::sel::alloc_range(PORTALS, PORTALS).ok_or(Status::MemCap).tried(what)?;
+        let portal = |at, p: Portal| self.portals.portal(at, p.identifier(index), p.mtd().bits());
+        (0..EVENTS).try_for_each(|n| portal(base + n, Portal::Event(n))).tried(what)?;
+        space::give_range(o.obj, base, sel::EVENTS, EVENTS, perm::Pt::EVENT.bits()).tried(what)?;
+        portal(base + EVENTS, Portal::Call).tried(what)?;
+        space::give(o.obj, base + EVENTS, sel::PARENT, perm::Pt::CALL.bits()).tried(what)
+    }
+
+    fn give_interrupts(&self, c: &ComponentPlan, o: &Objects) -> Result<Vec<Sel>, SpaceError> {
+        let one = |(slot, &gsi): (usize, &u32)| self.give_interrupt(o, slot, gsi);
+        c.irqs.iter().enumerate().map(one).collect::<Result<_, _>>().tried("give it its interrupts")
+    }
+
+    fn give_interrupt(&self, o: &Objects, slot: usize, gsi: u32) -> Result<Sel, Status> {
+        if gsi >= self.hip.int_pin.into() {
+            return Err(Status::BadPar);
+        }
+        let sm = perm::Sm::ASSIGN | perm::Sm::CTRL_DN;
+        let own = space::take(nova_obj::INT_BASE + u64::from(gsi), sm.bits())?;
+        let pin = self.overrides.pin(gsi);
+        let flags = if pin.level { int_flags::LEVEL } else { 0 } | if pin.low { int_flags::LOW } else { 0 };
+        hypercall::assign_int(own, self.machine.cpu as u16, 0, flags)?;
+        space::give(o.obj, own, policy::sel::irq(slot), perm::Sm::CTRL_DN.bits())?;
+        Ok(own)
+    }
+
+    fn give_ports(&self, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
+        c.io_ports.iter().try_for_each(|r| self.nova.give_ports(o.pio, r.first, r.count())).tried("give it its ports")
+    }
+
+    fn create_first_thread(&self, o: &Objects) -> Result<Sel, SpaceError> {
+        let what = "create its first thread";
+        let ec = space::free_selector().tried(what)?;
+        let args = EcArgs {
+            utcb_page: layout::UTCBS,
+            cpu: self.machine.cpu as u16,
+            sp: layout::STACK_TOP,
+            evt: sel::EVENTS,
+            guest: false,
+            global_or_offset: true,
+            fpu: true,
+        };
+        space::create_component_ec(ec, o.pd, args).tried(what)?;
+        space::give(o.obj, ec, sel::EC, perm::Ec::CTRL.bits()).tried(what)?;
+        Ok(ec)
+    }
+
+    /// Lets a component run.
+    pub fn start(&self, c: &Running) -> Result<(), SpaceError> {
+        let what = "start its first thread";
+        let sc = space::free_selector().tried(what)?;
+        let scd = Scd { cos: 0, prio: c.priority, budget_ms: BUDGET_MS };
+        hypercall::create_sc(sc, c.pd, c.ec, scd).tried(what)?;
+        // It does not run before we wait for something: our priority is above that of all components.
+        space::give(c.obj, sc, sel::SC, perm::Sc::CTRL.bits()).tried(what)
+    }
+}
+
+fn give_semaphores(grants: &[Grant], o: &Objects, wires: &mut Wires) -> Result<(), SpaceError> {
+    grants
+        .iter()
+        .try_for_each(|g| space::give(o.obj, wires.selector(g.sm)?, g.sel, g.perms.bits()))
+        .tried("wire its channels")
+}

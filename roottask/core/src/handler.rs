@@ -1,0 +1,146 @@
+//! The portals of all components: their events (start, exceptions) and their calls.
+//!
+//! A handler runs on the time of the component that came in, so all of this is bounded and nothing waits for another
+//! component. Nothing in a message is believed: selectors go back to the kernel, which checks them in the
+//! component's own space.
+//!
+//! Key types: [`Portal`], which is encoded in a portal's identifier; [`handle`].
+
+use crate::log::Log;
+use crate::shared::{Running, Shared};
+use crate::space;
+use abi::perm;
+use abi::{ArchState, Mtd, Scd, Status, Utcb, event};
+use core_task_logic::fault::Fault;
+use parent::{Call, Refusal, THREAD_EXIT, layout};
+use policy::End;
+
+/// Time slice of all threads of components.
+pub const BUDGET_MS: u16 = 10;
+/// Vector of an invalid opcode, with which threads end.
+const UD: u64 = 6;
+/// Bits of a portal identifier that say which portal of a component it is.
+const KIND_BITS: u32 = 8;
+/// The portal for calls to the parent.
+const CALL: u64 = 0xff;
+
+/// What a component's portal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Portal {
+    /// The event at that offset from the event base.
+    Event(u64),
+    /// Calls to the parent.
+    Call,
+}
+
+impl Portal {
+    /// Portal identifier for component `index`.
+    pub fn identifier(self, index: usize) -> u64 {
+        let kind = match self {
+            Portal::Event(n) => n,
+            Portal::Call => CALL,
+        };
+        (index as u64) << KIND_BITS | kind
+    }
+
+    fn decode(pid: u64) -> (usize, Portal) {
+        let kind = pid & ((1 << KIND_BITS) - 1);
+        ((pid >> KIND_BITS) as usize, if kind == CALL { Portal::Call } else { Portal::Event(kind) })
+    }
+
+    /// What the kernel sends along.
+    pub fn mtd(self) -> Mtd {
+        match self {
+            Portal::Call => Mtd::empty(),
+            Portal::Event(event::HST_STARTUP) => START,
+            Portal::Event(_) => Mtd::GPR_0_7 | Mtd::GPR_8_15 | Mtd::RFLAGS | Mtd::RIP | Mtd::QUAL,
+        }
+    }
+}
+
+/// Registers that the start of a thread reads (the stack pointer) and writes.
+const START: Mtd = Mtd::GPR_0_7.union(Mtd::RIP);
+
+/// Handles a message that came through portal `pid`; returns the descriptor of the reply.
+pub fn handle(shared: &Shared, log: &Log, pid: u64, mtd: u32, utcb: &mut Utcb) -> u32 {
+    let (index, portal) = Portal::decode(pid);
+    match (shared.component(index), portal) {
+        (None, _) => Mtd::POISON.bits(),
+        (Some(c), Portal::Call) => {
+            let result = call(shared, log, index, c, Mtd::word_count(mtd), utcb);
+            utcb.words[0] = result.map_or_else(|refusal| refusal as u64, |()| 0);
+            Mtd::words(1)
+        }
+        (Some(c), Portal::Event(n)) => handle_event(shared, index, c, n, utcb.arch_mut()).bits(),
+    }
+}
+
+fn handle_event(shared: &Shared, index: usize, c: &Running, n: u64, state: &mut ArchState) -> Mtd {
+    if c.has_ended() {
+        return Mtd::POISON;
+    }
+    match n {
+        event::HST_STARTUP => {
+            state.rip = c.entry;
+            state.gpr[ArchState::RDI] = if c.take_first_thread() { layout::START_INFO } else { 0 };
+            START
+        }
+        // A component may recall its own threads; for us there is nothing to do.
+        event::HST_RECALL => Mtd::empty(),
+        UD if state.gpr[ArchState::RAX] == THREAD_EXIT => Mtd::POISON,
+        vector => {
+            let fault = Fault {
+                vector,
+                error: state.qual[0],
+                address: state.qual[1],
+                rip: state.rip,
+                rsp: state.gpr[ArchState::RSP],
+            };
+            shared.end(index, End::Fault, Some(fault));
+            Mtd::POISON
+        }
+    }
+}
+
+fn call(shared: &Shared, log: &Log, index: usize, c: &Running, words: usize, utcb: &Utcb) -> Result<(), Refusal> {
+    match Call::decode(&utcb.words, words)? {
+        Call::StartThread { ec, sc, lower } => start_thread(c, ec, sc, lower),
+        Call::Exit { code } => {
+            shared.end(index, End::Exit(code), None);
+            Ok(())
+        }
+        Call::Log { text } => {
+            log.line_of(&c.label, &String::from_utf8_lossy(text));
+            Ok(())
+        }
+    }
+}
+
+fn start_thread(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Refusal> {
+    if c.has_ended() {
+        return Err(Refusal::BadCall);
+    }
+    // If there is something else at their selector, create_sc refuses it.
+    let own_ec = space::take_from(c.obj, ec, perm::Ec::BIND_SC.bits()).map_err(refusal)?;
+    let result = start_ec(c, own_ec, sc, lower);
+    rt::sel::free(own_ec);
+    result.map_err(refusal)
+}
+
+fn start_ec(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Status> {
+    let own_sc = space::free_selector()?;
+    let lower = u8::try_from(lower).unwrap_or(u8::MAX);
+    let scd = Scd { cos: 0, prio: c.priority.saturating_sub(lower).max(1), budget_ms: BUDGET_MS };
+    let result = rt::hypercall::create_sc(own_sc, c.pd, ec, scd)
+        .and_then(|()| space::give(c.obj, own_sc, sc, perm::Sc::CTRL.bits()));
+    // Theirs stays: what they hold keeps the SC alive.
+    rt::sel::free(own_sc);
+    result
+}
+
+fn refusal(status: Status) -> Refusal {
+    match status {
+        Status::MemObj | Status::MemCap => Refusal::NoMemory,
+        _ => Refusal::BadSelector,
+    }
+}

@@ -1,0 +1,118 @@
+//! What the portal handler and the supervisor share: who the components are, and messages from one to the other.
+//!
+//! Key types: [`Running`], [`Shared`], [`Event`].
+
+use abi::Sel;
+use core_task_logic::fault::Fault;
+use policy::End;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
+
+/// A component that was created.
+#[derive(Debug)]
+pub struct Running {
+    /// Label.
+    pub label: String,
+    /// Entry point of all its threads.
+    pub entry: u64,
+    /// Priority of its first thread.
+    pub priority: u8,
+    /// Its protection domain.
+    pub pd: Sel,
+    /// Its object space.
+    pub obj: Sel,
+    /// Its host space.
+    pub hst: Sel,
+    /// Its PIO space.
+    pub pio: Sel,
+    /// Its first EC.
+    pub ec: Sel,
+    /// Its interrupt semaphores.
+    pub irqs: Vec<Sel>,
+    first_thread: AtomicBool,
+    ended: AtomicBool,
+}
+
+/// The selectors of a component in the root task's object space.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    /// Protection domain.
+    pub pd: Sel,
+    /// Object space.
+    pub obj: Sel,
+    /// Host space.
+    pub hst: Sel,
+    /// PIO space.
+    pub pio: Sel,
+    /// First EC.
+    pub ec: Sel,
+    /// Interrupt semaphores.
+    pub irqs: Vec<Sel>,
+}
+
+impl Running {
+    /// One that has not started a thread yet.
+    pub fn new(label: String, entry: u64, priority: u8, o: Objects) -> Running {
+        let Objects { pd, obj, hst, pio, ec, irqs } = o;
+        let (first_thread, ended) = (AtomicBool::new(true), AtomicBool::new(false));
+        Running { label, entry, priority, pd, obj, hst, pio, ec, irqs, first_thread, ended }
+    }
+
+    /// `true` once: at the start of the first thread.
+    pub fn take_first_thread(&self) -> bool {
+        self.first_thread.swap(false, Ordering::Relaxed)
+    }
+
+    /// Marks the component as ended; `true` for the first one who says so.
+    pub fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+}
+
+/// What the portal handler tells the supervisor.
+#[derive(Debug)]
+pub enum Event {
+    /// A component ended.
+    Ended {
+        /// Its index.
+        index: usize,
+        /// How.
+        end: End,
+        /// The exception, if there was one.
+        fault: Option<Fault>,
+    },
+}
+
+/// Shared by handler and supervisor.
+pub struct Shared {
+    /// By index of the system file.
+    pub components: Vec<OnceLock<Running>>,
+    /// To the supervisor.
+    pub events: Sender<Event>,
+}
+
+impl Shared {
+    /// Room for `count` components.
+    pub fn new(count: usize, events: Sender<Event>) -> Arc<Shared> {
+        Arc::new(Shared { components: (0..count).map(|_| OnceLock::new()).collect(), events })
+    }
+
+    /// Component `index`, if it was created.
+    pub fn component(&self, index: usize) -> Option<&Running> {
+        self.components.get(index)?.get()
+    }
+
+    /// Ends component `index`, if nobody did before.
+    pub fn end(&self, index: usize, end: End, fault: Option<Fault>) {
+        if self.component(index).is_some_and(Running::end) {
+            // The receiver lives as long as the root task.
+            let _ = self.events.send(Event::Ended { index, end, fault });
+        }
+    }
+}
