@@ -12,6 +12,9 @@ use parent::{SERVICE_LOG, SERVICE_TERMINAL};
 use rt::Semaphore;
 use rt::channel::{Channel, Reader, Writer};
 
+/// Stack of the second thread, in bytes.
+const STACK_LEN: usize = 64 << 10;
+
 /// The rings. The clients are in the multiplexer's order.
 struct Rings {
     clients: Vec<(Reader, Writer)>,
@@ -69,7 +72,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let console = Console { mux: Mux::new(specs), rings: Rings { clients: rings, keys, out } };
     let console = Arc::new(Mutex::new(console));
     let shared = console.clone();
-    thread::Builder::new().name("terminal".into()).spawn(move || serve(&below_changed, &shared))?;
+    thread::Builder::new()
+        .name("terminal".into())
+        .stack_size(STACK_LEN)
+        .spawn(move || serve(&below_changed, &shared))?;
     serve(&client_changed, &console)
 }
 

@@ -13,6 +13,9 @@ use rt::Semaphore;
 use rt::channel::{Channel, Reader, Writer};
 use uart16550_logic::{Config, Ports, Uart, spec};
 
+/// Stack of each thread, in bytes; the threads call little.
+const STACK_LEN: usize = 64 << 10;
+
 struct HardwarePorts(rt::hw::Ports);
 
 impl Ports for HardwarePorts {
@@ -100,7 +103,7 @@ fn spawn(name: &str, semaphore: Semaphore, line: Arc<Mutex<Line>>, f: fn(&mut Li
             semaphore.down_zero();
         }
     };
-    thread::Builder::new().name(name.into()).spawn(body).map(drop)
+    thread::Builder::new().name(name.into()).stack_size(STACK_LEN).spawn(body).map(drop)
 }
 
 fn main() {
