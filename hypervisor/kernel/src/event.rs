@@ -147,7 +147,10 @@ fn kill_for(ec: &'static Ec, n: u16, why: &str) -> Next {
         EcKind::Vcpu => say!("vCPU with event base {:#x}: event {n:#x} {why}; killed", ec.evt),
         _ => say!(
             "EC with event base {:#x}: event {n:#x} {why}; killed at {:#x} (error {:#x}, CR2 {:#x})",
-            ec.evt, f.regs.rip, f.regs.error, f.cr2
+            ec.evt,
+            f.regs.rip,
+            f.regs.error,
+            f.cr2
         ),
     }
     kill(ec, "")

@@ -8,8 +8,8 @@ use core::cell::{Cell, UnsafeCell};
 use core::ptr::NonNull;
 use raw_cpuid::{CpuId, CpuIdReaderNative};
 use sched::{ReadyQueue, Timeouts};
-use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x2apic::lapic::LocalApic;
+use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr;
 
 /// Most CPUs that this build knows.
@@ -148,7 +148,11 @@ fn init_controls() {
     r4.set(Cr4::CR4_ENABLE_UMIP, has(|e| e.has_umip()));
     // SAFETY: only bits whose features are there; the kernel touches no user memory (SMAP), no FPU.
     unsafe {
-        cr0_write((cr0() | Cr0::CR0_WRITE_PROTECT | Cr0::CR0_NUMERIC_ERROR | Cr0::CR0_MONITOR_COPROCESSOR) & !Cr0::CR0_EMULATE_COPROCESSOR & !Cr0::CR0_TASK_SWITCHED);
+        cr0_write(
+            (cr0() | Cr0::CR0_WRITE_PROTECT | Cr0::CR0_NUMERIC_ERROR | Cr0::CR0_MONITOR_COPROCESSOR)
+                & !Cr0::CR0_EMULATE_COPROCESSOR
+                & !Cr0::CR0_TASK_SWITCHED,
+        );
         cr4_write((cr4() & Cr4::CR4_ENABLE_VMX) | r4);
     }
     c.features.set(Features {

@@ -88,7 +88,6 @@ pub fn set_xcr0(v: u64) {
     }
 }
 
-
 fn save(ec: &Ec) {
     let Some(a) = &ec.fpu else { return };
     let mask = cpu().features.get().xcr0;

@@ -83,8 +83,16 @@ pub fn bind(gsi: u16, sm: &'static Sm) {
 fn disable_legacy() {
     /// ICW1 (initialise, ICW4 follows), ICW2 (vectors), ICW3 (cascade on input 2), ICW4 (8086 mode), then the mask.
     const WORDS: [(u16, u8); 10] = [
-        (0x20, 0x11), (0xa0, 0x11), (0x21, 0xf0), (0xa1, 0xf8), (0x21, 4), (0xa1, 2), (0x21, 1), (0xa1, 1),
-        (0x21, 0xff), (0xa1, 0xff),
+        (0x20, 0x11),
+        (0xa0, 0x11),
+        (0x21, 0xf0),
+        (0xa1, 0xf8),
+        (0x21, 4),
+        (0xa1, 2),
+        (0x21, 1),
+        (0xa1, 1),
+        (0x21, 0xff),
+        (0xa1, 0xff),
     ];
     for (port, v) in WORDS {
         // SAFETY: the ports of the interrupt controllers, which nobody else uses.

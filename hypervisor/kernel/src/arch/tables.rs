@@ -4,11 +4,9 @@ use super::cpu::cpu;
 use crate::mem::layout;
 
 use spin::Once;
-use x86::dtables::{DescriptorTablePointer, lgdt, lidt};
-use x86::segmentation::{
-    BuildDescriptor, DescriptorBuilder, GateDescriptorBuilder, SegmentSelector, load_cs, load_ss,
-};
 use x86::bits64::segmentation::Descriptor64;
+use x86::dtables::{DescriptorTablePointer, lgdt, lidt};
+use x86::segmentation::{BuildDescriptor, DescriptorBuilder, GateDescriptorBuilder, SegmentSelector, load_cs, load_ss};
 use x86::{Ring, task};
 
 /// Kernel code.
@@ -94,7 +92,8 @@ pub fn load() {
     let idt = IDT.call_once(|| core::array::from_fn(gate));
     // SAFETY: the tables stay where they are; selectors as above; the TSS page is mapped.
     unsafe {
-        let p = DescriptorTablePointer { limit: (size_of_val(&gdt) - 1) as u16, base: cpu().gdt.as_ptr() as *const u64 };
+        let p =
+            DescriptorTablePointer { limit: (size_of_val(&gdt) - 1) as u16, base: cpu().gdt.as_ptr() as *const u64 };
         lgdt(&p);
         load_cs(SegmentSelector::from_raw(KERNEL_CS));
         load_ss(SegmentSelector::from_raw(KERNEL_SS));

@@ -148,7 +148,10 @@ pub extern "C" fn kernel_trap(r: &Regs) -> ! {
     }
     // SAFETY: reading CR2 has no effect.
     let cr2 = unsafe { cr2() };
-    panic!("exception {} in the kernel: error {:#x} at {:#x}, stack {:#x}, CR2 {cr2:#x}", r.vector, r.error, r.rip, r.rsp)
+    panic!(
+        "exception {} in the kernel: error {:#x} at {:#x}, stack {:#x}, CR2 {cr2:#x}",
+        r.vector, r.error, r.rip, r.rsp
+    )
 }
 
 /// A trap with a stack of its own. NMIs and stray debug traps return to where they came from.

@@ -42,13 +42,8 @@ impl Range {
 pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
     let r = ec.regs();
     let (dst, d, a) = (r.rsi(), r.rdx(), r.rax());
-    let range = Range {
-        src: d >> 12,
-        dst: a >> 12,
-        order: (d & 0x1f) as u32,
-        mask: (a & 0x1f) as u8,
-        mad: Mad(r.r8() as u32),
-    };
+    let range =
+        Range { src: d >> 12, dst: a >> 12, order: (d & 0x1f) as u32, mask: (a & 0x1f) as u8, mad: Mad(r.r8() as u32) };
     if range.order > MAX_ORDER || (range.src | range.dst) & (range.count() - 1) != 0 {
         return Err(Status::BadPar);
     }
