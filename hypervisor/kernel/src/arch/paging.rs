@@ -56,7 +56,7 @@ pub fn init_shared() {
     let mut v = layout::image_start();
     while v < layout::pool_end() {
         let slot = index(v, 1);
-        if v % (2 << 20) == 0 && v >= layout::pool_start() && v + (2 << 20) <= layout::pool_end() {
+        if v.is_multiple_of(2 << 20) && v >= layout::pool_start() && v + (2 << 20) <= layout::pool_end() {
             // SAFETY: a table under construction.
             unsafe { write(pd, slot, layout::phys(v) | LARGE | P | RW | NX | GLOBAL) };
             v += 2 << 20;

@@ -232,7 +232,7 @@ fn load_segment(b: &[u8], at: usize, module: u64, hst: &HstSpace) -> Result<(), 
     p.set(perm::Mem::XU, flags & 1 != 0);
     let first = vaddr >> 12;
     for page in first..(vaddr + memsz).div_ceil(PAGE_SIZE as u64) {
-        map(hst, page, (module + offset & !0xfff) + ((page - first) << 12), p)?;
+        map(hst, page, ((module + offset) & !0xfff) + ((page - first) << 12), p)?;
     }
     Ok(())
 }

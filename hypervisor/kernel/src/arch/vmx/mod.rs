@@ -210,8 +210,12 @@ pub extern "C" fn exit() -> ! {
         cpu().cr3.set(root);
     }
     let reason = Port.read(field::EXIT_REASON);
-    vmx::requeue(&mut Port);
+    // After a failed entry the vectoring information is that of an older exit.
+    if reason & ENTRY_FAILED == 0 {
+        vmx::requeue(&mut Port);
+    }
     let next = match vmx::decode_exit(reason, || Port.read(field::VM_EXIT_INTERRUPTION_INFO)) {
+        Exit::Portal(n) if n >= abi::event::GST_ARCH => event::kill(ec, "exit of a kind that has no event"),
         Exit::Portal(n) => {
             vmx::restore_nmi_blocking(&mut Port, reason);
             ec.expect.set(Expect::State(Resume::Guest));
@@ -241,6 +245,9 @@ pub extern "C" fn entry_failed() -> ! {
     ec.expect.set(Expect::State(Resume::Guest));
     schedule::go(event::raise(ec, ENTRY_FAILURE))
 }
+
+/// Exit reason: the entry failed after the host state was saved (Intel SDM vol. 3, 25.9.1).
+const ENTRY_FAILED: u64 = 1 << 31;
 
 /// Basic exit reason "VM-entry failure due to invalid guest state".
 const ENTRY_FAILURE: u16 = 0x21;
