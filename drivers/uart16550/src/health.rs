@@ -43,7 +43,8 @@ impl fmt::Display for LineErrors {
         let LineErrors { overruns, parity, framing, breaks, storms } = self;
         write!(
             f,
-            "line errors so far: {overruns} overruns, {framing} framing, {parity} parity, {breaks} breaks, {storms} interrupt storms"
+            "line errors so far: {overruns} overruns, {framing} framing, {parity} parity, {breaks} breaks, \
+             {storms} interrupt storms"
         )
     }
 }

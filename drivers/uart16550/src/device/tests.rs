@@ -305,7 +305,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn bytes_arrive_in_order_or_are_counted(room in 2..64usize, no_fifo: bool, steps in prop::collection::vec(step(), 1..400)) {
+    fn bytes_arrive_in_order_or_are_counted(
+        room in 2..64usize,
+        no_fifo: bool,
+        steps in prop::collection::vec(step(), 1..400),
+    ) {
         let chip = Fake::default();
         chip.0.borrow_mut().no_fifo = no_fifo;
         let mut rig = Rig::with(chip, room);
