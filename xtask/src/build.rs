@@ -37,7 +37,8 @@ pub fn user_land(binaries: &[String]) -> Result<(Binary, Vec<Binary>)> {
     for b in std::iter::once(ROOT_TASK).chain(binaries.iter().map(String::as_str)) {
         c.args(["--package", b, "--features", &format!("{b}/component")]);
     }
-    exec::run(&mut c, &step).context("a component's binary is a package of that name with the feature \"component\"")?;
+    exec::run(&mut c, &step)
+        .context("a component's binary is a package of that name with the feature \"component\"")?;
     let linked = |name: &str| target.join("release").join(name);
     // The kernel maps the root task's file as it lies in memory, and adds nothing to it.
     let bss = ["--set-section-flags", ".bss=alloc,load,contents"];

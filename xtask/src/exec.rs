@@ -56,7 +56,9 @@ pub fn query(cmd: &mut Command) -> Result<String> {
 /// The program's place on the search path.
 pub fn find(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain([Path::new("/usr/sbin").into(), Path::new("/sbin").into()]).any(|d| d.join(program).is_file())
+    std::env::split_paths(&path)
+        .chain([Path::new("/usr/sbin").into(), Path::new("/sbin").into()])
+        .any(|d| d.join(program).is_file())
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! `cargo xtask image`: the bootable ISO of a system. [`prepare`] serves the other verbs.
+//! `cargo xtask image`: the bootable ISO of a system. [`make`] serves the other verbs.
 
 use crate::build::{self, Binary};
 use crate::iso::{self, Module, Payload};
 use crate::progress::Step;
 use crate::system::System;
 use crate::{guest, packages, tree};
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,53 +20,46 @@ pub struct Args {
 /// Prints the path of the image.
 pub fn main(args: &Args) -> Result<ExitCode> {
     packages::ensure_installed(packages::FOR_IMAGES)?;
-    let iso = make(&args.system, "")?;
-    println!("{}", iso.display());
+    let image = make(&System::load(&args.system)?, &args.system, "")?;
+    println!("{}", image.iso.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds everything and makes `build/ferronova-<system>.iso`.
-pub fn make(name: &str, kernel_cmdline: &str) -> Result<PathBuf> {
-    let system = System::load(name)?;
-    let text = tree::build_dir("images")?.join(format!("system-{name}.toml"));
+/// A boot image, and what it was made of.
+pub struct Image {
+    /// The image.
+    pub iso: PathBuf,
+    /// The kernel.
+    pub kernel: Binary,
+    /// Component binaries with their names.
+    pub components: Vec<(String, Binary)>,
+}
+
+/// Builds everything and makes `build/ferronova-<label>.iso`.
+pub fn make(system: &System, label: &str, kernel_cmdline: &str) -> Result<Image> {
+    let text = tree::build_dir("images")?.join(format!("system-{label}.toml"));
     tree::write_if_changed(&text, system.text.as_bytes())?;
-    let parts = Parts::prepare(&system)?;
+    let roms = roms(&system.roms)?;
+    let kernel = build::kernel()?;
+    let (root_task, components) = build::user_land(&system.binaries)?;
+    let components: Vec<_> = system.binaries.iter().cloned().zip(components).collect();
     let step = Step::begin("making the boot image");
-    let iso = tree::build(format!("ferronova-{name}.iso"));
-    iso::make(&parts.payload(text, kernel_cmdline), &iso, &step)?;
+    let iso = tree::build(format!("ferronova-{label}.iso"));
+    let payload = Payload::Hypervisor {
+        kernel: kernel.image.clone(),
+        cmdline: kernel_cmdline.into(),
+        modules: modules(root_task.image, text, &components, roms),
+    };
+    iso::make(&payload, &iso, &step)?;
     step.done(&tree::shown(&iso));
-    Ok(iso)
+    Ok(Image { iso, kernel, components })
 }
 
-/// What a system's image is made of.
-pub struct Parts {
-    kernel: Binary,
-    root_task: Binary,
-    /// Components and ROMs.
-    modules: Vec<Module>,
-}
-
-impl Parts {
-    /// Builds or fetches all of it.
-    pub fn prepare(system: &System) -> Result<Parts> {
-        let roms = roms(&system.roms)?;
-        let kernel = build::kernel()?;
-        let (root_task, components) = build::user_land(&system.binaries)?;
-        let names = system.binaries.iter().cloned();
-        let components = names.zip(components).map(|(name, b)| Module { name, file: b.image });
-        Ok(Parts { kernel, root_task, modules: components.chain(roms).collect() })
-    }
-
-    /// With the system file at `text`.
-    fn payload(self, text: PathBuf, kernel_cmdline: &str) -> Payload {
-        let first =
-            [Module { name: "core".into(), file: self.root_task.image }, Module { name: "system".into(), file: text }];
-        Payload::Hypervisor {
-            kernel: self.kernel.image,
-            cmdline: kernel_cmdline.into(),
-            modules: first.into_iter().chain(self.modules).collect(),
-        }
-    }
+/// The root task is the first: that is how the kernel knows it.
+fn modules(root_task: PathBuf, system: PathBuf, components: &[(String, Binary)], roms: Vec<Module>) -> Vec<Module> {
+    let first = [("core", root_task), ("system", system)].map(|(name, file)| Module { name: name.into(), file });
+    let components = components.iter().map(|(name, b)| Module { name: name.clone(), file: b.image.clone() });
+    first.into_iter().chain(components).chain(roms).collect()
 }
 
 /// The files behind the names of ROMs.
@@ -81,9 +74,23 @@ pub fn roms(names: &[String]) -> Result<Vec<Module>> {
             let file = match name.as_str() {
                 "bzImage" => linux.kernel.clone(),
                 "initramfs" => linux.initramfs.clone(),
-                other => Err(anyhow::anyhow!("nothing makes a ROM {other:?}")).context("there are bzImage and initramfs")?,
+                other => bail!("nothing makes a ROM {other:?}; there are bzImage and initramfs"),
             };
             Ok(Module { name: name.clone(), file })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_task_is_the_first_module() {
+        let binary = Binary { linked: "/l".into(), image: "/i".into() };
+        let roms = vec![Module { name: "bzImage".into(), file: "/b".into() }];
+        let list = modules("/core".into(), "/sys".into(), &[("uart16550".into(), binary)], roms);
+        let list: Vec<_> = list.iter().map(|m| (m.name.as_str(), m.file.to_str().unwrap())).collect();
+        assert_eq!(list, [("core", "/core"), ("system", "/sys"), ("uart16550", "/i"), ("bzImage", "/b")]);
+    }
 }

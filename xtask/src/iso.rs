@@ -137,11 +137,7 @@ mod tests {
         assert!(lines.contains(&"set timeout=0"));
         assert_eq!(
             lines[3..6],
-            [
-                "multiboot2 /boot/hypervisor serial",
-                "module2 /boot/00-core core",
-                "module2 /boot/01-bzImage bzImage"
-            ]
+            ["multiboot2 /boot/hypervisor serial", "module2 /boot/00-core core", "module2 /boot/01-bzImage bzImage"]
         );
         assert_eq!(p.files()[1], ("boot/00-core".into(), Path::new("/x/core")));
     }

@@ -143,6 +143,11 @@ pub fn text_and_rodata(data: &[u8]) -> Result<u64> {
     Ok(elf.sections()?.iter().filter(|s| wanted(s)).map(|s| s.sh_size(elf.endian)).sum())
 }
 
+/// Bytes that the segments take in memory, in whole pages.
+pub fn memory(data: &[u8]) -> Result<u64> {
+    Ok(Elf::parse(data)?.loads()?.iter().map(|l| (l.vaddr % PAGE + l.memsz).next_multiple_of(PAGE)).sum())
+}
+
 /// The output of `objdump -d`.
 pub struct Disassembly(String);
 
@@ -151,8 +156,10 @@ static VECTOR: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"%(xmm|ymm|zmm|mm\
 /// An x87 or SSE instruction that may have no such operand: those that begin with f, but for `fs`-prefixes, which
 /// objdump prints as a word of their own; the control and state words of both.
 static X87: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(f(ld|st|ist|ild|add|sub|mul|div|com|ucom|chs|abs|sqrt|init|ninit|nstcw|nstsw|wait|nop|xch|free)\w*|emms)$")
-        .expect("constant pattern")
+    Regex::new(
+        r"^(f(ld|st|ist|ild|add|sub|mul|div|com|ucom|chs|abs|sqrt|init|ninit|nstcw|nstsw|wait|nop|xch|free)\w*|emms)$",
+    )
+    .expect("constant pattern")
 });
 /// Memory below the stack pointer: a base of %rsp alone, and a negative displacement.
 static RED_ZONE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"-0x[0-9a-f]+\(%rsp\)").expect("constant pattern"));
@@ -261,6 +268,11 @@ mod tests {
         assert!(check(elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0x2010, 5, 5)).contains("offset 0x2010"));
         assert!(check(elf(elf::ET_DYN, elf::PT_LOAD, RX, 0x2000, 5, 5)).contains("fixed address"));
         assert!(check(b"hello".to_vec()).contains("not an ELF64 file"));
+    }
+
+    #[test]
+    fn memory_is_counted_in_pages() {
+        assert_eq!(memory(&elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0x2000, 5, PAGE + 1)).unwrap(), 2 * PAGE);
     }
 
     #[test]

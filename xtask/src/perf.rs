@@ -1,12 +1,18 @@
-//! `cargo xtask perf`: what `perf/budgets.toml` promises, measured.
+//! `cargo xtask perf`: what `perf/budgets.toml` promises, measured (`perf/README.md` says how).
+//!
+//! Key types: [`Budgets`], [`Figures`], [`Guest`].
 
 use crate::emulator::{End, Machine};
+use crate::image::{self, Image};
 use crate::iso::{self, Payload};
 use crate::platform::Platform;
 use crate::progress::Step;
 use crate::session::{self, Session};
-use crate::{guest, packages, tree};
+use crate::system::System;
+use crate::{guest, lint, packages, tree};
 use anyhow::{Context, Result, bail, ensure};
+use regex::{Regex, bytes};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -19,42 +25,281 @@ pub struct Args {
     native: bool,
 }
 
-/// Longest boot.
-const LIMIT: Duration = Duration::from_secs(600);
+/// Longest run of an emulator.
+const LIMIT: Duration = Duration::from_secs(1200);
+/// What makes `/init` write the end mark.
+const MARKER: &str = "ferronova.marker";
+/// The system that is measured, and its VMM.
+const SYSTEM: &str = "linux";
+const VMM: &str = "vmm";
 
+/// The promises: most that each figure may be.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Budgets {
+    guest_boot_ratio: f64,
+    kernel_text_rodata_bytes: f64,
+    kernel_memory_bytes: f64,
+    vmm_memory_bytes: f64,
+}
+
+/// What was measured.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Figures {
+    native_ticks: u64,
+    guest_ticks: u64,
+    guest_boot_ratio: f64,
+    exits_at_prompt: u64,
+    /// Reason and number.
+    exits: Vec<(String, u64)>,
+    kernel_text_rodata_bytes: u64,
+    kernel_memory_bytes: u64,
+    vmm_memory_bytes: u64,
+}
+
+/// Fails if a promise is broken.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let platform = Platform::load("bochs")?;
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()))?;
-    println!("native: {} ticks", native(platform, 256, "console=ttyS0")?);
-    Ok(ExitCode::SUCCESS)
+    let budgets: Budgets = toml::from_str(&tree::read_text(&tree::root().join("perf/budgets.toml"))?)?;
+    let system = System::load(SYSTEM)?;
+    let guest = Guest::of(&system.text)?;
+    let native_ticks = native(&platform, &guest)?;
+    if args.native {
+        println!("{native_ticks} ticks from kernel entry to shell on the bare machine");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let figures = ours(&platform, &guest, native_ticks)?;
+    std::fs::write(tree::build("perf.json"), serde_json::to_string_pretty(&figures)?)?;
+    let (text, kept) = report(&figures, &budgets);
+    print!("{text}");
+    Ok(ExitCode::from(u8::from(!kept)))
 }
 
-/// The kernel's 64-bit entry: Debian's kernel is loaded where it prefers to be, and the entry is 0x200 above
-/// (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol").
-fn entry(kernel: &Path) -> Result<u64> {
-    let bytes = tree::read_bytes(kernel)?;
-    ensure!(bytes.get(0x202..0x206) == Some(b"HdrS"), "{} is not a bzImage", tree::shown(kernel));
-    let pref = bytes.get(0x258..0x260).context("the setup header is too short")?;
-    Ok(u64::from_le_bytes(pref.try_into()?) + 0x200)
+/// The guest of the system, from the system file.
+#[derive(Debug, PartialEq)]
+struct Guest {
+    cmdline: String,
+    ram_bytes: u64,
+    /// RAM of the VMM's component.
+    granted_bytes: u64,
+    /// The system file with the end mark asked for.
+    marked: String,
 }
 
-/// Ticks from the kernel's entry to the mark before the shell, on the bare machine.
-fn native(platform: Platform, memory_mib: u32, cmdline: &str) -> Result<u64> {
+impl Guest {
+    fn of(text: &str) -> Result<Guest> {
+        let mut file: toml::Table = toml::from_str(text)?;
+        let components = file.get_mut("component").and_then(|c| c.as_array_mut()).context("no [[component]]")?;
+        let is_vmm = |c: &&mut toml::Value| c.get("binary").and_then(|b| b.as_str()) == Some(VMM);
+        let vm = components.iter_mut().find(is_vmm).with_context(|| format!("no component has the binary {VMM}"))?;
+        let granted_bytes = size(vm.get("ram"))?;
+        let config = vm.get_mut("config").and_then(|c| c.as_table_mut()).context("the VMM has no config")?;
+        let cmdline = config.get("cmdline").and_then(|c| c.as_str()).unwrap_or_default().to_owned();
+        let marked = format!("{cmdline} {MARKER}");
+        let ram_bytes = size(config.get("ram"))?;
+        config.insert("cmdline".into(), marked.clone().into());
+        Ok(Guest { cmdline: marked, ram_bytes, granted_bytes, marked: toml::to_string(&file)? })
+    }
+}
+
+/// Digits, and K, M or G.
+fn size(value: Option<&toml::Value>) -> Result<u64> {
+    let text = value.and_then(|v| v.as_str()).context("no `ram`")?;
+    let (digits, unit) = text.split_at(text.trim_end_matches(['K', 'M', 'G']).len());
+    let shift = ["", "K", "M", "G"].iter().position(|u| *u == unit).with_context(|| format!("{text:?} is no size"))?;
+    Ok(digits.parse::<u64>().with_context(|| format!("{text:?} is no size"))? << (10 * shift))
+}
+
+/// The kernel's 64-bit entry. GRUB loads a relocatable kernel where it prefers to be; the entry is 0x200 above
+/// (Linux, "The Linux/x86 Boot Protocol": pref_address, 64-bit boot protocol).
+fn entry(kernel: &[u8]) -> Result<u64> {
+    ensure!(kernel.get(0x202..0x206) == Some(b"HdrS"), "the guest's kernel is not a bzImage");
+    let preferred = kernel.get(0x258..0x260).context("the guest kernel's setup header is too short")?;
+    Ok(u64::from_le_bytes(preferred.try_into()?) + 0x200)
+}
+
+/// Ticks from the kernel's entry to the end mark, on the bare machine.
+fn native(platform: &Platform, guest: &Guest) -> Result<u64> {
     let linux = guest::linux()?;
+    let step = Step::begin("booting the guest on the bare machine");
+    let at = entry(&tree::read_bytes(&linux.kernel)?)?;
+    let debugger = [&format!("pb {at:#x}"), "c", "ptime", "d 1", "c", "ptime"].map(|s: &str| s.to_owned()).to_vec();
     let dir = tree::build_dir("perf/native")?;
     let iso = dir.join("native.iso");
-    let step = Step::begin("booting the guest on the bare machine");
-    let debugger = ["pb ", "c", "ptime", "d 1", "c", "ptime"].map(str::to_owned).to_vec();
-    let debugger = [vec![format!("pb {:#x}", entry(&linux.kernel)?)], debugger[1..].to_vec()].concat();
-    let cmdline = format!("{cmdline} ferronova.marker");
-    iso::make(&Payload::Linux { kernel: linux.kernel, initramfs: linux.initramfs, cmdline }, &iso, &step)?;
-    let machine = Machine { platform, memory_mib, iso, dir, port: session::free_port()?, debugger };
-    let mut session = Session::start(machine, std::io::sink())?;
+    let payload = Payload::Linux { kernel: linux.kernel, initramfs: linux.initramfs, cmdline: guest.cmdline.clone() };
+    iso::make(&payload, &iso, &step)?;
+    let memory_mib = u32::try_from(guest.ram_bytes >> 20)?;
+    let mut session = start(platform, memory_mib, &iso, &dir, debugger)?;
     match session.wait(Some(Instant::now() + LIMIT))? {
         Some(End::Script) => {}
         other => bail!("the machine did not reach the shell: {other:?}; see {}", tree::shown(&session.log)),
     }
-    println!("{}", session.output()?);
-    step.done("");
-    Ok(0)
+    let ticks = between(&session.output()?)?;
+    step.done(&format!("{ticks} ticks"));
+    Ok(ticks)
+}
+
+/// Ticks between the debugger's two answers to `ptime`.
+fn between(output: &str) -> Result<u64> {
+    let times = numbers(output, r"(?m)^ptime: (\d+)")?;
+    match times[..] {
+        [a, b] if b > a => Ok(b - a),
+        _ => bail!("the debugger did not stop at the kernel's entry and at the end mark (ptime: {times:?})"),
+    }
+}
+
+/// All numbers that the group of the pattern matches.
+fn numbers(text: &str, pattern: &str) -> Result<Vec<u64>> {
+    Regex::new(pattern)?.captures_iter(text).map(|c| Ok(c[1].parse()?)).collect()
+}
+
+fn number(text: &str, pattern: &str) -> Result<u64> {
+    let found = numbers(text, pattern)?;
+    found.first().copied().with_context(|| format!("the system did not print /{pattern}/"))
+}
+
+fn start(p: &Platform, memory_mib: u32, iso: &Path, dir: &Path, debugger: Vec<String>) -> Result<Session> {
+    let port = session::free_port()?;
+    let machine = Machine { platform: p.clone(), memory_mib, iso: iso.into(), dir: dir.into(), port, debugger };
+    Session::start(machine, std::io::sink())
+}
+
+/// The same guest under our system.
+fn ours(platform: &Platform, guest: &Guest, native_ticks: u64) -> Result<Figures> {
+    let system = System::parse(guest.marked.clone())?;
+    let image = image::make(&system, "perf", &platform.kernel_cmdline)?;
+    let step = Step::begin("booting the guest under Ferronova");
+    let dir = tree::build_dir("perf/ours")?;
+    let mut session = start(platform, platform.memory_mib, &image.iso, &dir, vec![])?;
+    let result = to_power_off(&mut session);
+    let text = session.text();
+    result.with_context(|| format!("see {}", tree::shown(&session.log)))?;
+    let figures = figures(&text, guest, &image, native_ticks)?;
+    step.done(&format!("{} ticks", figures.guest_ticks));
+    Ok(figures)
+}
+
+fn to_power_off(session: &mut Session) -> Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    session.expect(&bytes::Regex::new("guest# ")?, deadline).context("waiting for the shell")?;
+    session.send(b"poweroff\n")?;
+    match session.wait(Some(deadline))? {
+        Some(End::PowerOff) => Ok(()),
+        other => bail!("the machine was not switched off: {other:?}"),
+    }
+}
+
+fn figures(text: &str, guest: &Guest, image: &Image, native_ticks: u64) -> Result<Figures> {
+    let vmm = image.components.iter().find(|(n, _)| n == VMM).context("the VMM was not built")?;
+    let vmm_image = lint::memory(&tree::read_bytes(&vmm.1.linked)?)?;
+    let logged = logged(text)?;
+    Ok(Figures {
+        native_ticks,
+        guest_boot_ratio: logged.guest_ticks as f64 / native_ticks as f64,
+        kernel_text_rodata_bytes: lint::text_and_rodata(&tree::read_bytes(&image.kernel.linked)?)?,
+        vmm_memory_bytes: guest.granted_bytes.saturating_sub(guest.ram_bytes) + vmm_image,
+        ..logged
+    })
+}
+
+/// What the system printed about itself.
+fn logged(text: &str) -> Result<Figures> {
+    let exits = Regex::new(r"(?m)\] exits 0x([0-9a-f]+) (.*\S) +(\d+)\s*$")?;
+    Ok(Figures {
+        guest_ticks: number(text, r"marker 0x44 at TSC \d+, since entry (\d+)")?,
+        exits_at_prompt: number(text, r"marker 0x44 .* exits (\d+)")?,
+        exits: exits.captures_iter(text).map(|c| Ok((c[2].trim().to_owned(), c[3].parse()?))).collect::<Result<_>>()?,
+        kernel_memory_bytes: number(text, r"kernel uses (\d+) of \d+ KiB")? << 10,
+        ..Figures::default()
+    })
+}
+
+/// The figures for people, and whether all promises are kept.
+fn report(f: &Figures, b: &Budgets) -> (String, bool) {
+    let kib = |bytes: f64| format!("{:.0} KiB", bytes / 1024.0);
+    let rows = [
+        ("guest boot, ratio to bare machine", f.guest_boot_ratio, b.guest_boot_ratio, false),
+        ("kernel text and read-only data", f.kernel_text_rodata_bytes as f64, b.kernel_text_rodata_bytes, true),
+        ("kernel memory after boot", f.kernel_memory_bytes as f64, b.kernel_memory_bytes, true),
+        ("VMM memory beyond guest RAM", f.vmm_memory_bytes as f64, b.vmm_memory_bytes, true),
+    ];
+    let mut text = format!(
+        "guest kernel entry to shell: {} ticks, {} on the bare machine, {} exits\n",
+        f.guest_ticks, f.native_ticks, f.exits_at_prompt
+    );
+    let mut exits = f.exits.clone();
+    exits.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    text += "exits by reason, until power-off:\n";
+    exits.iter().for_each(|(reason, n)| text += &format!("  {n:>10}  {reason}\n"));
+    let mut kept = true;
+    for (what, have, most, bytes) in rows {
+        let show = |v: f64| if bytes { kib(v) } else { format!("{v:.3}") };
+        kept &= have <= most;
+        let verdict = if have <= most { "kept" } else { "BROKEN" };
+        text += &format!("{what:<36} {:>10}  promised at most {:>10}  {verdict}\n", show(have), show(most));
+    }
+    (text, kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_debugger_must_have_stopped_twice() {
+        assert_eq!(between("Next at t=5\nptime: 273724069\nNext at t=9\nptime: 273724169\n").unwrap(), 100);
+        assert!(between("ptime: 273724069\n").unwrap_err().to_string().contains("273724069"));
+    }
+
+    #[test]
+    fn the_entry_is_behind_the_preferred_address() {
+        let mut kernel = vec![0; 0x260];
+        assert!(entry(&kernel).is_err());
+        kernel[0x202..0x206].copy_from_slice(b"HdrS");
+        kernel[0x258..0x260].copy_from_slice(&0x100_0000u64.to_le_bytes());
+        assert_eq!(entry(&kernel).unwrap(), 0x100_0200);
+        kernel.truncate(0x25f);
+        assert!(entry(&kernel).is_err());
+    }
+
+    #[test]
+    fn the_guest_comes_from_the_system_file() {
+        let g = Guest::of(&System::load(SYSTEM).unwrap().text).unwrap();
+        assert!(g.cmdline.ends_with(" ferronova.marker") && g.marked.contains(&g.cmdline));
+        assert!(g.granted_bytes > g.ram_bytes);
+        assert_eq!(System::parse(g.marked).unwrap().roms, ["bzImage", "initramfs"]);
+        assert!(Guest::of("[[component]]\nbinary = 'x'").is_err());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        let size = |t: &str| size(Some(&toml::Value::String(t.into())));
+        assert_eq!(size("264M").unwrap(), 264 << 20);
+        assert_eq!(size("4096").unwrap(), 4096);
+        assert!(size("4T").is_err() && size("M").is_err() && size("4MM").is_err());
+    }
+
+    const LOG: &str = "[core] Ferronova 0.1.0: 1 CPU at 50 MHz, 450 MiB free, kernel uses 1500 of 8192 KiB, guests can run\r\n\
+        [vm] marker 0x44 at TSC 3000000, since entry 2500000, exits 1234\r\n\
+        [vm] exits 0x0c hlt                  77\r\n[vm] exits 0x1e I/O instruction      4321\r\n[vm] exits in all 4398\r\n";
+
+    #[test]
+    fn figures_are_read_from_the_log() {
+        let f = logged(LOG).unwrap();
+        assert_eq!((f.guest_ticks, f.exits_at_prompt, f.kernel_memory_bytes), (2_500_000, 1234, 1500 << 10));
+        assert_eq!(f.exits, [("hlt".to_owned(), 77), ("I/O instruction".to_owned(), 4321)]);
+        assert!(logged("").unwrap_err().to_string().contains("marker"));
+    }
+
+    #[test]
+    fn a_broken_promise_is_told() {
+        let budgets: Budgets =
+            toml::from_str(&tree::read_text(&tree::root().join("perf/budgets.toml")).unwrap()).unwrap();
+        let f = Figures { guest_boot_ratio: 1.2, ..logged(LOG).unwrap() };
+        let (text, kept) = report(&f, &budgets);
+        assert!(kept && text.contains("1.200") && text.contains("I/O instruction"), "{text}");
+        let (text, kept) = report(&Figures { guest_boot_ratio: 1.3, ..f }, &budgets);
+        assert!(!kept && text.contains("BROKEN"), "{text}");
+    }
 }

@@ -4,14 +4,15 @@ use crate::emulator::{End, Machine};
 use crate::platform::{self, Platform};
 use crate::progress::Step;
 use crate::session::{self, Session};
+use crate::system::System;
 use crate::{image, packages, terminal, tree};
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest run without a terminal: nobody is there to end it.
@@ -43,7 +44,7 @@ pub struct Args {
 pub fn main(args: &Args) -> Result<ExitCode> {
     let platform = platform::choose(args.on.as_deref())?;
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()))?;
-    let iso = image::make(&args.system, &platform.kernel_cmdline)?;
+    let iso = image::make(&System::load(&args.system)?, &args.system, &platform.kernel_cmdline)?.iso;
     let dir = tree::build_dir(format!("run/{}", std::process::id()))?;
     let result = boot(args, platform, iso, dir.clone());
     if args.keep {

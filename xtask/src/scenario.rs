@@ -112,7 +112,8 @@ fn pattern<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Regex>, D::Error> {
 }
 
 impl Scenario {
-    fn parse(name: &str, text: &str) -> Result<Scenario> {
+    /// Reads and checks a scenario file.
+    pub fn parse(name: &str, text: &str) -> Result<Scenario> {
         let s = Scenario { name: name.into(), ..toml::from_str(text)? };
         ensure!(s.system.is_none() || (s.parts.is_empty() && s.text.is_empty()), "both `system` and `parts` or `text`");
         ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");
@@ -191,7 +192,8 @@ mod tests {
 
     #[test]
     fn a_wrong_system_file_needs_a_list_of_modules() {
-        let with = |more: &str| Scenario::parse("t", &format!("{GOOD}text = ']'\n{more}[[step]]\nexpect = 'a'")).unwrap();
+        let with =
+            |more: &str| Scenario::parse("t", &format!("{GOOD}text = ']'\n{more}[[step]]\nexpect = 'a'")).unwrap();
         assert!(with("").system().is_err());
         let s = with("modules = ['vmm', 'bzImage']\n").system().unwrap();
         assert_eq!((s.binaries, s.roms), (vec!["vmm".to_owned()], vec!["bzImage".to_owned()]));
@@ -199,7 +201,8 @@ mod tests {
 
     #[test]
     fn edits_do_what_they_say() {
-        let edit = |text: &str| toml::from_str::<Edit>(&format!("name = 'm'\n{text}")).unwrap().apply(b"hello".to_vec());
+        let edit =
+            |text: &str| toml::from_str::<Edit>(&format!("name = 'm'\n{text}")).unwrap().apply(b"hello".to_vec());
         assert_eq!(edit("remove = true"), None);
         assert_eq!(edit("keep_bytes = 2"), Some(b"he".to_vec()));
         assert_eq!(edit("keep_bytes = 9"), Some(b"hello".to_vec()));
@@ -220,9 +223,4 @@ mod tests {
             crate::platform::Platform::load(&s.platform).unwrap_or_else(|e| panic!("{}: {e:#}", s.name));
         }
     }
-}
-
-#[cfg(test)]
-pub fn parse_for_test(text: &str) -> Scenario {
-    Scenario::parse("t", text).expect("a valid scenario")
 }

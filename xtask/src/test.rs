@@ -62,8 +62,7 @@ fn image_tests(args: &Args) -> Result<bool> {
     install(&scenarios)?;
     let times = Times::default();
     let trials = trials(scenarios, &times)?;
-    let arguments =
-        Arguments { filter: args.filter.clone(), test_threads: args.threads, ..Arguments::default() };
+    let arguments = Arguments { filter: args.filter.clone(), test_threads: args.threads, ..Arguments::default() };
     println!("\ntests of images and in emulators; logs: build/logs/TEST/");
     let conclusion = libtest_mimic::run(&arguments, trials);
     print_times(&times);
@@ -79,10 +78,8 @@ fn install(scenarios: &[Scenario]) -> Result<()> {
 }
 
 fn kit(scenarios: &[Scenario]) -> Result<(Kit, Vec<(String, std::path::PathBuf)>)> {
-    let systems: Vec<System> = scenarios
-        .iter()
-        .map(|s| s.system().with_context(|| format!("scenario {}", s.name)))
-        .collect::<Result<_>>()?;
+    let systems: Vec<System> =
+        scenarios.iter().map(|s| s.system().with_context(|| format!("scenario {}", s.name))).collect::<Result<_>>()?;
     let all = |names: fn(&System) -> &Vec<String>| -> Vec<String> {
         systems.iter().flat_map(names).collect::<BTreeSet<_>>().into_iter().cloned().collect()
     };

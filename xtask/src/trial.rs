@@ -87,9 +87,7 @@ fn steps(s: &Scenario, session: &mut Session, deadline: Instant) -> Result<()> {
     for (i, step) in s.steps.iter().enumerate() {
         let number = i + 1;
         if let Some(pattern) = &step.expect {
-            session
-                .expect(pattern, deadline)
-                .with_context(|| format!("step {number}: expected /{pattern}/"))?;
+            session.expect(pattern, deadline).with_context(|| format!("step {number}: expected /{pattern}/"))?;
         }
         if let Some(pattern) = &step.never {
             ensure!(!pattern.is_match(session.text().as_bytes()), "step {number}: /{pattern}/ must not come, and did");
@@ -182,7 +180,7 @@ mod tests {
         let kit = Kit { kernel: binary(), root_task: binary(), modules: vec![module("vmm"), module("x")] };
         let text = "about = ''\ntimeout_s = 1\nend = 'running'\nmodules = ['vmm', 'x']\n[[step]]\nexpect = 'a'\n\
                     [[module]]\nname = 'vmm'\nkeep_bytes = 1\n[[module]]\nname = 'x'\nremove = true\n";
-        let s = crate::scenario::parse_for_test(text);
+        let s = Scenario::parse("t", text).unwrap();
         let list = modules(&s, &kit, &dir).unwrap();
         assert_eq!(list.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["core", "system", "vmm"]);
         assert_eq!(std::fs::read(&list[2].file).unwrap(), b"h");

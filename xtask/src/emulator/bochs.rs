@@ -107,7 +107,10 @@ mod tests {
     fn ends_are_told_apart() {
         assert_eq!(end(Some(1), ">>PANIC<< ACPI control: soft power off\n"), End::PowerOff);
         assert_eq!(end(Some(0), ""), End::Script);
-        assert_eq!(end(Some(1), "exception(): 3rd (13) exception with no resolution"), End::Died("triple fault".into()));
+        assert_eq!(
+            end(Some(1), "exception(): 3rd (13) exception with no resolution"),
+            End::Died("triple fault".into())
+        );
         let End::Died(why) = end(Some(1), "====\n>>PANIC<< ROM: couldn't open\n====\n") else { panic!() };
         assert!(why.contains("couldn't open"), "{why}");
         assert!(matches!(end(None, ""), End::Died(_)));
