@@ -12,7 +12,8 @@
 //! | [`layout::DATA`] = 128 | [`layout::data_len`] | byte n of the stream is at `DATA + n % data_len` |
 //!
 //! The counters are little endian and a cache line apart. `data_len` is the largest power of two
-//! that fits, so it divides 2^32 and the free-running counters may wrap; `tail - head` is the number of bytes in the ring, 0 to `data_len`.
+//! that fits, so it divides 2^32 and the free-running counters may wrap; `tail - head` is the number of
+//! bytes in the ring, 0 to `data_len`.
 //!
 //! Trust: each side keeps its own counter to itself and only publishes it; of the peer it believes nothing but that
 //! `tail - head <= data_len`. A peer that breaks this is [`Broken`], for good. All other lies of a peer only change
