@@ -3,6 +3,7 @@
 //! I/O ports are decoded by one sorted table ([`PIO_MAP`]), device memory by two pages. An access that nobody claims is
 //! decided at one point, [`Unclaimed`]: ports read as all ones and ignore writes, as on an ISA bus with pull-ups; memory
 //! is an error that the exit handler decides about. The devices are in [`crate::dev`].
+#![forbid(unsafe_code)]
 
 use crate::layout;
 use thiserror::Error;
@@ -22,7 +23,8 @@ pub enum PioDevice {
     PostCode,
     PortA,
     Serial,
-    PowerManagement,
+    PmEvents,
+    PmControl,
     PmTimer,
     GeneralEvents,
     PciAddress,
@@ -61,7 +63,7 @@ pub const MARKER: u16 = 0x8900;
 pub const PCI_ADDRESS: u16 = 0xcf8;
 
 /// All I/O ports that have a device, in ascending order.
-pub const PIO_MAP: [PioRange; 17] = [
+pub const PIO_MAP: [PioRange; 18] = [
     bytes(0x20, 0x21, PioDevice::PicMaster),
     bytes(0x40, 0x43, PioDevice::Pit),
     bytes(0x60, 0x60, PioDevice::I8042Data),
@@ -73,7 +75,8 @@ pub const PIO_MAP: [PioRange; 17] = [
     bytes(0xa0, 0xa1, PioDevice::PicSlave),
     bytes(layout::COM1, layout::COM1 + 7, PioDevice::Serial),
     bytes(0x4d0, 0x4d1, PioDevice::PicTriggers),
-    wide(layout::PM1A_EVT, layout::PM1A_CNT + 1, PioDevice::PowerManagement),
+    wide(layout::PM1A_EVT, layout::PM1A_EVT + 3, PioDevice::PmEvents),
+    wide(layout::PM1A_CNT, layout::PM1A_CNT + 1, PioDevice::PmControl),
     wide(layout::PM_TIMER, layout::PM_TIMER + 3, PioDevice::PmTimer),
     wide(GPE0_BLK, GPE0_BLK + GPE0_BLK_LEN - 1, PioDevice::GeneralEvents),
     wide(PCI_ADDRESS, PCI_ADDRESS + 3, PioDevice::PciAddress),
@@ -97,7 +100,7 @@ pub fn decode_pio(port: u16, size: u8) -> PioClaim {
     let after = PIO_MAP.partition_point(|range| range.first <= port);
     let range = after.checked_sub(1).map(|index| PIO_MAP[index]).filter(|range| port <= range.last);
     match range {
-        Some(range) if size == 1 || range.wide && range.last - port >= u16::from(size) - 1 => {
+        Some(range) if size == 1 || range.wide && u16::from(size) <= range.last - port + 1 => {
             PioClaim::Device(range.device, port - range.first)
         }
         _ if size > 1 => PioClaim::Split,

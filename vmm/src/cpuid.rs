@@ -5,8 +5,7 @@
 //!
 //! Hypervisor leaves: Linux accepts x2APIC mode without interrupt remapping only on a hypervisor interface that it knows.
 //! Leaves 0x4000_0000 and 0x4000_0001 are those of the documented KVM paravirtual interface
-//! (Documentation/virt/kvm/x86/cpuid.rst). Of its features one is offered: NOP_IO_DELAY, "it is not necessary to perform
-//! delays on PIO operations", which is true for devices that are software and saves the exits of writes to port 0x80.
+//! (Documentation/virt/kvm/x86/cpuid.rst), offered with no features.
 
 use crate::config::Hide;
 use crate::spec::bits::CR4_OSXSAVE;
@@ -87,8 +86,6 @@ const HYPERVISOR: u32 = 0x4000_0000;
 const HYPERVISOR_FEATURES: u32 = 0x4000_0001;
 /// "KVMKVMKVM\0\0\0" in EBX, ECX, EDX.
 const KVM_SIGNATURE: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x0000_004d];
-/// KVM_FEATURE_NOP_IO_DELAY.
-const KVM_NOP_IO_DELAY: u32 = 1 << 1;
 const BASIC_MAX: u32 = 0x16;
 const EXTENDED_MAX: u32 = 0x8000_0008;
 
@@ -167,26 +164,19 @@ impl Policy {
         self.row(0x1)[2] |= ECX1_X2APIC | ECX1_TSC_DEADLINE | ECX1_HYPERVISOR;
         self.row(0x7)[1] |= EBX7_TSC_ADJUST;
         self.rows.push((0x6, 0, [EAX6_ARAT, 0, 0, 0]));
-        // TSC frequency, exactly: crystal of tsc_hz, ratio 1 : 1. So Linux calibrates nothing.
-        self.rows.push((0x15, 0, [1, 1, u32::try_from(tsc_hz).unwrap_or(0), 0]));
+        // TSC frequency, exactly, so that Linux calibrates nothing.
+        let crystal = crystal_hz(tsc_hz);
+        self.rows.push((0x15, 0, [1, (tsc_hz / crystal) as u32, crystal as u32, 0]));
         let mhz = u32::try_from(tsc_hz / 1_000_000).unwrap_or(0).min(0xffff);
         self.rows.push((0x16, 0, [mhz, mhz, 0, 0]));
-        if u32::try_from(tsc_hz).is_err() {
-            self.scale_crystal(tsc_hz);
-        }
         let [b, c, d] = KVM_SIGNATURE;
         self.rows.push((HYPERVISOR, 0, [HYPERVISOR_FEATURES, b, c, d]));
-        self.rows.push((HYPERVISOR_FEATURES, 0, [KVM_NOP_IO_DELAY, 0, 0, 0]));
+        self.rows.push((HYPERVISOR_FEATURES, 0, [0; 4]));
         self.rows.push((0x8000_0000, 0, [EXTENDED_MAX, 0, 0, 0]));
         self.row(0x8000_0007)[3] |= EDX87_INVARIANT_TSC;
         if self.row(0xd)[0] & XCR0_AVX == 0 {
             self.hide(Hide::Avx);
         }
-    }
-
-    /// A TSC of 4.29 GHz or more does not fit in leaf 0x15 ECX: a crystal of half the frequency with ratio 2.
-    fn scale_crystal(&mut self, tsc_hz: u64) {
-        *self.row(0x15) = [1, 2, u32::try_from(tsc_hz / 2).unwrap_or(0), 0];
     }
 
     fn hide(&mut self, what: Hide) {
@@ -286,6 +276,12 @@ impl Policy {
     }
 }
 
+/// Frequency of the crystal clock of leaf 0x15, which is also the local APIC timer's: that of the TSC, or half of it if it
+/// does not fit in 32 bits.
+pub fn crystal_hz(tsc_hz: u64) -> u64 {
+    if tsc_hz >> 32 == 0 { tsc_hz.max(1) } else { tsc_hz / 2 }
+}
+
 /// The host's CPUID.
 pub fn host(leaf: u32, subleaf: u32) -> Regs {
     let r = std::arch::x86_64::__cpuid_count(leaf, subleaf);
@@ -370,7 +366,7 @@ mod tests {
             let [max, b, c, d] = p.query(0x4000_0000, 0, VCPU);
             let name: Vec<u8> = [b, c, d].iter().flat_map(|r| r.to_le_bytes()).collect();
             assert_eq!((max, &name[..]), (0x4000_0001, &b"KVMKVMKVM\0\0\0"[..]));
-            assert_eq!(p.query(0x4000_0001, 0, VCPU), [2, 0, 0, 0]);
+            assert_eq!(p.query(0x4000_0001, 0, VCPU), [0; 4]);
         }
     }
 

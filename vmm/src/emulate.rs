@@ -8,7 +8,8 @@ use abi::{ArchState, Segment};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::board::{Board, Effect};
+use crate::board::Board;
+use crate::dev::Effect;
 use crate::inject::Exception;
 use crate::paging::{Access, PageFault, Paging};
 use crate::spec::bits::*;
@@ -47,7 +48,7 @@ pub struct Emulator<'a, B> {
     /// The TSC.
     pub now: u64,
     /// What the devices want of the monitor.
-    pub effect: Option<Effect>,
+    pub effect: Effect,
 }
 
 /// Instruction bytes at RIP, as many as can be fetched.

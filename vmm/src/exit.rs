@@ -6,8 +6,10 @@
 use abi::{ArchState, Mtd};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use crate::board::{Board, Effect};
+use crate::board::Board;
+use crate::control;
 use crate::cpuid::{Policy, VcpuView};
+use crate::dev::{Effect, NEVER};
 use crate::emulate::{Emulator, Failure};
 use crate::inject::{self, Exception};
 use crate::loader::Boot;
@@ -82,8 +84,8 @@ pub struct Vcpu {
     boot: Boot,
     /// Selectors of guest, PIO and MSR space.
     spaces: [u64; 3],
-    /// The kernel has a request for an interrupt window.
-    window: bool,
+    /// Requests for interrupt and NMI windows that the kernel has.
+    windows: u32,
     /// The handler waits for an interrupt.
     halted: bool,
     /// A recall is under way.
@@ -115,7 +117,7 @@ impl<B: Board> Machine<B> {
     /// A machine at reset whose vCPU starts at `boot`, in the spaces (guest, PIO, MSR) behind the selectors.
     pub fn new(board: B, mem: GuestMemoryMmap, cpuid: Policy, boot: Boot, spaces: [u64; 3]) -> Self {
         let msrs = Msrs::new(cpuid.phys_bits());
-        let vcpu = Vcpu { msrs, apic_id: 0, xcr0: 1, boot, spaces, window: false, halted: false, recalled: false };
+        let vcpu = Vcpu { msrs, apic_id: 0, xcr0: 1, boot, spaces, windows: 0, halted: false, recalled: false };
         Machine {
             board,
             mem,
@@ -124,7 +126,7 @@ impl<B: Board> Machine<B> {
             counts: [0; EVENTS as usize],
             notes: Vec::new(),
             entered: 0,
-            armed: u64::MAX,
+            armed: NEVER,
             devices_touched: false,
         }
     }
@@ -135,7 +137,7 @@ impl<B: Board> Machine<B> {
             *count += 1;
         }
         if !event.mtd.contains(Mtd::INJ) {
-            s.inj_info = if self.vcpu.window { ArchState::INJ_IRQ_WINDOW } else { 0 };
+            s.inj_info = self.vcpu.windows;
         }
         match event.number {
             reason::CPUID => self.cpuid(s),
@@ -143,12 +145,13 @@ impl<B: Board> Machine<B> {
             reason::WRMSR => self.wrmsr(event, s, now),
             reason::RDMSR => self.rdmsr(event, s, now),
             reason::HLT => self.hlt(s, now),
-            reason::INTERRUPT_WINDOW => self.resume(s, now),
+            reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => self.resume(s, now),
             reason::RECALL => {
                 self.vcpu.recalled = false;
                 self.resume(s, now)
             }
             reason::EPT_VIOLATION => self.ept_violation(s, now),
+            reason::CR_ACCESS => self.cr_access(event, s),
             reason::XSETBV => self.xsetbv(s),
             reason::INVD | reason::WBINVD | reason::PAUSE => Action::Reply(skip(s)),
             reason::VMCALL => {
@@ -168,20 +171,20 @@ impl<B: Board> Machine<B> {
     /// The handler of the halted vCPU was woken, or the vCPU executed HLT.
     pub fn wake(&mut self, s: &mut ArchState, now: u64) -> Action {
         self.board.advance(now);
-        self.vcpu.halted = !self.board.pending();
+        self.vcpu.halted = self.board.pending().is_none();
         if self.vcpu.halted {
             return Action::Halt;
         }
-        inject::interrupts(s, &mut self.board, &mut self.vcpu.window);
+        inject::interrupts(s, &mut self.board, &mut self.vcpu.windows);
         Action::Reply(Mtd::RIP | Mtd::STA | Mtd::INJ)
     }
 
     /// What a thread that changed the devices has to do so that the vCPU notices.
     pub fn kick(&mut self) -> Kick {
         match () {
-            _ if !self.board.pending() => Kick::None,
+            _ if self.board.pending().is_none() => Kick::None,
             _ if self.vcpu.halted => Kick::Wake,
-            _ if self.vcpu.window || self.vcpu.recalled => Kick::None,
+            _ if self.vcpu.windows != 0 || self.vcpu.recalled => Kick::None,
             _ => {
                 self.vcpu.recalled = true;
                 Kick::Recall
@@ -237,7 +240,7 @@ impl<B: Board> Machine<B> {
         } else {
             let v = *rax as u32 & (u32::MAX >> (32 - 8 * size as u32));
             let effect = self.board.pio_write(port, size, v, now);
-            if let Some(stop) = effect.and_then(|e| self.effect(e, now)) {
+            if let Some(stop) = self.effect(effect, now) {
                 return Action::Stop(stop);
             }
         }
@@ -266,10 +269,16 @@ impl<B: Board> Machine<B> {
         let msr = s.gpr[ArchState::RCX] as u32;
         let value = s.gpr[ArchState::RDX] << 32 | s.gpr[ArchState::RAX] & 0xffff_ffff;
         match self.vcpu.msrs.write(msr, value, s, event.mtd) {
-            Access::Device if self.board.msr_write(msr, value, now) => {
-                let mtd = skip(s);
-                self.finish(s, mtd)
-            }
+            Access::Device => match self.board.msr_write(msr, value, now) {
+                Some(effect) => {
+                    if let Some(stop) = self.effect(effect, now) {
+                        return Action::Stop(stop);
+                    }
+                    let mtd = skip(s);
+                    self.finish(s, mtd)
+                }
+                None => raise(s, Exception::GP),
+            },
             Access::Written(mtd) => Action::Reply(skip(s) | mtd),
             Access::Needs(_) => Action::Widen,
             _ => self.msr_fault(s, msr, "written"),
@@ -295,14 +304,14 @@ impl<B: Board> Machine<B> {
     /// The exit was about interrupts only.
     fn resume(&mut self, s: &mut ArchState, now: u64) -> Action {
         self.board.advance(now);
-        let write = inject::interrupts(s, &mut self.board, &mut self.vcpu.window);
+        let write = inject::interrupts(s, &mut self.board, &mut self.vcpu.windows);
         Action::Reply(if write { Mtd::INJ } else { Mtd::empty() })
     }
 
     /// An exit that may have changed the devices ends with the state `mtd`: interrupts may be deliverable now.
     fn finish(&mut self, s: &mut ArchState, mut mtd: Mtd) -> Action {
         self.devices_touched = true;
-        if inject::interrupts(s, &mut self.board, &mut self.vcpu.window) {
+        if inject::interrupts(s, &mut self.board, &mut self.vcpu.windows) {
             mtd |= Mtd::INJ;
         }
         Action::Reply(mtd)
@@ -320,10 +329,10 @@ impl<B: Board> Machine<B> {
     }
 
     fn emulate(&mut self, s: &mut ArchState, now: u64) -> Action {
-        let mut e = Emulator { state: s, mem: &self.mem, board: &mut self.board, now, effect: None };
+        let mut e = Emulator { state: s, mem: &self.mem, board: &mut self.board, now, effect: Effect::None };
         let result = e.step();
         let effect = e.effect;
-        if let Some(stop) = effect.and_then(|e| self.effect(e, now)) {
+        if let Some(stop) = self.effect(effect, now) {
             return Action::Stop(stop);
         }
         match result {
@@ -361,13 +370,27 @@ impl<B: Board> Machine<B> {
         Action::Reply(skip(s) | Mtd::XSAVE)
     }
 
+    /// MOV to CR0 or CR4 that changes a bit which is not the guest's own: CD, NW, NE, VMXE.
+    fn cr_access(&mut self, event: Event, s: &mut ArchState) -> Action {
+        match control::write(s, &self.mem) {
+            Some(Ok(mtd)) => Action::Reply(skip(s) | mtd),
+            Some(Err(e)) => raise(s, e),
+            None => Action::Stop(Stop::Broken(format!("unexpected CR access, exit {:#x}", event.number))),
+        }
+    }
+
     fn effect(&mut self, effect: Effect, now: u64) -> Option<Stop> {
         match effect {
+            Effect::None => None,
             Effect::PowerOff => Some(Stop::PowerOff),
             Effect::Reset => Some(Stop::Reset),
             Effect::Marker(b) => {
                 let (since, exits) = (now.wrapping_sub(self.entered), self.total());
                 self.notes.push(format!("marker {b:#04x} at TSC {now}, since entry {since}, exits {exits}"));
+                None
+            }
+            Effect::Ipi(ipi) => {
+                self.notes.push(format!("{:?} IPI ignored: the guest has one vCPU", ipi.kind));
                 None
             }
         }

@@ -1,18 +1,22 @@
 //! Injection of events: what goes into the interruption information of a reply (SDM volume 3, 27.6; UTCB encoding: 8.7.3.2).
 //!
 //! Rules: an exception caused by the emulated instruction goes first; an event whose delivery was interrupted by the exit is
-//! there already (the kernel puts it into `inj_info`) and is kept; then an external interrupt if IF is set and nothing shadows it.
-//! What cannot be injected yet asks for an interrupt window.
+//! there already (the kernel puts it into `inj_info`) and is kept; then an NMI if NMIs are not blocked, or an external
+//! interrupt if IF is set, and nothing shadows it. What cannot be injected yet asks for a window.
 
 use abi::ArchState;
 
 use crate::board::Board;
-use crate::spec::bits::{RFLAGS_IF, SHADOW};
+use crate::dev::Pending;
+use crate::spec::bits::{BLOCKED_BY_NMI, RFLAGS_IF, SHADOW};
 use crate::spec::vector;
 
-/// Type of an event: external interrupt, hardware exception.
+/// Types of events.
 const EXTERNAL: u32 = 0;
+const NMI: u32 = 2;
 const EXCEPTION: u32 = 3;
+/// Both window requests.
+pub const WINDOWS: u32 = ArchState::INJ_IRQ_WINDOW | ArchState::INJ_NMI_WINDOW;
 
 /// An exception for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +36,23 @@ impl Exception {
     pub const GP: Exception = Exception { vector: vector::GP, code: Some(0), address: None };
 }
 
-/// Whether an external interrupt could be delivered now.
-pub fn open(s: &ArchState) -> bool {
-    s.rflags & RFLAGS_IF != 0 && s.intr_state & SHADOW == 0
+/// Whether a pending event could be delivered now.
+fn open(s: &ArchState, p: Pending) -> bool {
+    s.intr_state & SHADOW == 0
+        && match p {
+            Pending::Nmi => s.intr_state & BLOCKED_BY_NMI == 0,
+            Pending::Interrupt(_) => s.rflags & RFLAGS_IF != 0,
+        }
 }
 
-/// Puts an exception into the reply. An exit with an event under delivery never comes here but for page faults of the emulator,
-/// where the guest's handler returns to the instruction whose event was lost; the CPU would have made it a double fault.
+/// Information of an event without error code.
+fn event(kind: u32, vector: u8) -> u32 {
+    ArchState::INJ_VALID | kind << ArchState::INJ_TYPE_SHIFT | u32::from(vector)
+}
+
+/// Puts an exception into the reply, and keeps window requests.
 pub fn exception(s: &mut ArchState, e: Exception) {
-    let kept = s.inj_info & ArchState::INJ_IRQ_WINDOW;
-    s.inj_info = ArchState::INJ_VALID | EXCEPTION << ArchState::INJ_TYPE_SHIFT | u32::from(e.vector) | kept;
+    s.inj_info = s.inj_info & WINDOWS | event(EXCEPTION, e.vector);
     if let Some(code) = e.code {
         s.inj_info |= ArchState::INJ_ERROR;
         s.inj_error = code;
@@ -51,25 +62,28 @@ pub fn exception(s: &mut ArchState, e: Exception) {
     }
 }
 
-/// Injects the pending interrupt if possible, asks for a window if one stays pending. `window` says whether the kernel
-/// has such a request already. Returns whether the interruption information has to be written.
+/// Injects what is pending if possible, asks for a window for what stays pending. `windows` are the requests that the kernel
+/// has already. Returns whether the interruption information has to be written.
 ///
 /// `s` must carry RFLAGS, interruptibility and interruption information.
-pub fn interrupts(s: &mut ArchState, board: &mut impl Board, window: &mut bool) -> bool {
+pub fn interrupts(s: &mut ArchState, board: &mut impl Board, windows: &mut u32) -> bool {
     let mut changed = false;
-    if s.inj_info & ArchState::INJ_VALID == 0
-        && open(s)
-        && board.pending()
-        && let Some(vector) = board.acknowledge()
-    {
-        s.inj_info = ArchState::INJ_VALID | EXTERNAL << ArchState::INJ_TYPE_SHIFT | u32::from(vector);
+    let valid = s.inj_info & ArchState::INJ_VALID != 0;
+    if !valid && board.pending().is_some_and(|p| open(s, p)) && let Some(taken) = board.acknowledge() {
+        s.inj_info = match taken {
+            Pending::Nmi => event(NMI, vector::NMI),
+            Pending::Interrupt(v) => event(EXTERNAL, v),
+        };
         changed = true;
     }
-    let want = board.pending();
-    let bit = if want { ArchState::INJ_IRQ_WINDOW } else { 0 };
-    s.inj_info = s.inj_info & !ArchState::INJ_IRQ_WINDOW | bit;
-    changed |= want != *window;
-    *window = want;
+    let want = match board.pending() {
+        None => 0,
+        Some(Pending::Nmi) => ArchState::INJ_NMI_WINDOW,
+        Some(Pending::Interrupt(_)) => ArchState::INJ_IRQ_WINDOW,
+    };
+    s.inj_info = s.inj_info & !WINDOWS | want;
+    changed |= want != *windows;
+    *windows = want;
     changed
 }
 
@@ -84,35 +98,42 @@ mod tests {
 
     const VALID: u32 = ArchState::INJ_VALID;
     const WINDOW: u32 = ArchState::INJ_IRQ_WINDOW;
+    const NMI_WINDOW: u32 = ArchState::INJ_NMI_WINDOW;
 
     #[test]
     fn what_is_injected() {
         let shadow = |n| ArchState { intr_state: n, ..ready() };
-        for (name, state, pending, window, info, write, window_after) in [
-            ("nothing to do", ready(), &[][..], false, 0, false, false),
-            ("one interrupt", ready(), &[0x30], false, VALID | 0x30, true, false),
-            ("highest first, then a window", ready(), &[0x30, 0x40], false, VALID | 0x40 | WINDOW, true, true),
-            ("interrupts off", ArchState { rflags: 2, ..ready() }, &[0x30], false, WINDOW, true, true),
-            ("window already asked for", ArchState { rflags: 2, ..ready() }, &[0x30], true, WINDOW, false, true),
-            ("shadow of STI", shadow(1), &[0x30], false, WINDOW, true, true),
-            ("shadow of MOV SS", shadow(2), &[0x30], false, WINDOW, true, true),
-            ("blocked by NMI does not matter", shadow(8), &[0x30], false, VALID | 0x30, true, false),
-            ("window no longer wanted", ready(), &[], true, 0, true, false),
-            (
-                "event under delivery is kept",
-                ArchState { inj_info: VALID | 0x20, ..ready() },
-                &[0x30],
-                false,
-                VALID | 0x20 | WINDOW,
-                true,
-                true,
-            ),
-            ("and left alone", ArchState { inj_info: VALID | 0x20, ..ready() }, &[], false, VALID | 0x20, false, false),
+        for (name, state, pending, windows, info, write) in [
+            ("nothing to do", ready(), &[][..], 0, 0, false),
+            ("one interrupt", ready(), &[0x30], 0, VALID | 0x30, true),
+            ("highest first, then a window", ready(), &[0x30, 0x40], 0, VALID | 0x40 | WINDOW, true),
+            ("interrupts off", ArchState { rflags: 2, ..ready() }, &[0x30], 0, WINDOW, true),
+            ("window already asked for", ArchState { rflags: 2, ..ready() }, &[0x30], WINDOW, WINDOW, false),
+            ("shadow of STI", shadow(1), &[0x30], 0, WINDOW, true),
+            ("shadow of MOV SS", shadow(2), &[0x30], 0, WINDOW, true),
+            ("blocking by NMI does not matter", shadow(8), &[0x30], 0, VALID | 0x30, true),
+            ("window no longer wanted", ready(), &[], WINDOW, 0, true),
+            ("kept event", ArchState { inj_info: VALID | 0x20, ..ready() }, &[0x30], 0, VALID | 0x20 | WINDOW, true),
+            ("left alone", ArchState { inj_info: VALID | 0x20, ..ready() }, &[], 0, VALID | 0x20, false),
         ] {
-            let (mut s, mut w) = (state, window);
+            let (mut s, mut w) = (state, windows);
             let mut board = Fake::with_pending(pending);
             assert_eq!(interrupts(&mut s, &mut board, &mut w), write, "{name}: written");
-            assert_eq!((s.inj_info, w), (info, window_after), "{name}");
+            assert_eq!((s.inj_info, w), (info, info & WINDOWS), "{name}");
+        }
+    }
+
+    #[test]
+    fn non_maskable_interrupts_ignore_the_interrupt_flag() {
+        for (state, info) in [
+            (ArchState { rflags: 2, ..ready() }, VALID | 2 << 8 | 2 | WINDOW),
+            (ArchState { intr_state: 8, ..ready() }, NMI_WINDOW),
+            (ArchState { intr_state: 1, ..ready() }, NMI_WINDOW),
+        ] {
+            let (mut s, mut w) = (state, 0);
+            let mut board = Fake { nmi: true, ..Fake::with_pending(&[0x30]) };
+            assert!(interrupts(&mut s, &mut board, &mut w));
+            assert_eq!(s.inj_info, info);
         }
     }
 
@@ -127,11 +148,11 @@ mod tests {
 
     #[test]
     fn an_exception_goes_before_an_interrupt() {
-        let (mut s, mut w) = (ready(), false);
+        let (mut s, mut w) = (ready(), 0);
         exception(&mut s, Exception::GP);
         let mut board = Fake::with_pending(&[0x30]);
         assert!(interrupts(&mut s, &mut board, &mut w));
         assert_eq!(s.inj_info, VALID | WINDOW | 1 << 11 | 3 << 8 | 13);
-        assert!(board.pending());
+        assert!(board.pending().is_some());
     }
 }

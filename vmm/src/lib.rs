@@ -8,6 +8,7 @@ pub mod acpi;
 pub mod board;
 pub mod bus;
 pub mod config;
+pub mod control;
 pub mod cpuid;
 pub mod dev;
 pub mod emulate;

@@ -10,6 +10,7 @@ use abi::event::{GST_ARCH, GST_RECALL, GST_STARTUP};
 pub mod reason {
     pub const TRIPLE_FAULT: u64 = 0x02;
     pub const INTERRUPT_WINDOW: u64 = 0x07;
+    pub const NMI_WINDOW: u64 = 0x08;
     pub const CPUID: u64 = 0x0a;
     pub const GETSEC: u64 = 0x0b;
     pub const HLT: u64 = 0x0c;
@@ -18,6 +19,7 @@ pub mod reason {
     pub const VMCALL: u64 = 0x12;
     pub const VMCLEAR: u64 = 0x13;
     pub const VMXON: u64 = 0x1b;
+    pub const CR_ACCESS: u64 = 0x1c;
     pub const IO: u64 = 0x1e;
     pub const RDMSR: u64 = 0x1f;
     pub const WRMSR: u64 = 0x20;
@@ -70,14 +72,16 @@ pub const FULL: Mtd = EMULATE
     .union(Mtd::TSC);
 
 /// State that the portal of each event carries in; events not listed carry [`FULL`], for the report.
-const PORTALS: [(u64, Mtd); 14] = [
+const PORTALS: [(u64, Mtd); 16] = [
     (reason::INTERRUPT_WINDOW, INJECT),
+    (reason::NMI_WINDOW, INJECT),
     (reason::CPUID, Mtd::GPR_0_7.union(SKIP).union(Mtd::CR)),
     (reason::HLT, SKIP.union(INJECT)),
     (reason::INVD, SKIP),
     (reason::WBINVD, SKIP),
     (reason::PAUSE, SKIP),
     (reason::VMCALL, Mtd::GPR_0_7.union(SKIP)),
+    (reason::CR_ACCESS, GPR.union(SKIP).union(Mtd::QUAL).union(Mtd::CR).union(Mtd::EFER)),
     (reason::IO, Mtd::GPR_0_7.union(SKIP).union(INJECT).union(Mtd::QUAL)),
     (reason::RDMSR, Mtd::GPR_0_7.union(SKIP)),
     (reason::WRMSR, Mtd::GPR_0_7.union(SKIP).union(INJECT)),
@@ -174,6 +178,7 @@ const NAMES: [(u64, &str); 71] = [
 /// Exception vectors (volume 3, table 6-1).
 #[allow(missing_docs, reason = "the names are those of the manual")]
 pub mod vector {
+    pub const NMI: u8 = 2;
     pub const UD: u8 = 6;
     pub const GP: u8 = 13;
     pub const PF: u8 = 14;
@@ -188,9 +193,13 @@ pub mod bits {
     pub const CR0_NE: u64 = 1 << 5;
     pub const CR0_WP: u64 = 1 << 16;
     pub const CR0_AM: u64 = 1 << 18;
+    pub const CR0_NW: u64 = 1 << 29;
+    pub const CR0_CD: u64 = 1 << 30;
     pub const CR0_PG: u64 = 1 << 31;
     pub const CR4_PSE: u64 = 1 << 4;
     pub const CR4_PAE: u64 = 1 << 5;
+    pub const CR4_VMXE: u64 = 1 << 13;
+    pub const CR4_SMXE: u64 = 1 << 14;
     pub const CR4_OSXSAVE: u64 = 1 << 18;
     pub const EFER_SCE: u64 = 1 << 0;
     pub const EFER_LME: u64 = 1 << 8;
@@ -207,6 +216,8 @@ pub mod bits {
     pub const RFLAGS_OF: u64 = 1 << 11;
     /// Interruptibility: blocking by STI and by MOV SS (volume 3, table 25-3).
     pub const SHADOW: u32 = 0b11;
+    /// Interruptibility: blocking by NMI.
+    pub const BLOCKED_BY_NMI: u32 = 1 << 3;
     /// Segment access rights: long mode, default size, unusable.
     pub const AR_L: u16 = 1 << 9;
     pub const AR_DB: u16 = 1 << 10;

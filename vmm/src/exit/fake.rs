@@ -1,6 +1,7 @@
 //! A [`Board`] for tests: remembers what it was asked, answers with a fixed value.
 
-use crate::board::{Board, Effect};
+use crate::board::Board;
+use crate::dev::{Effect, NEVER, Pending};
 
 /// A device access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Fake {
     pub pending: Vec<u8>,
     /// Effect of any OUT.
     pub effect: Option<Effect>,
+    /// An NMI is pending.
+    pub nmi: bool,
     /// Next deadline.
     pub deadline: Option<u64>,
     /// The vector that becomes pending when time reaches the deadline, or on any write to an MSR.
@@ -49,9 +52,9 @@ impl Board for Fake {
         self.device as u32
     }
 
-    fn pio_write(&mut self, port: u16, size: usize, value: u32, _: u64) -> Option<Effect> {
+    fn pio_write(&mut self, port: u16, size: usize, value: u32, _: u64) -> Effect {
         self.io.push(Io::Out(port, size, value));
-        self.effect
+        self.effect.unwrap_or(Effect::None)
     }
 
     fn mmio_read(&mut self, gpa: u64, size: usize, _: u64) -> u64 {
@@ -59,9 +62,9 @@ impl Board for Fake {
         self.device
     }
 
-    fn mmio_write(&mut self, gpa: u64, size: usize, value: u64, _: u64) -> Option<Effect> {
+    fn mmio_write(&mut self, gpa: u64, size: usize, value: u64, _: u64) -> Effect {
         self.io.push(Io::Store(gpa, size, value));
-        self.effect
+        self.effect.unwrap_or(Effect::None)
     }
 
     fn msr_read(&mut self, msr: u32, _: u64) -> Option<u64> {
@@ -69,10 +72,10 @@ impl Board for Fake {
         (msr != 0x8ff).then_some(self.device)
     }
 
-    fn msr_write(&mut self, msr: u32, value: u64, _: u64) -> bool {
+    fn msr_write(&mut self, msr: u32, value: u64, _: u64) -> Option<Effect> {
         self.io.push(Io::Wrmsr(msr, value));
         self.pending.extend(self.raises.take());
-        msr != 0x8ff
+        (msr != 0x8ff).then_some(Effect::None)
     }
 
     fn advance(&mut self, now: u64) {
@@ -83,20 +86,24 @@ impl Board for Fake {
     }
 
     fn next_deadline(&self) -> u64 {
-        self.deadline.unwrap_or(u64::MAX)
+        self.deadline.unwrap_or(NEVER)
     }
 
-    fn pending(&self) -> bool {
-        !self.pending.is_empty()
+    fn pending(&self) -> Option<Pending> {
+        if self.nmi { Some(Pending::Nmi) } else { self.pending.last().copied().map(Pending::Interrupt) }
     }
 
-    fn acknowledge(&mut self) -> Option<u8> {
-        self.pending.pop()
+    fn acknowledge(&mut self) -> Option<Pending> {
+        let taken = self.pending();
+        if !std::mem::take(&mut self.nmi) {
+            self.pending.pop();
+        }
+        taken
     }
 
     fn take_output(&mut self, _: &mut Vec<u8>) {}
 
-    fn input(&mut self, bytes: &[u8], _: u64) -> usize {
+    fn input(&mut self, bytes: &[u8]) -> usize {
         bytes.len()
     }
 }

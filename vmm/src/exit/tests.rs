@@ -350,3 +350,17 @@ fn everything_else_ends_the_vm_with_its_name() {
     }
     assert_eq!(m.total(), 4, "counted, as far as they have a number");
 }
+
+#[test]
+fn control_register_writes() {
+    let mut m = machine();
+    let value = CR0_PE | CR0_NE | CR0_CD;
+    let mut s = ArchState { qual: [1 << 8, 0, 0], ..regs(0, value, 0) };
+    assert_eq!(m.handle(event(reason::CR_ACCESS), &mut s, 0), Action::Reply(Mtd::RIP | Mtd::CR | Mtd::TLB));
+    assert_eq!((s.cr0, s.rip), (value | CR0_ET, 0x1002));
+    let mut s = ArchState { qual: [4 | 1 << 8, 0, 0], ..regs(0, CR4_VMXE, 0) };
+    assert_eq!(m.handle(event(reason::CR_ACCESS), &mut s, 0), Action::Reply(Mtd::INJ));
+    assert_eq!((s.inj_info, s.rip), (GP, 0x1000));
+    let mut s = ArchState { qual: [3, 0, 0], ..state() };
+    assert!(matches!(m.handle(event(reason::CR_ACCESS), &mut s, 0), Action::Stop(Stop::Broken(_))));
+}

@@ -1,0 +1,13 @@
+//! The VMM component: one guest. Its logic is in the library; `component` wires it to portals, threads and channels.
+#![forbid(unsafe_code)]
+
+extern crate rt;
+
+mod component;
+
+fn main() {
+    if let Err(e) = component::run() {
+        println!("vm: {e}");
+        std::process::exit(1);
+    }
+}
