@@ -10,6 +10,7 @@
 //! | `pic`, `ioapic`, `lapic`, `message` | interrupt controllers |
 //! | `pit`, `rtc`, `acpi_pm`, `timebase` | timers and power management |
 //! | `serial`, `i8042`, `pci` | the rest |
+#![forbid(unsafe_code)]
 
 pub mod acpi_pm;
 pub mod i8042;

@@ -168,7 +168,8 @@ impl Platform {
                 self.sync_serial();
                 value
             }
-            PioDevice::PowerManagement => return self.pm.read(offset, size, now),
+            PioDevice::PmEvents => return self.pm.read_events(offset, size, now),
+            PioDevice::PmControl => return self.pm.read_control(offset, size),
             PioDevice::PmTimer => return self.pm.read_timer(offset, size, now),
             PioDevice::GeneralEvents => return self.pm.read_gpe(offset, size),
             PioDevice::PciAddress if (offset, size) == (0, 4) => return self.pci.address(),
@@ -200,12 +201,12 @@ impl Platform {
                 self.serial.write(offset, byte);
                 self.sync_serial();
             }
-            PioDevice::PowerManagement => {
-                let effect = self.pm.write(offset, size, value, now);
+            PioDevice::PmEvents => {
+                self.pm.write_events(offset, size, value, now);
                 self.set_line(layout::SCI, self.pm.sci());
                 self.schedule();
-                return effect;
             }
+            PioDevice::PmControl => return self.pm.write_control(offset, size, value),
             PioDevice::GeneralEvents => self.pm.write_gpe(offset, size, value),
             PioDevice::PciAddress if (offset, size) == (0, 4) => self.pci.set_address(value),
             PioDevice::PciAddress if (offset, size) == (1, 1) => return self.reset_ports.write_reset_control(byte),
@@ -262,8 +263,9 @@ impl Platform {
             }
             MmioClaim::Lapic(offset) if offset & 0xf == 0 => {
                 let outcome = self.lapics[vcpu].write_page(offset, value, now);
+                let effect = self.carry_out(vcpu, outcome);
                 self.schedule();
-                return Ok(self.carry_out(vcpu, outcome));
+                return Ok(effect);
             }
             MmioClaim::Nobody => return Err(self.unclaimed.refuse_mmio(gpa, data.len(), true)),
             _ => {}

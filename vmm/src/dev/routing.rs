@@ -33,6 +33,7 @@ impl Platform {
     /// `vcpu` takes what it has pending: the caller injects it.
     pub fn ack(&mut self, vcpu: usize) -> Option<Pending> {
         let lapic = self.lapics.get_mut(vcpu)?;
+        self.woken.take(vcpu);
         if lapic.take_nmi() {
             return Some(Pending::Nmi);
         }

@@ -29,48 +29,49 @@ impl AcpiPm {
         Self { clock, status: 0, enable: 0, control: SCI_EN, gpe_enable: 0, next_carry: TMR_HALF }
     }
 
-    /// Reads `size` (1, 2 or 4) bytes at `offset` from the event block, which the control block follows.
-    pub fn read(&mut self, offset: u16, size: u8, now: u64) -> u32 {
+    /// Reads `size` (1, 2 or 4) bytes at `offset` from the event block: status word, then enable word.
+    pub fn read_events(&mut self, offset: u16, size: u8, now: u64) -> u32 {
         self.advance(now);
-        let block = match offset {
-            ..CONTROL => u32::from(self.status) | u32::from(self.enable) << 16,
-            _ => u32::from(self.control),
-        };
-        (block >> (8 * (offset & 3))) & mask(size)
+        part(u32::from(self.status) | u32::from(self.enable) << 16, offset, size)
+    }
+
+    /// Writes `size` (1, 2 or 4) bytes at `offset` to the event block.
+    pub fn write_events(&mut self, offset: u16, size: u8, value: u32, now: u64) {
+        self.advance(now);
+        // Status bits are cleared by writing ones.
+        self.status &= !(replaced(0, offset, size, value) as u16);
+        self.enable = (replaced(u32::from(self.enable) << 16, offset, size, value) >> 16) as u16 & EN_MASK;
+    }
+
+    /// Reads `size` (1 or 2) bytes at `offset` from the control block.
+    pub fn read_control(&self, offset: u16, size: u8) -> u32 {
+        part(u32::from(self.control), offset, size)
+    }
+
+    /// Writes `size` (1 or 2) bytes at `offset` to the control block.
+    pub fn write_control(&mut self, offset: u16, size: u8, value: u32) -> Effect {
+        let written = replaced(u32::from(self.control), offset, size, value) as u16;
+        self.control = written & CNT_MASK | SCI_EN;
+        let sleep_type = ((written >> SLP_TYP_SHIFT) & SLP_TYP_MASK) as u8;
+        match written & SLP_EN != 0 && sleep_type == SLP_TYP_S5 {
+            true => Effect::PowerOff,
+            false => Effect::None,
+        }
     }
 
     /// Reads `size` (1, 2 or 4) bytes at `offset` from the timer.
     pub fn read_timer(&self, offset: u16, size: u8, now: u64) -> u32 {
-        (self.clock.ticks(now) as u32 >> (8 * (offset & 3))) & mask(size)
-    }
-
-    /// Writes `size` (1, 2 or 4) bytes at `offset` from the event block, which the control block follows.
-    pub fn write(&mut self, offset: u16, size: u8, value: u32, now: u64) -> Effect {
-        self.advance(now);
-        let shift = 8 * (offset & 3);
-        let written = mask(size) << shift;
-        let value = (value << shift) & written;
-        match offset {
-            ..CONTROL => {
-                self.write_event(value, written);
-                Effect::None
-            }
-            _ => self.write_control(value as u16, written as u16),
-        }
+        part(self.clock.ticks(now) as u32, offset, size)
     }
 
     /// Reads `size` bytes at `offset` from the general-purpose event block.
     pub fn read_gpe(&self, offset: u16, size: u8) -> u32 {
-        let block = u32::from(self.gpe_enable) << 16;
-        (block >> (8 * (offset & 3))) & mask(size)
+        part(u32::from(self.gpe_enable) << 16, offset, size)
     }
 
     /// Writes `size` bytes at `offset` from the general-purpose event block.
     pub fn write_gpe(&mut self, offset: u16, size: u8, value: u32) {
-        let shift = 8 * (offset & 3);
-        let written = mask(size) << shift;
-        let block = (u32::from(self.gpe_enable) << 16) & !written | (value << shift) & written;
-        self.gpe_enable = (block >> 16) as u16;
+        self.gpe_enable = (replaced(u32::from(self.gpe_enable) << 16, offset, size, value) >> 16) as u16;
     }
 
     /// The user pressed the power button.
@@ -99,23 +100,18 @@ impl AcpiPm {
             self.next_carry = (ticks / TMR_HALF + 1).saturating_mul(TMR_HALF);
         }
     }
+}
 
-    fn write_event(&mut self, value: u32, written: u32) {
-        // Status bits are cleared by writing ones.
-        self.status &= !(value as u16);
-        let enable = (u32::from(self.enable) << 16) & !written | value;
-        self.enable = (enable >> 16) as u16 & EN_MASK;
-        self.status &= STS_MASK;
-    }
+/// `size` bytes at `offset` of a register block of four bytes.
+fn part(block: u32, offset: u16, size: u8) -> u32 {
+    (block >> (8 * (offset & 3))) & mask(size)
+}
 
-    fn write_control(&mut self, value: u16, written: u16) -> Effect {
-        self.control = (self.control & !(written & CNT_MASK)) | (value & CNT_MASK);
-        let sleep_type = ((self.control >> SLP_TYP_SHIFT) & SLP_TYP_MASK) as u8;
-        match value & SLP_EN != 0 && sleep_type == SLP_TYP_S5 {
-            true => Effect::PowerOff,
-            false => Effect::None,
-        }
-    }
+/// The block after `size` bytes at `offset` were written.
+fn replaced(block: u32, offset: u16, size: u8, value: u32) -> u32 {
+    let shift = 8 * (offset & 3);
+    let written = mask(size) << shift;
+    (block & !written) | ((value << shift) & written)
 }
 
 fn mask(size: u8) -> u32 {
@@ -126,7 +122,8 @@ fn mask(size: u8) -> u32 {
 mod tests {
     use super::*;
 
-    const ENABLE: u16 = EVENT + 2;
+    const STATUS: u16 = 0;
+    const ENABLE: u16 = 2;
 
     fn pm() -> AcpiPm {
         AcpiPm::new(PM_TIMER_HZ)
@@ -143,26 +140,26 @@ mod tests {
     #[test]
     fn soft_off_in_one_word_or_two_bytes() {
         let off = u32::from(SLP_EN) | u32::from(SLP_TYP_S5) << SLP_TYP_SHIFT;
-        assert_eq!(pm().write(CONTROL, 2, off, 0), Effect::PowerOff);
-        assert_eq!(pm().write(CONTROL + 1, 1, off >> 8, 0), Effect::PowerOff);
+        assert_eq!(pm().write_control(0, 2, off), Effect::PowerOff);
+        assert_eq!(pm().write_control(1, 1, off >> 8), Effect::PowerOff);
         // acpi_hw_legacy_sleep: first the type, then the type with the enable bit.
         let mut pm = pm();
-        assert_eq!(pm.write(CONTROL, 2, off & !u32::from(SLP_EN), 0), Effect::None);
-        assert_eq!(pm.write(CONTROL, 2, off, 0), Effect::PowerOff);
+        assert_eq!(pm.write_control(0, 2, off & !u32::from(SLP_EN)), Effect::None);
+        assert_eq!(pm.write_control(0, 2, off), Effect::PowerOff);
     }
 
     #[test]
     fn other_sleep_types_do_nothing() {
         let mut pm = pm();
-        assert_eq!(pm.write(CONTROL, 2, u32::from(SLP_EN) | 1 << SLP_TYP_SHIFT, 0), Effect::None);
-        assert_eq!(pm.read(CONTROL, 2, 0), 0x0401, "type kept, enable write-only, SCI_EN set");
+        assert_eq!(pm.write_control(0, 2, u32::from(SLP_EN) | 1 << SLP_TYP_SHIFT), Effect::None);
+        assert_eq!(pm.read_control(0, 2), 0x0401, "type kept, enable write-only, SCI_EN set");
     }
 
     #[test]
     fn sci_enable_cannot_be_cleared() {
         let mut pm = pm();
-        pm.write(CONTROL, 2, 0, 0);
-        assert_eq!(pm.read(CONTROL, 2, 0), u32::from(SCI_EN));
+        pm.write_control(0, 2, 0);
+        assert_eq!(pm.read_control(0, 2), u32::from(SCI_EN));
     }
 
     #[test]
@@ -170,28 +167,28 @@ mod tests {
         let mut pm = pm();
         pm.press_power_button();
         assert!(!pm.sci(), "not enabled");
-        pm.write(ENABLE, 2, u32::from(PWRBTN), 0);
+        pm.write_events(ENABLE, 2, u32::from(PWRBTN), 0);
         assert!(pm.sci());
-        assert_eq!(pm.read(EVENT, 4, 0), 0x0100_0100);
-        pm.write(EVENT, 2, u32::from(GBL), 0);
+        assert_eq!(pm.read_events(STATUS, 4, 0), 0x0100_0100);
+        pm.write_events(STATUS, 2, u32::from(GBL), 0);
         assert!(pm.sci(), "another bit cleared");
-        pm.write(EVENT, 2, u32::from(PWRBTN), 0);
+        pm.write_events(STATUS, 2, u32::from(PWRBTN), 0);
         assert!(!pm.sci());
-        assert_eq!(pm.read(ENABLE, 2, 0), u32::from(PWRBTN));
+        assert_eq!(pm.read_events(ENABLE, 2, 0), u32::from(PWRBTN));
     }
 
     #[test]
     fn timer_interrupt_at_each_change_of_the_top_bit() {
         let mut pm = pm();
         assert_eq!(pm.deadline(), NEVER);
-        pm.write(ENABLE, 2, u32::from(TMR), 0);
+        pm.write_events(ENABLE, 2, u32::from(TMR), 0);
         assert_eq!(pm.deadline(), 1 << 31);
         pm.advance((1 << 31) - 1);
         assert!(!pm.sci());
         pm.advance(1 << 31);
         assert!(pm.sci());
         assert_eq!(pm.deadline(), NEVER, "already asserted");
-        pm.write(EVENT, 2, u32::from(TMR), 1 << 31);
+        pm.write_events(STATUS, 2, u32::from(TMR), 1 << 31);
         assert!(!pm.sci());
         assert_eq!(pm.deadline(), 1 << 32);
     }
@@ -199,8 +196,8 @@ mod tests {
     #[test]
     fn enable_bits_that_do_not_exist_stay_zero() {
         let mut pm = pm();
-        pm.write(ENABLE, 2, 0xffff, 0);
-        assert_eq!(pm.read(ENABLE, 2, 0), u32::from(EN_MASK));
+        pm.write_events(ENABLE, 2, 0xffff, 0);
+        assert_eq!(pm.read_events(ENABLE, 2, 0), u32::from(EN_MASK));
     }
 
     #[test]

@@ -15,10 +15,6 @@ pub const PWRBTN: u16 = 1 << 8;
 pub const SLPBTN: u16 = 1 << 9;
 /// PM1 status and enable: clock alarm (`RTC_STS`).
 pub const RTC: u16 = 1 << 10;
-/// PM1 status: woken up (`WAK_STS`).
-pub const WAK_STS: u16 = 1 << 15;
-/// Bits of the status register that exist.
-pub const STS_MASK: u16 = TMR | GBL | PWRBTN | SLPBTN | RTC | WAK_STS;
 /// Bits of the enable register that exist.
 pub const EN_MASK: u16 = TMR | GBL | PWRBTN | SLPBTN | RTC;
 
@@ -32,8 +28,3 @@ pub const SLP_TYP_MASK: u16 = 7;
 pub const SLP_EN: u16 = 1 << 13;
 /// Bits of the control register that keep what is written: `BM_RLD`, `SLP_TYPx`.
 pub const CNT_MASK: u16 = (1 << 1) | (SLP_TYP_MASK << SLP_TYP_SHIFT);
-
-/// Offset of the PM1a event block: status word, then enable word.
-pub const EVENT: u16 = 0;
-/// Offset of the PM1a control block from the event block.
-pub const CONTROL: u16 = 4;

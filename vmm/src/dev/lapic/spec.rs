@@ -58,12 +58,8 @@ pub const ESR: u8 = 0x28;
 pub const ICR: u8 = 0x30;
 /// Interrupt command, high half (xAPIC only).
 pub const ICR_HIGH: u8 = 0x31;
-/// Local vector table: timer.
+/// Local vector table: timer. The thermal sensor (0x33) and the performance counters (0x34) follow.
 pub const LVT_TIMER: u8 = 0x32;
-/// Local vector table: performance counters.
-pub const LVT_PERF: u8 = 0x34;
-/// Local vector table: thermal sensor.
-pub const LVT_THERMAL: u8 = 0x33;
 /// Local vector table: LINT0.
 pub const LVT_LINT0: u8 = 0x35;
 /// Local vector table: LINT1.

@@ -36,18 +36,18 @@ impl Pit {
     /// Byte read at `offset` 0..=3 from port 0x40.
     pub fn read(&mut self, offset: u16, now: u64) -> u8 {
         let clk = self.clock.ticks(now);
-        match self.counters.get_mut(usize::from(offset)) {
-            Some(counter) => counter.read(clk),
-            None => 0xff, // the control word register is write-only
+        match offset {
+            CONTROL => 0xff, // write-only
+            _ => self.counters[usize::from(offset) % COUNTERS].read(clk),
         }
     }
 
     /// Byte write at `offset` 0..=3 from port 0x40. Edges up to `now` are to be taken with [`advance`](Self::advance) before.
     pub fn write(&mut self, offset: u16, value: u8, now: u64) {
         let clk = self.clock.ticks(now);
-        match self.counters.get_mut(usize::from(offset)) {
-            Some(counter) => counter.write(value, clk),
-            None => self.control(value, clk),
+        match offset {
+            CONTROL => self.control(value, clk),
+            _ => self.counters[usize::from(offset) % COUNTERS].write(value, clk),
         }
         self.schedule(clk);
     }
@@ -55,7 +55,7 @@ impl Pit {
     /// Reads port 0x61.
     pub fn read_port_b(&self, now: u64) -> u8 {
         let clk = self.clock.ticks(now);
-        let refresh = if clk / REFRESH_CLKS & 1 != 0 { PORT_B_REFRESH } else { 0 };
+        let refresh = if (clk / REFRESH_CLKS) & 1 != 0 { PORT_B_REFRESH } else { 0 };
         let out2 = if self.counters[2].output(clk) { PORT_B_OUT2 } else { 0 };
         self.port_b | refresh | out2
     }

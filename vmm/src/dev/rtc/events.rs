@@ -116,7 +116,7 @@ impl Rtc {
         match register {
             _ if alarm >= DO_NOT_CARE => true,
             HOURS_ALARM => self.decode_hours(alarm) == value,
-            _ => self.from_mode(alarm) == value,
+            _ => self.decode_number(alarm) == value,
         }
     }
 }

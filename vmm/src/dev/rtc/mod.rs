@@ -142,48 +142,48 @@ impl Rtc {
 
     fn encode(&self, register: u8, civil: &Civil) -> u8 {
         match register {
-            SECONDS => self.to_mode(civil.second),
-            MINUTES => self.to_mode(civil.minute),
-            HOURS if self.control() & B_24H != 0 => self.to_mode(civil.hour),
-            HOURS => self.to_mode((civil.hour + 11) % 12 + 1) | if civil.hour >= 12 { HOURS_PM } else { 0 },
-            DAY_OF_WEEK => self.to_mode(civil.weekday + 1),
-            DAY_OF_MONTH => self.to_mode(civil.day),
-            MONTH => self.to_mode(civil.month),
-            YEAR => self.to_mode(civil.year % 100),
-            _ => self.to_mode(civil.year / 100 % 100),
+            SECONDS => self.encode_number(civil.second),
+            MINUTES => self.encode_number(civil.minute),
+            HOURS if self.control() & B_24H != 0 => self.encode_number(civil.hour),
+            HOURS => self.encode_number((civil.hour + 11) % 12 + 1) | if civil.hour >= 12 { HOURS_PM } else { 0 },
+            DAY_OF_WEEK => self.encode_number(civil.weekday + 1),
+            DAY_OF_MONTH => self.encode_number(civil.day),
+            MONTH => self.encode_number(civil.month),
+            YEAR => self.encode_number(civil.year % 100),
+            _ => self.encode_number(civil.year / 100 % 100),
         }
     }
 
     fn decode(&self, register: u8, value: u8, civil: &mut Civil) {
         match register {
-            SECONDS => civil.second = self.from_mode(value),
-            MINUTES => civil.minute = self.from_mode(value),
+            SECONDS => civil.second = self.decode_number(value),
+            MINUTES => civil.minute = self.decode_number(value),
             HOURS => civil.hour = self.decode_hours(value),
-            DAY_OF_MONTH => civil.day = self.from_mode(value),
-            MONTH => civil.month = self.from_mode(value),
-            YEAR => civil.year = civil.year / 100 * 100 + self.from_mode(value) % 100,
-            RTC_CENTURY => civil.year = self.from_mode(value) % 100 * 100 + civil.year % 100,
+            DAY_OF_MONTH => civil.day = self.decode_number(value),
+            MONTH => civil.month = self.decode_number(value),
+            YEAR => civil.year = civil.year / 100 * 100 + self.decode_number(value) % 100,
+            RTC_CENTURY => civil.year = self.decode_number(value) % 100 * 100 + civil.year % 100,
             _ => {} // the day of the week follows from the date
         }
     }
 
     fn decode_hours(&self, value: u8) -> u64 {
         if self.control() & B_24H != 0 {
-            return self.from_mode(value);
+            return self.decode_number(value);
         }
         let half = if value & HOURS_PM != 0 { 12 } else { 0 };
-        self.from_mode(value & !HOURS_PM) % 12 + half
+        self.decode_number(value & !HOURS_PM) % 12 + half
     }
 
     /// A number of at most two digits, in BCD or binary as register B says.
-    fn to_mode(&self, value: u64) -> u8 {
+    fn encode_number(&self, value: u64) -> u8 {
         match self.control() & B_DM {
-            0 => (value / 10 << 4 | value % 10) as u8,
+            0 => ((value / 10) << 4 | (value % 10)) as u8,
             _ => value as u8,
         }
     }
 
-    fn from_mode(&self, value: u8) -> u64 {
+    fn decode_number(&self, value: u8) -> u64 {
         match self.control() & B_DM {
             0 => u64::from(value >> 4) * 10 + u64::from(value & 0xf),
             _ => u64::from(value),

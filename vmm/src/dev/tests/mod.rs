@@ -347,3 +347,29 @@ fn sets_of_vcpus() {
     assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63]);
     assert!(set.take(63) && !set.take(63) && !set.contains(200));
 }
+
+#[test]
+fn wide_access_across_power_management_registers() {
+    let mut platform = platform(1);
+    // Enable word and control word in one access: the bus splits it.
+    assert_eq!(platform.pio_write(0x602, 4, 0x0400_0101, 0), Effect::None);
+    assert_eq!(platform.pio_read(0x602, 4, 0), 0x0401_0101);
+}
+
+#[test]
+fn init_by_memory_disarms_the_timer_of_its_target() {
+    let mut platform = platform(2);
+    init_x2apic(&mut platform, 1);
+    wrmsr(&mut platform, 1, 0x832, 2 << 17 | 0xec);
+    wrmsr(&mut platform, 1, TSC_DEADLINE, 5000);
+    assert_eq!(platform.next_deadline(), Some(5000));
+    assert_eq!(platform.mmio_write(0, LAPIC + 0x310, &[0, 0, 0, 1], 0), Ok(Effect::None));
+    assert!(matches!(platform.mmio_write(0, LAPIC + 0x300, &[0, 0x45, 0, 0], 0), Ok(Effect::Ipi(_))));
+    assert_eq!(platform.next_deadline(), None);
+}
+
+#[test]
+fn can_move_to_the_handlers_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    is_send(&platform(1));
+}
