@@ -40,8 +40,6 @@ use window::Window;
 const SYSTEM: &str = "system";
 /// Stack of the thread that serves all portals of components.
 const HANDLER_STACK: usize = 64 << 10;
-/// Exit code of a system that could not even be read.
-const NO_SYSTEM: u64 = 2;
 
 fn main() {
     let Some(start) = rt::root::boot() else { return eprintln!("core-task is the root task, and no component") };
@@ -56,7 +54,7 @@ fn main() {
         Ok(boot) => boot,
         Err(e) => {
             log.line(e.to_string());
-            power::off(&log, window, start.hip, NO_SYSTEM)
+            power::idle()
         }
     };
     let machine = machine(&nova, start.hip, &log);
@@ -76,7 +74,7 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
         Ok(file) => file,
         Err(message) => {
             log.line(message);
-            power::off(&log, window, hip, NO_SYSTEM)
+            power::idle()
         }
     };
     let (sender, events) = mpsc::channel();
@@ -85,7 +83,7 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
         Ok(portals) => portals,
         Err(status) => {
             log.line(format!("the kernel refused to create the thread for components' portals: {status:?}"));
-            power::off(&log, window, hip, NO_SYSTEM)
+            power::idle()
         }
     };
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();

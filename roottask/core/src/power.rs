@@ -24,6 +24,11 @@ pub fn off(log: &Log, window: &Window, hip: &Hip, code: u64) -> ! {
         Err(e) => log.line(format!("cannot switch the machine off: {e}")),
     }
     log.use_console();
+    idle()
+}
+
+/// Nothing more to do; other threads go on.
+pub fn idle() -> ! {
     loop {
         std::thread::sleep(Duration::from_secs(3600));
     }

@@ -114,6 +114,14 @@ pub fn give_range(obj: Sel, own: Sel, to: Sel, count: u64, pmm: u8) -> Result<()
     delegate(root_obj::ROOT_OBJ, obj, own, to, count, pmm)
 }
 
+/// Takes all capabilities out of another object space.
+pub fn revoke_all(obj: Sel, sel_num: Sel) -> Result<(), Status> {
+    if obj == root_obj::ROOT_OBJ {
+        return Err(Status::BadPar);
+    }
+    delegate(obj, obj, 0, 0, sel_num, 0)
+}
+
 /// One object capability of another object space to a free selector of ours.
 pub fn take_from(obj: Sel, theirs: Sel, pmm: u8) -> Result<Sel, Status> {
     let sel = free_selector()?;

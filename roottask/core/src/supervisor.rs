@@ -8,16 +8,13 @@ use crate::link::LogLink;
 use crate::log::Log;
 use crate::power;
 use crate::shared::{Event, Shared};
-use crate::space::SpaceError;
+use crate::space::{self, SpaceError};
 use abi::Sel;
 use core_task_logic::fault::Fault;
 use policy::{Action, Book, Client, ComponentError, ComponentPlan, End, Lifecycle, Plan, Sm};
 use rt::hypercall::{self, int_flags};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-
-/// Exit code of a system in which nothing could be started.
-const NOTHING_STARTED: u64 = 1;
 
 /// Runs a plan.
 pub struct Supervisor<'a> {
@@ -50,7 +47,7 @@ impl<'a> Supervisor<'a> {
         let started: Vec<bool> = (0..self.plan.components.len()).map(|i| self.start(i)).collect();
         if !started.contains(&true) {
             self.log.line("no component could be started");
-            self.power_off(NOTHING_STARTED);
+            power::idle();
         }
         if self.plan.shutdown_after.is_some_and(|i| !started[i]) {
             self.log.line("the component named by shutdown_after did not start: the system stays on for the others");
@@ -64,7 +61,7 @@ impl<'a> Supervisor<'a> {
                 self.power_off(code);
             }
         }
-        self.power_off(NOTHING_STARTED)
+        power::idle()
     }
 
     fn create_all(&mut self) {
@@ -145,6 +142,9 @@ impl Supervisor<'_> {
     fn stop(&self, index: usize) {
         let (Some(plan), Some(c)) = (self.plan.component(index), self.shared.component(index)) else { return };
         let nova = &self.creator.nova;
+        // Without portals, the next event of any of its threads or vCPUs ends that one; most come at once, because
+        // there is no memory any more either.
+        let _ = space::revoke_all(c.obj, self.creator.machine.sel_end);
         for m in plan.mappings.iter().chain(&self.plan.channel_mappings(index)) {
             let _ = nova.unmap(c.hst, m.virt, m.phys, m.len);
         }
