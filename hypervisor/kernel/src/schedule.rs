@@ -194,10 +194,8 @@ pub fn make_current(ec: &'static Ec) {
 
 fn enter_space(ec: &'static Ec) -> bool {
     let c = cpu();
-    let Some(root) = ec.hst.root() else { return false };
-    if c.cr3.replace(root) != root {
-        // SAFETY: a root of this CPU.
-        unsafe { paging::set_cr3(root) };
+    if !ec.hst.enter() {
+        return false;
     }
     match &ec.pio {
         None => tables::enable_io_bitmap(false),

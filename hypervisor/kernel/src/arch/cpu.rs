@@ -75,6 +75,8 @@ pub struct Cpu {
 pub struct Features {
     /// 1 GiB pages.
     pub giant: bool,
+    /// Process-context identifiers.
+    pub pcid: bool,
     /// TSC-deadline timer.
     pub deadline: bool,
     /// XSAVEOPT.
@@ -143,6 +145,7 @@ fn init_controls() {
         | Cr4::CR4_UNMASKED_SSE
         | Cr4::CR4_ENABLE_OS_XSAVE
         | Cr4::CR4_ENABLE_FSGSBASE;
+    r4.set(Cr4::CR4_ENABLE_PCID, id.get_feature_info().is_some_and(|f| f.has_pcid()));
     r4.set(Cr4::CR4_ENABLE_SMEP, has(|e| e.has_smep()));
     r4.set(Cr4::CR4_ENABLE_SMAP, has(|e| e.has_smap()));
     r4.set(Cr4::CR4_ENABLE_UMIP, has(|e| e.has_umip()));
@@ -157,6 +160,7 @@ fn init_controls() {
     }
     c.features.set(Features {
         giant: id.get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_1gib_pages()),
+        pcid: id.get_feature_info().is_some_and(|f| f.has_pcid()),
         deadline: id.get_feature_info().is_some_and(|f| f.has_tsc_deadline()),
         ..super::fpu::init()
     });

@@ -15,6 +15,8 @@ const PCD: u64 = 16;
 const LARGE: u64 = 0x80;
 const GLOBAL: u64 = 0x100;
 const NX: u64 = 1 << 63;
+/// In a value for CR3: keep the translations of its PCID (Intel SDM vol. 3, 5.10.4.1).
+pub const NO_FLUSH: u64 = 1 << 63;
 /// Kernel half: index of its only PML4 entry.
 pub const KERNEL_SLOT: usize = 511;
 
@@ -171,7 +173,8 @@ pub fn clear_window(slots: u64) {
 /// Changes to another root.
 ///
 /// # Safety
-/// `cr3` names a root made by [`new_root`] for this CPU.
+/// `cr3` names a root made by [`new_root`] for this CPU, a PCID of its own, and `NO_FLUSH` only if nothing that the
+/// CPU may have cached for that PCID is wrong.
 pub unsafe fn set_cr3(cr3: u64) {
     // SAFETY: the kernel half is the same in all roots of this CPU.
     unsafe { controlregs::cr3_write(cr3) };

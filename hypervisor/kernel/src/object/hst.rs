@@ -3,6 +3,9 @@
 //! The user half is one page table, its top level the *master*. Each CPU has a root of its own, because the kernel
 //! half differs; it copies the master's top-level entries when a fault shows that one is missing. Tables below the
 //! top level are shared and never unlinked while the space lives.
+//!
+//! Where the CPU has PCIDs each space has one, and a switch flushes only if the space was changed since it was last in
+//! use on that CPU.
 
 use super::kernel_object;
 use super::tables::{self, Tables};
@@ -20,13 +23,20 @@ const USER_ENTRIES: usize = 256;
 /// instruction ends at the end of user memory, and no return address lies beyond it.
 pub const END_PAGE: u64 = (crate::mem::layout::USER_END >> abi::PAGE_BITS) - 1;
 
+/// In a root: the space was changed since this CPU last flushed it.
+const STALE: u64 = 1;
+static NEXT_PCID: AtomicU64 = AtomicU64::new(1);
+const MAX_PCID: u64 = 0xfff;
+
 /// Host space.
 #[repr(C, align(32))]
 pub struct HstSpace {
     header: Header,
     table: Mutex<PageTable<Hpt>>,
     master: Page,
+    /// For each CPU its root, with [`STALE`].
     roots: Page,
+    pcid: u64,
     /// The NOVA host space: not a page table but all physical memory that may be delegated.
     pub nova: bool,
 }
@@ -40,7 +50,10 @@ impl HstSpace {
         let (master, roots) = (Page::new()?, Page::new()?);
         let format = Hpt { giant: cpu().features.get().giant, nx: true };
         let table = Mutex::new(PageTable::new(master.phys(), format));
-        Ref::new(HstSpace { header: Header::new(Self::KIND), table, master, roots, nova })
+        // Two spaces must not share one; PCID 0 is flushed at every switch.
+        let n = if cpu().features.get().pcid { NEXT_PCID.fetch_add(1, Relaxed) } else { 0 };
+        let pcid = if n <= MAX_PCID { n } else { 0 };
+        Ref::new(HstSpace { header: Header::new(Self::KIND), table, master, roots, pcid, nova })
     }
 
     fn roots(&self) -> &[AtomicU64; MAX_CPUS] {
@@ -48,17 +61,45 @@ impl HstSpace {
         unsafe { self.roots.at().as_ref() }
     }
 
-    /// The root for this CPU, made at first use. `None`: no memory.
-    pub fn root(&self) -> Option<u64> {
-        let slot = &self.roots()[cpu().id.get() as usize];
-        let r = slot.load(Relaxed);
+    fn slot(&self) -> &AtomicU64 {
+        &self.roots()[cpu().id.get() as usize]
+    }
+
+    /// CR3 for this CPU: its root, made at first use, and the PCID. `None`: no memory.
+    pub fn cr3(&self) -> Option<u64> {
+        let r = self.slot().load(Relaxed);
         if r != 0 {
-            return Some(r);
+            return Some(r & !STALE | self.pcid);
         }
         let r = paging::new_root(cpu().pdpt.get())?;
         self.copy_top(r);
-        slot.store(r, Relaxed);
-        Some(r)
+        // A PCID may have had another owner before.
+        self.slot().store(r | STALE, Relaxed);
+        Some(r | self.pcid)
+    }
+
+    /// Switches this CPU to the space. `false`: no memory for its root.
+    pub fn enter(&self) -> bool {
+        let (Some(cr3), c) = (self.cr3(), cpu()) else { return false };
+        let stale = self.slot().load(Relaxed) & STALE != 0;
+        if c.cr3.replace(cr3) != cr3 || stale {
+            self.slot().fetch_and(!STALE, Relaxed);
+            let keep = if stale || self.pcid == 0 { 0 } else { paging::NO_FLUSH };
+            // SAFETY: a root of this CPU.
+            unsafe { paging::set_cr3(cr3 | keep) };
+        }
+        true
+    }
+
+    /// Translations were changed or removed: flushes them where they are in use, and has other CPUs and later switches
+    /// flush.
+    fn outdate(&self) {
+        for r in self.roots().iter().filter(|r| r.load(Relaxed) != 0) {
+            r.fetch_or(STALE, Relaxed);
+        }
+        if self.cr3() == Some(cpu().cr3.get()) {
+            self.enter();
+        }
     }
 
     fn copy_top(&self, root: u64) {
@@ -71,7 +112,9 @@ impl HstSpace {
 
     /// Whether a fault at `addr` was only for a top-level entry that this CPU had not copied yet.
     pub fn sync(&self, addr: u64) -> bool {
-        let Some(root) = self.root().filter(|_| addr < crate::mem::layout::USER_END) else { return false };
+        let Some(root) = self.cr3().map(|c| c & !0xfff).filter(|_| addr < crate::mem::layout::USER_END) else {
+            return false;
+        };
         let i = ptab::top_index(addr >> abi::PAGE_BITS);
         let e = paging::read(self.master.phys(), i);
         let missing = e != 0 && paging::read(root, i) == 0;
@@ -95,9 +138,8 @@ impl HstSpace {
             Ok(c) => matches!(c, Change::Stale),
             Err(f) => f.stale,
         };
-        if stale && self.roots()[cpu().id.get() as usize].load(Relaxed) == cpu().cr3.get() {
-            // SAFETY: reloading the root that is in use.
-            unsafe { paging::set_cr3(cpu().cr3.get()) };
+        if stale {
+            self.outdate();
         }
         mem.flushed();
         r.map(|_| ())
@@ -107,11 +149,11 @@ impl HstSpace {
 impl Drop for HstSpace {
     fn drop(&mut self) {
         for r in self.roots() {
-            let root = r.load(Relaxed);
+            let root = r.load(Relaxed) & !STALE;
             if root == 0 {
                 continue;
             }
-            if cpu().cr3.get() == root {
+            if cpu().cr3.get() & !0xfff == root {
                 cpu().cr3.set(cpu().bare_root.get());
                 // SAFETY: the root without user half.
                 unsafe { paging::set_cr3(cpu().bare_root.get()) };

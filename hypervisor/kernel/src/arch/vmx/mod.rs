@@ -181,10 +181,10 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 /// Enters the guest.
 pub fn run(ec: &'static Ec) -> Next {
     let (Some(v), Some(c)) = (&ec.vcpu, CONTROLS.get()) else { return event::kill(ec, "not a vCPU") };
-    let Some(root) = ec.hst.root() else { return event::kill(ec, "no memory for its page-table root") };
+    let Some(cr3) = ec.hst.cr3() else { return event::kill(ec, "no memory for its page-table root") };
     schedule::make_current(ec);
     v.make_current();
-    v.prepare(root);
+    v.prepare(cr3);
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {
         let left = cpu().timer.get().saturating_sub(time::now());
@@ -205,9 +205,9 @@ pub extern "C" fn exit() -> ! {
     ec.cont.set(Cont::Guest);
     fpu::note_ts();
     cpu().tr_stale.set(true);
-    if let (Some(v), Some(root)) = (&ec.vcpu, ec.hst.root()) {
+    if let (Some(v), Some(cr3)) = (&ec.vcpu, ec.hst.cr3()) {
         v.entered();
-        cpu().cr3.set(root);
+        cpu().cr3.set(cr3);
     }
     let reason = Port.read(field::EXIT_REASON);
     // After a failed entry the vectoring information is that of an older exit.

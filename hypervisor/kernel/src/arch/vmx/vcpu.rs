@@ -46,7 +46,8 @@ impl Vcpu {
             block,
             vmcs,
             vapic,
-            vpid: NEXT_VPID.fetch_add(1, Relaxed).max(1),
+            // VPIDs are not used twice; 65535 vCPUs in a machine's life must do for now.
+            vpid: NEXT_VPID.try_update(Relaxed, Relaxed, |n| n.checked_add(1)).ok()?,
             complete: Cell::new(false),
             launched: Cell::new(false),
             gst: Cell::new(None),
