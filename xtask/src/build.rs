@@ -61,8 +61,8 @@ fn cargo() -> std::process::Command {
 fn strip(from: &Path, name: &str, more: &[&str], step: &Step) -> Result<PathBuf> {
     let to = tree::build_dir("images")?.join(name);
     // Not in place: images made before share the file by hard links.
-    let new = to.with_extension("new");
+    let new = tree::scratch(&to);
     exec::run(exec::command("objcopy").arg("--strip-all").args(more).arg(from).arg(&new), step)?;
-    std::fs::rename(&new, &to)?;
+    tree::publish(&new, &to)?;
     Ok(to)
 }

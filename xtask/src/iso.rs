@@ -93,19 +93,20 @@ fn join(path: &str, cmdline: &str) -> String {
 
 /// Makes the image at `iso`.
 pub fn make(payload: &Payload, iso: &Path, step: &Step) -> Result<()> {
-    let tree = iso.with_extension("tree");
-    let _ = std::fs::remove_dir_all(&tree);
+    let staging = tree::scratch(&iso.with_extension("tree"));
+    let _ = std::fs::remove_dir_all(&staging);
+    let new = tree::scratch(iso);
     for (path, file) in payload.files() {
-        place(file, &tree.join(path))?;
+        place(file, &staging.join(path))?;
     }
-    std::fs::create_dir_all(tree.join("boot/grub"))?;
-    std::fs::write(tree.join("boot/grub/grub.cfg"), payload.grub_cfg())?;
+    std::fs::create_dir_all(staging.join("boot/grub"))?;
+    std::fs::write(staging.join("boot/grub/grub.cfg"), payload.grub_cfg())?;
     let mut c = exec::command("grub-mkrescue");
     c.args(["-d", GRUB, "--fonts=", "--themes=", "--locales="]);
     c.arg(format!("--install-modules={}", payload.grub_modules()));
-    exec::run(c.arg("-o").arg(iso).arg(&tree), step)?;
-    std::fs::remove_dir_all(&tree)?;
-    Ok(())
+    exec::run(c.arg("-o").arg(&new).arg(&staging), step)?;
+    std::fs::remove_dir_all(&staging)?;
+    tree::publish(&new, iso)
 }
 
 /// A hard link where possible: modules are large and there are many images.

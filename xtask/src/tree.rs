@@ -52,10 +52,58 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("reading {}", shown(path)))
 }
 
+/// A name beside `path` that no other process uses: what is made there is then renamed, so that commands that run side by
+/// side never see half a file.
+pub fn scratch(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}-{:?}", std::process::id(), std::thread::current().id()).replace(['(', ')'], ""));
+    path.with_file_name(name)
+}
+
+/// Puts what was made at [`scratch`] in its place.
+pub fn publish(scratch: &Path, path: &Path) -> Result<()> {
+    std::fs::rename(scratch, path).with_context(|| format!("moving {} to {}", shown(scratch), shown(path)))
+}
+
 /// Writes the file unless it already has this content, so that what depends on its time is not made again.
 pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|old| old == content) {
         return Ok(());
     }
-    std::fs::write(path, content).with_context(|| format!("writing {}", shown(path)))
+    let new = scratch(path);
+    std::fs::write(&new, content).with_context(|| format!("writing {}", shown(&new)))?;
+    publish(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_replaced_whole_and_only_when_they_change() {
+        let file = build_dir("unit-tests").unwrap().join(format!("changed-{}", std::process::id()));
+        let time = |f: &Path| std::fs::metadata(f).unwrap().modified().unwrap();
+        write_if_changed(&file, b"one").unwrap();
+        let first = time(&file);
+        write_if_changed(&file, b"one").unwrap();
+        assert_eq!(time(&file), first);
+        write_if_changed(&file, b"two").unwrap();
+        assert_eq!(read_text(&file).unwrap(), "two");
+        assert!(!scratch(&file).exists());
+        std::fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn paths_are_shown_as_typed() {
+        assert_eq!(shown(&build("x/y")), "build/x/y");
+        assert_eq!(shown(Path::new("/etc/passwd")), "/etc/passwd");
+    }
+
+    #[test]
+    fn scratch_names_are_beside_and_differ_by_thread() {
+        let path = Path::new("/a/b.iso");
+        let other = std::thread::spawn(move || scratch(path)).join().unwrap();
+        assert_eq!(scratch(path).parent(), path.parent());
+        assert_ne!(scratch(path), other);
+    }
 }
