@@ -400,7 +400,8 @@ fn place_ram(plan: &mut ComponentPlan, ram: PhysRange) {
     let perms = Mem::R | Mem::W;
     let stack = layout::STACK_TOP - layout::STACK_LEN;
     plan.mappings.extend([
-        Mapping { virt: layout::RAM, phys: ram.start, len: plan.ram_len, perms },
+        // XS is nothing for the component itself, but what it may pass on: a guest executes from its RAM.
+        Mapping { virt: layout::RAM, phys: ram.start, len: plan.ram_len, perms: perms | Mem::XS },
         Mapping { virt: stack, phys: ram.start + plan.ram_len, len: layout::STACK_LEN, perms },
         Mapping { virt: layout::START_INFO, phys: plan.info.start, len: plan.info.len(), perms: Mem::R },
     ]);
