@@ -14,6 +14,7 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 use zerocopy::{Immutable, IntoBytes};
 
+use crate::bus::{GPE0_BLK, GPE0_BLK_LEN};
 use crate::layout;
 
 const OEM_ID: [u8; 6] = *b"FERRON";
@@ -104,7 +105,7 @@ fn io(port: u16, bits: u8, access: AccessSize) -> GAS {
     GAS::new(AddressSpace::SystemIo, bits, 0, access, u64::from(port))
 }
 
-/// Fixed ACPI description table (5.2.9).
+/// Fixed ACPI description table (5.2.9). The power button is fixed hardware, there is no sleep button.
 fn fadt(dsdt: u64, facs: u64) -> FADT {
     let mut f = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
         .preferred_pm_profile(PmProfile::EnterpriseServer)
@@ -113,7 +114,6 @@ fn fadt(dsdt: u64, facs: u64) -> FADT {
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
         .flag(Flags::SlpButton)
-        .flag(Flags::PwrButton)
         .flag(Flags::TmrValExt)
         .flag(Flags::ResetRegSup);
     f.dsdt = (dsdt as u32).into();
@@ -122,6 +122,9 @@ fn fadt(dsdt: u64, facs: u64) -> FADT {
     f.pm1a_cnt_blk = u32::from(layout::PM1A_CNT).into();
     f.pm_tmr_blk = u32::from(layout::PM_TIMER).into();
     (f.pm1_evt_len, f.pm1_cnt_len, f.pm_tmr_len) = (4, 2, 4);
+    f.gpe0_blk = u32::from(GPE0_BLK).into();
+    f.gpe0_blk_len = GPE0_BLK_LEN as u8;
+    f.x_gpe0_blk = io(GPE0_BLK, 8 * GPE0_BLK_LEN as u8, AccessSize::ByteAccess);
     f.x_pm1a_evt_blk = io(layout::PM1A_EVT, 32, AccessSize::WordAccess);
     f.x_pm1a_cnt_blk = io(layout::PM1A_CNT, 16, AccessSize::WordAccess);
     f.x_pm_tmr_blk = io(layout::PM_TIMER, 32, AccessSize::DwordAccess);
@@ -230,6 +233,7 @@ mod tests {
         assert_eq!((fadt[46], fadt[108]), (9, 0x32), "SCI_INT, CENTURY");
         assert_eq!((u64_at(fadt, 120), fadt[128]), (0xcf9, 6), "RESET_REG, RESET_VALUE");
         assert_eq!(fadt[109] & 0b110, 0b110, "8042 present, no VGA");
+        assert_eq!((u32_at(fadt, 80), fadt[92]), (0x620, 4), "GPE0_BLK and its length");
         assert_eq!(u32_at(fadt, 36) % 64, 0, "FACS alignment");
         assert_ne!(u32_at(fadt, 112) & 1 << 10, 0, "RESET_REG_SUP");
         assert_eq!(u32_at(fadt, 112) & 1 << 20, 0, "not hardware-reduced");
@@ -247,7 +251,8 @@ mod tests {
                 found.push((kind, &rest[2..usize::from(len)]));
                 rest = &rest[usize::from(len)..];
             }
-            let of = |kind: u8| found.iter().filter(move |(k, _)| *k == kind).map(|(_, b)| b.to_vec()).collect::<Vec<_>>();
+            let of =
+                |kind: u8| found.iter().filter(move |(k, _)| *k == kind).map(|(_, b)| b.to_vec()).collect::<Vec<_>>();
             assert_eq!(of(0).len(), cpus as usize);
             assert_eq!(of(1), [vec![0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0]]);
             assert_eq!(of(2), [vec![0, 0, 2, 0, 0, 0, 5, 0], vec![0, 9, 9, 0, 0, 0, 13, 0]]);

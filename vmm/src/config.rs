@@ -218,7 +218,10 @@ mod tests {
             ("ram = \"17M\"\nkernel = \"k\"", "config: ram = \"17M\": not a multiple of 2M"),
             ("ram = \"12Q\"\nkernel = \"k\"", "config: ram = \"12Q\": not a size"),
             ("ram = \"99999999999G\"\nkernel = \"k\"", "config: ram = \"99999999999G\": does not fit"),
-            ("ram = \"16M\"\nkernel = \"k\"\nvcpus = 2", "config: vcpus = 2: guests with more than one vCPU are not supported yet"),
+            (
+                "ram = \"16M\"\nkernel = \"k\"\nvcpus = 2",
+                "config: vcpus = 2: guests with more than one vCPU are not supported yet",
+            ),
             ("ram = \"16M\"\nkernel = \"k\"\nvcpus = 0", "config: vcpus = 0: must be 1"),
             ("ram = \"16M\"\nkernel = \"k\"\ncmdline = \"a\\u0000\"", "config: cmdline = a\0: contains a NUL"),
             (&long, "config: cmdline = ...: 65536 bytes"),

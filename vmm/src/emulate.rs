@@ -342,7 +342,14 @@ fn is_immediate(k: OpKind) -> bool {
     use OpKind::*;
     matches!(
         k,
-        Immediate8 | Immediate16 | Immediate32 | Immediate64 | Immediate8to16 | Immediate8to32 | Immediate8to64 | Immediate32to64
+        Immediate8
+            | Immediate16
+            | Immediate32
+            | Immediate64
+            | Immediate8to16
+            | Immediate8to32
+            | Immediate8to64
+            | Immediate32to64
     )
 }
 
@@ -391,7 +398,7 @@ fn arithmetic(m: Mnemonic, a: u64, b: u64, size: usize) -> (u64, u64) {
     };
     let flags = [
         (carry, RFLAGS_CF),
-        ((v as u8).count_ones() % 2 == 0, RFLAGS_PF),
+        ((v as u8).count_ones().is_multiple_of(2), RFLAGS_PF),
         (adjust, RFLAGS_AF),
         (v == 0, RFLAGS_ZF),
         (sign(v, size), RFLAGS_SF),

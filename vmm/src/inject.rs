@@ -69,7 +69,10 @@ pub fn exception(s: &mut ArchState, e: Exception) {
 pub fn interrupts(s: &mut ArchState, board: &mut impl Board, windows: &mut u32) -> bool {
     let mut changed = false;
     let valid = s.inj_info & ArchState::INJ_VALID != 0;
-    if !valid && board.pending().is_some_and(|p| open(s, p)) && let Some(taken) = board.acknowledge() {
+    if !valid
+        && board.pending().is_some_and(|p| open(s, p))
+        && let Some(taken) = board.acknowledge()
+    {
         s.inj_info = match taken {
             Pending::Nmi => event(NMI, vector::NMI),
             Pending::Interrupt(v) => event(EXTERNAL, v),

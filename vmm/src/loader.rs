@@ -66,7 +66,10 @@ pub enum LoadError {
         have: u64,
     },
     /// The kernel has no 64-bit entry point.
-    #[error("kernel {rom:?}: boot protocol {:#x} without 64-bit entry point; a 64-bit kernel of Linux 3.8 or later is needed", version)]
+    #[error(
+        "kernel {rom:?}: boot protocol {:#x} without 64-bit entry point; a 64-bit kernel of Linux 3.8 or later is needed",
+        version
+    )]
     TooOld {
         /// Name of the ROM.
         rom: String,
@@ -328,8 +331,7 @@ mod tests {
         let m = mem::allocate(RAM, RAM * 2).unwrap();
         let kernel = bzimage(4096, |_| ());
         let initrd = vec![0xa5; 10_000];
-        let boot =
-            load(&m, RAM, &Images { initrd: Some(("i", Some(&initrd))), ..images(&kernel) }).unwrap();
+        let boot = load(&m, RAM, &Images { initrd: Some(("i", Some(&initrd))), ..images(&kernel) }).unwrap();
         assert_eq!((boot.entry, boot.kernel), (PREF + 0x200, PREF));
         assert_eq!(boot.initrd, ((RAM - 10_000) & !0xfff, 10_000));
         let mut head = [0u8; 4];
@@ -403,7 +405,10 @@ mod tests {
         assert!(e.starts_with("initrd \"i\": this component has no ROM"), "{e}");
         let big = vec![0; RAM as usize];
         let e = refuse(&Images { initrd: Some(("i", Some(&big))), ..images(&good) });
-        assert_eq!(e, "initrd \"i\": 67108864 bytes do not fit between the kernel's end at 17 MiB and the top at 64 MiB of guest RAM");
+        assert_eq!(
+            e,
+            "initrd \"i\": 67108864 bytes do not fit between the kernel's end at 17 MiB and the top at 64 MiB of guest RAM"
+        );
         let long = "x".repeat(2048);
         let e = refuse(&Images { cmdline: &long, ..images(&good) });
         assert_eq!(e, "config: cmdline: 2048 bytes, the kernel \"k\" takes at most 2047");

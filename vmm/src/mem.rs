@@ -34,7 +34,7 @@ pub fn allocate(ram: u64, have: u64) -> Result<GuestMemoryMmap, RamError> {
 /// Makes all of `ram` readable, writable and executable in the guest space, at the same guest-physical addresses.
 #[cfg(feature = "component")]
 pub fn delegate(ram: &GuestMemoryMmap, space: &rt::vm::GuestSpace) -> Result<(), abi::Status> {
-    use vm_memory::{Address, GuestMemory, GuestMemoryBackend, GuestMemoryRegion};
+    use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
     for region in ram.iter() {
         let start = region.start_addr();
         let host = ram.get_host_address(start).map_err(|_| abi::Status::BadPar)?;

@@ -148,7 +148,7 @@ impl Msrs {
             m::X2APIC..=m::X2APIC_END => Some(Kind::Device),
             m::MTRR_FIX4K..=0x26f => Some(Kind::Stored(slot(m::MTRR_FIX4K, SLOT_FIXED + 3), u64::MAX)),
             m::MTRR_PHYS_BASE0..=0x20f => {
-                let low = if msr % 2 == 0 { 0xff } else { PHYSMASK_VALID };
+                let low = if msr.is_multiple_of(2) { 0xff } else { PHYSMASK_VALID };
                 Some(Kind::Stored(slot(m::MTRR_PHYS_BASE0, SLOT_VARIABLE), self.phys_mask & !0xfff | low))
             }
             _ => TABLE.iter().find(|(n, _)| *n == msr).map(|(_, k)| *k),
@@ -195,7 +195,7 @@ impl Msrs {
 
     /// The register last accessed, if it does not exist here and that was the first access: worth a line in the log.
     pub fn first_unknown(&self, msr: u32) -> bool {
-        self.unknown.iter().any(|u| *u == (msr, 1))
+        self.unknown.contains(&(msr, 1))
     }
 
     /// Registers that do not exist here and were accessed, with counts.

@@ -117,7 +117,8 @@ impl Paging {
     }
 
     fn walk(&self, mem: &GuestMemoryMmap, mode: &Mode, linear: u64, access: Access) -> Result<u64, PageFault> {
-        let root = if mode.entry_bytes == 8 && mode.levels.len() == 3 { self.cr3 & 0xffff_ffe0 } else { self.cr3 & ADDRESS };
+        let root =
+            if mode.entry_bytes == 8 && mode.levels.len() == 3 { self.cr3 & 0xffff_ffe0 } else { self.cr3 & ADDRESS };
         let (mut table, mut rights) = (root, USER | WRITABLE);
         for (i, l) in mode.levels.iter().enumerate() {
             let index = linear >> l.shift & ((1 << l.bits) - 1);

@@ -9,9 +9,8 @@ use crate::emulate;
 use crate::exit::Event;
 use crate::spec::event_name;
 
-const GPR_NAMES: [&str; 16] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-];
+const GPR_NAMES: [&str; 16] =
+    ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
 /// Lines about the event that ended the VM and the vCPU's state in it.
 pub fn lines(event: Event, cause: &str, s: &ArchState, mem: &GuestMemoryMmap) -> Vec<String> {

@@ -62,7 +62,10 @@ impl Handler {
     }
 
     /// Does something with the machine, then what that asks of other threads.
-    fn exchange(&mut self, f: impl FnOnce(&mut vmm_logic::exit::Machine<vmm_logic::dev::Platform>, u64) -> Action) -> Action {
+    fn exchange(
+        &mut self,
+        f: impl FnOnce(&mut vmm_logic::exit::Machine<vmm_logic::dev::Platform>, u64) -> Action,
+    ) -> Action {
         let mut m = self.shared.machine();
         let action = f(&mut m, rt::time::tsc());
         let late = m.timer_is_late();

@@ -155,7 +155,8 @@ fn long_repetitions_give_way() {
 fn page_faults_are_the_guests() {
     let mut r = rig();
     r.state.gpr[ArchState::RDI] = 1 << 32;
-    let fault = |code, address| Err(Failure::Exception(Exception { vector: 14, code: Some(code), address: Some(address) }));
+    let fault =
+        |code, address| Err(Failure::Exception(Exception { vector: 14, code: Some(code), address: Some(address) }));
     assert_eq!(r.run(&[0x89, 0x07]), fault(2, 1 << 32), "mov [rdi], eax");
     assert_eq!(r.state.rip, CODE, "not executed");
     r.state.rip = 0x1_0000_0000;
