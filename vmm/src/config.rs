@@ -251,6 +251,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_configurations_are_valid() {
+        for file in [
+            &include_bytes!("../../configs/guests/debian.toml")[..],
+            include_bytes!("../../configs/guests/repeatable.toml"),
+        ] {
+            Guest::parse(Some(file)).unwrap();
+        }
+    }
+
+    #[test]
     fn missing_and_binary_roms() {
         assert_eq!(Guest::parse(None), Err(ConfigError::Missing));
         assert_eq!(Guest::parse(Some(b"ram\xff")), Err(ConfigError::Utf8(3)));

@@ -154,6 +154,7 @@ impl Policy {
         };
         let mut policy = Policy { rows: TABLE.iter().map(pass).collect(), vcpus };
         policy.force(tsc_hz);
+        policy.limit_extended_state(host);
         hide.iter().for_each(|h| policy.hide(*h));
         policy
     }
@@ -174,7 +175,18 @@ impl Policy {
         self.rows.push((HYPERVISOR_FEATURES, 0, [0; 4]));
         self.rows.push((0x8000_0000, 0, [EXTENDED_MAX, 0, 0, 0]));
         self.row(0x8000_0007)[3] |= EDX87_INVARIANT_TSC;
-        if self.row(0xd)[0] & XCR0_AVX == 0 {
+    }
+
+    /// Extended state only as far as the host's kernel switches it: OSXSAVE and the size of the area in use show that.
+    fn limit_extended_state(&mut self, host: impl Fn(u32, u32) -> Regs) {
+        let osxsave = host(0x1, 0)[2] & ECX1_OSXSAVE != 0;
+        let ([size, offset, ..], in_use) = (*self.row_at(0xd, 2), host(0xd, 0)[1]);
+        if !osxsave {
+            self.row(0x1)[2] &= !ECX1_XSAVE;
+            *self.row(0xd) = [0; 4];
+            *self.row_at(0xd, 1) = [0; 4];
+        }
+        if self.row(0xd)[0] & XCR0_AVX == 0 || in_use < size.saturating_add(offset) {
             self.hide(Hide::Avx);
         }
     }
@@ -196,9 +208,13 @@ impl Policy {
 
     /// The first row of a leaf, which the table has.
     fn row(&mut self, leaf: u32) -> &mut Regs {
-        match self.rows.iter().position(|r| r.0 == leaf) {
+        self.row_at(leaf, 0)
+    }
+
+    fn row_at(&mut self, leaf: u32, subleaf: u32) -> &mut Regs {
+        match self.rows.iter().position(|r| (r.0, r.1) == (leaf, subleaf)) {
             Some(i) => &mut self.rows[i].2,
-            None => unreachable!("leaf {leaf:#x} is in the table"),
+            None => unreachable!("leaf {leaf:#x}, {subleaf:#x} is in the table"),
         }
     }
 
@@ -393,6 +409,23 @@ mod tests {
         assert_eq!(p.query(0xd, 2, VCPU), [256, 576, 0, 0]);
         assert_eq!(p.query(0xd, 9, VCPU), [0; 4]);
         assert_eq!(p.xcr0(), 7);
+    }
+
+    #[test]
+    fn extended_state_is_what_the_host_switches() {
+        let without = |ecx: u32, in_use: u32| {
+            let host = move |leaf, subleaf| match (leaf, subleaf) {
+                (1, _) => [ALL, ALL, !ecx, ALL],
+                (0xd, 0) => [7, in_use, 832, 0],
+                _ => everything(leaf, subleaf),
+            };
+            Policy::new(host, 1, 1_000_000, &[])
+        };
+        let (sse, none) = (without(0, 576), without(ECX1_OSXSAVE, 0));
+        assert_eq!((sse.xcr0(), sse.query(1, 0, VCPU)[2] & (ECX1_AVX | ECX1_XSAVE)), (3, ECX1_XSAVE));
+        assert_eq!((none.xcr0(), none.query(1, 0, VCPU)[2] & (ECX1_AVX | ECX1_XSAVE)), (0, 0));
+        assert_eq!(none.query(0xd, 1, VCPU), [0; 4]);
+        assert_eq!(without(0, 832).xcr0(), 7);
     }
 
     #[test]
