@@ -12,8 +12,9 @@ const WINDOW: u32 = ArchState::INJ_IRQ_WINDOW;
 const GP: u32 = VALID | 1 << 11 | 3 << 8 | 13;
 const UD: u32 = VALID | 3 << 8 | 6;
 
-fn host(leaf: u32, _: u32) -> [u32; 4] {
+fn host(leaf: u32, subleaf: u32) -> [u32; 4] {
     match leaf {
+        0xd if subleaf == 2 => [256, 576, 0, 0],
         0 => [0x16, 0x756e_6547, 0x6c65_746e, 0x4965_6e69],
         0xd => [7, 832, 832, 0],
         0x8000_0000 => [0x8000_0008, 0, 0, 0],
