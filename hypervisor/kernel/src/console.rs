@@ -62,9 +62,14 @@ pub fn set_signal(sm: &'static Sm) {
     SIGNAL.call_once(|| sm);
 }
 
-/// From now on user land owns COM1.
+/// From now on user land owns COM1. What was written there already is not left in the ring to be written again.
 pub fn hand_over() {
-    SERIAL.store(false, Relaxed);
+    let seen = SERIAL.swap(false, Relaxed);
+    if let Some(r) = CONSOLE.lock().ring.filter(|_| seen) {
+        // SAFETY: the frame is ours.
+        let r = unsafe { r.as_ref() };
+        r.read.store(r.write.load(Relaxed), Relaxed);
+    }
 }
 
 /// The kernel cannot go on: writes to COM1 whoever owns it.
