@@ -166,6 +166,8 @@ fn task_priority_holds_back_its_class_and_lower() {
     assert_eq!((lapic.tpr(), lapic.ppr()), (0x33, 0x33));
     assert_eq!(lapic.take_vector(), Some(0x50));
     assert_eq!(lapic.ppr(), 0x50);
+    lapic.set_tpr(0x53);
+    assert_eq!(lapic.ppr(), 0x53, "of the same class: all of the task priority");
 }
 
 #[test]

@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(timer.tsc_deadline(), 0, "ignored outside its mode");
         timer.set_initial(5, 0);
         timer.set_mode(LVT_TSC_DEADLINE);
-        assert_eq!(timer.deadline(), NEVER);
+        assert_eq!((timer.deadline(), timer.initial()), (NEVER, 0));
     }
 
     proptest! {

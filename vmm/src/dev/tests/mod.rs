@@ -118,6 +118,20 @@ fn extint_through_the_io_apic() {
 }
 
 #[test]
+fn output_of_the_pic_drops_with_each_acknowledge() {
+    let mut platform = platform(1);
+    init_pic(&mut platform);
+    [0x11, 0].into_iter().zip([0x20, 0x21]).for_each(|(word, port)| outb(&mut platform, port, word));
+    [4, 3, 0].into_iter().for_each(|word| outb(&mut platform, 0x21, word)); // automatic EOI
+    init_x2apic(&mut platform, 0);
+    route(&mut platform, 0, 0x700);
+    platform.pulse_line(3);
+    platform.pulse_line(4);
+    assert_eq!(platform.ack(0), interrupt(0x03));
+    assert_eq!(platform.ack(0), interrupt(0x04), "an edge of its own on pin 0");
+}
+
+#[test]
 fn two_requests_of_the_pic_are_two_interrupts() {
     let mut platform = platform(1);
     init_pic(&mut platform);
@@ -142,6 +156,20 @@ fn serial_through_the_io_apic() {
     assert_eq!(platform.pending(0), None);
     platform.serial_in(b"c");
     assert_eq!(platform.pending(0), interrupt(0x51), "the next edge");
+}
+
+#[test]
+fn polled_input_does_not_swallow_the_next_edge() {
+    let mut platform = platform(1);
+    init_x2apic(&mut platform, 0);
+    route(&mut platform, 4, 0x51);
+    receive(&mut platform, b"a");
+    assert_eq!(platform.ack(0), interrupt(0x51));
+    wrmsr(&mut platform, 0, X2_EOI, 0);
+    // Read without asking for the cause: the line has not dropped.
+    assert_eq!(inb(&mut platform, COM1), b'a');
+    platform.serial_in(b"b");
+    assert_eq!(platform.ack(0), interrupt(0x51));
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn steps() -> impl Strategy<Value = Steps> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Nothing panics, not even if time jumps, runs backwards or wraps; what is pending is what is taken.
     #[test]
