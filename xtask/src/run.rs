@@ -45,10 +45,12 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let platform = platform::choose(args.on.as_deref())?;
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()))?;
     let iso = image::make(&System::load(&args.system)?, &args.system, &platform.kernel_cmdline)?.iso;
-    let dir = tree::build_dir(format!("run/{}", std::process::id()))?;
+    let dir = tree::run_dir("machine")?;
     let result = boot(args, platform, iso, dir.clone());
     if args.keep {
-        eprintln!("  the emulator's files are in {}", tree::shown(&dir));
+        let kept = tree::build(format!("run/kept-{}", std::process::id()));
+        tree::publish(&dir, &kept)?;
+        eprintln!("  the emulator's files are in {}", tree::shown(&kept));
     } else {
         std::fs::remove_dir_all(&dir)?;
     }

@@ -22,6 +22,19 @@ pub fn build_dir(path: impl AsRef<Path>) -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// `build/run/<our process>/<name>`: a directory that no command running beside us uses. Removes those of commands that
+/// ended without tidying up.
+pub fn run_dir(name: &str) -> Result<PathBuf> {
+    let own = std::process::id();
+    for entry in std::fs::read_dir(build_dir("run")?)?.flatten() {
+        let pid = entry.file_name().to_string_lossy().parse::<u32>();
+        if pid.is_ok_and(|p| p != own && !Path::new("/proc").join(p.to_string()).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    build_dir(Path::new("run").join(own.to_string()).join(name))
+}
+
 /// `path` as the user would type it: relative to the workspace root where it is below.
 pub fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
@@ -91,6 +104,16 @@ mod tests {
         assert_eq!(read_text(&file).unwrap(), "two");
         assert!(!scratch(&file).exists());
         std::fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn directories_of_dead_commands_are_removed() {
+        // Larger than any process number.
+        let dead = build_dir("run/4194305").unwrap();
+        let own = run_dir("unit-test").unwrap();
+        assert!(own.is_dir() && !dead.exists());
+        assert!(run_dir("unit-test-2").unwrap().starts_with(own.parent().unwrap()));
+        std::fs::remove_dir_all(own.parent().unwrap()).unwrap();
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::progress::Step as Progress;
 use crate::scenario::{Ending, Scenario};
 use crate::session::{self, Session};
 use crate::tree;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -34,19 +34,28 @@ pub struct Kit {
     pub modules: Vec<Module>,
 }
 
-/// Boots the scenario's system and goes through its steps.
+/// Boots the scenario's system and goes through its steps. What the emulator left is then in `build/logs/<name>`.
 pub fn run(s: &Scenario, kit: &Kit) -> Result<()> {
-    let dir = tree::build_dir(format!("logs/{}", s.name))?;
+    let dir = tree::run_dir(&s.name)?;
+    let result = boot(s, kit, &dir);
+    // Large, and made again by the next run.
+    let _ = std::fs::remove_file(dir.join("boot.iso"));
+    let logs = tree::build_dir("logs")?.join(&s.name);
+    let _ = std::fs::remove_dir_all(&logs);
+    tree::publish(&dir, &logs)?;
+    result.map_err(|e| anyhow!("{e:#}\n(all of it: {})", tree::shown(&logs.join("serial.log"))))
+}
+
+fn boot(s: &Scenario, kit: &Kit, dir: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(s.timeout_s);
     let platform = Platform::load(&s.platform)?;
-    let iso = make_iso(s, kit, &platform, &dir)?;
+    let iso = make_iso(s, kit, &platform, dir)?;
     let (memory_mib, port) = (platform.memory_mib, session::free_port()?);
-    let machine = Machine { platform, memory_mib, iso: iso.clone(), dir, port, debugger: vec![] };
+    let machine = Machine { platform, memory_mib, iso, dir: dir.into(), port, debugger: vec![] };
     let mut session = Session::start(machine, std::io::sink())?;
     let result = steps(s, &mut session, deadline).and_then(|()| ending(s, &mut session, deadline));
     session.kill();
-    std::fs::remove_file(iso)?;
-    result.with_context(|| tail(&session))
+    result.map_err(|e| anyhow!("{e:#}\nthe serial output ends:\n{}", tail(&session.text())))
 }
 
 fn make_iso(s: &Scenario, kit: &Kit, platform: &Platform, dir: &Path) -> Result<PathBuf> {
@@ -114,12 +123,11 @@ fn ending(s: &Scenario, session: &mut Session, deadline: Instant) -> Result<()> 
     }
 }
 
-fn tail(session: &Session) -> String {
-    let text = session.text();
+fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(SHOWN_LINES);
     let shown: Vec<String> = lines[from..].iter().map(|l| format!("  | {}", l.trim_end().escape_debug())).collect();
-    format!("end of the serial output ({} has all of it):\n{}\n", tree::shown(&session.log), shown.join("\n"))
+    shown.join("\n")
 }
 
 /// The kernel has no instruction that would need the vector or floating-point state saved.
@@ -168,6 +176,14 @@ mod tests {
         let many: Vec<String> = (0..20).map(|i| format!("f: i{i}")).collect();
         let e = none(&many, "sins").unwrap_err().to_string();
         assert!(e.starts_with("20 sins:") && e.contains("i9") && !e.contains("i10"), "{e}");
+    }
+
+    #[test]
+    fn a_failure_shows_the_last_lines_without_control_characters() {
+        let text: String = (0..50).map(|i| format!("line {i}\x1b[6n\r\n")).collect();
+        let shown = tail(&text);
+        assert!(shown.contains("| line 10\\u{1b}[6n\n") && shown.contains("line 49"), "{shown}");
+        assert!(!shown.contains("line 9\\") && !shown.contains('\x1b'), "{shown}");
     }
 
     #[test]
