@@ -293,6 +293,33 @@ mod tests {
     }
 
     #[test]
+    fn room_is_reported_once() {
+        let mut port = SerialPort::new();
+        port.write(u16::from(IER), TX);
+        while port.read(u16::from(LSR)) & LSR_IDLE != 0 {
+            port.write(0, b'x');
+        }
+        port.read(u16::from(IIR));
+        output(&mut port);
+        assert!(port.take_edge());
+        port.read(u16::from(IIR));
+        output(&mut port);
+        assert!(!port.take_edge());
+    }
+
+    #[test]
+    fn full_fifo_is_one_interrupt() {
+        let mut port = SerialPort::new();
+        port.write(u16::from(IER), RX);
+        port.push_input(&[b'x'; FIFO_BYTES + 10]);
+        assert!(port.take_edge());
+        (1..FIFO_BYTES).for_each(|_| assert_eq!(port.read(0), b'x'));
+        assert!(!port.take_edge());
+        assert_eq!(port.read(0), b'x');
+        assert!(port.take_edge(), "the next bytes have come");
+    }
+
+    #[test]
     fn room_is_reported_after_the_divisor_is_done() {
         let mut port = SerialPort::new();
         port.write(u16::from(IER), TX);

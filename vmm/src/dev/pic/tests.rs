@@ -129,6 +129,39 @@ fn automatic_eoi_leaves_nothing_in_service() {
 }
 
 #[test]
+fn slave_asks_again_after_an_acknowledge() {
+    let mut pic = initialised(1 | ICW4_AEOI);
+    pulse(&mut pic, 8);
+    pulse(&mut pic, 9);
+    assert_eq!(pic.acknowledge(), 0x38);
+    assert_eq!(pic.acknowledge(), 0x39);
+    assert!(!pic.intr());
+}
+
+#[test]
+fn line_that_becomes_level_triggered_shows_its_level() {
+    let mut pic = initialised(1);
+    pulse(&mut pic, 5);
+    pic.set_line(7, true);
+    assert_eq!(pic.acknowledge(), 0x35);
+    pulse(&mut pic, 5);
+    assert_eq!(pic.read(Side::Master, CMD), 1 << 5 | 1 << 7);
+    pic.set_elcr(Side::Master, 1 << 5 | 1 << 7);
+    assert_eq!(pic.read(Side::Master, CMD), 1 << 7, "5 was only a pulse");
+}
+
+#[test]
+fn initialisation_forgets_edges_but_not_levels() {
+    let mut pic = initialised(1);
+    pic.set_elcr(Side::Master, 1 << 5);
+    pic.set_line(5, true);
+    pulse(&mut pic, 3);
+    pic.write(Side::Master, CMD, ICW1_INIT | ICW1_SNGL);
+    pic.write(Side::Master, DATA, 0x30);
+    assert_eq!(pic.acknowledge(), 0x35);
+}
+
+#[test]
 fn rotation_in_automatic_eoi() {
     let mut pic = initialised(1 | ICW4_AEOI);
     pic.write(Side::Master, CMD, OCW2_ROTATE_AEOI_SET << 5);

@@ -132,6 +132,8 @@ impl Rtc {
             }
             _ => {}
         }
+        // Setting the time turns the update-ended interrupt off (data sheet, "SET").
+        let value = if value & B_SET != 0 { value & !UPDATE } else { value };
         self.reprogram(REGISTER_B, value, now);
     }
 

@@ -139,6 +139,45 @@ fn periodic_interrupt_at_its_rate() {
 }
 
 #[test]
+fn fastest_rates_repeat_slower_ones() {
+    let mut rtc = rtc();
+    put(&mut rtc, REGISTER_B, PERIODIC | B_24H, 0);
+    for (rate, hz) in [(1, 256), (2, 128), (3, 8192), (15, 2)] {
+        put(&mut rtc, REGISTER_A, 0x20 | rate, 0);
+        assert_eq!(rtc.deadline(), NS.div_ceil(hz), "rate {rate}");
+    }
+}
+
+#[test]
+fn asserted_line_needs_no_deadline_of_another_source() {
+    let mut rtc = rtc();
+    put(&mut rtc, REGISTER_A, 0x2d, 0);
+    put(&mut rtc, REGISTER_B, PERIODIC | UPDATE | B_24H, 0);
+    rtc.advance(NS / 8);
+    assert_eq!((rtc.irq(), rtc.deadline()), (true, NEVER));
+}
+
+#[test]
+fn no_updates_while_the_time_is_set() {
+    let mut rtc = rtc();
+    put(&mut rtc, REGISTER_A, 0x20, 0);
+    put(&mut rtc, REGISTER_B, B_SET | UPDATE | ALARM | B_24H, 0);
+    assert_eq!(get(&mut rtc, REGISTER_B, 0), B_SET | ALARM | B_24H);
+    assert_eq!(rtc.deadline(), NEVER);
+    assert_eq!(get(&mut rtc, REGISTER_C, 3 * NS), 0);
+}
+
+#[test]
+fn events_go_on_after_the_clock_is_set_back() {
+    let mut rtc = rtc();
+    put(&mut rtc, REGISTER_B, UPDATE | B_24H, 0);
+    put(&mut rtc, HOURS, 0x03, NS / 2);
+    assert_eq!(rtc.deadline(), NS);
+    rtc.advance(NS);
+    assert!(rtc.irq());
+}
+
+#[test]
 fn alarm_at_the_time_of_day() {
     let mut rtc = rtc();
     for (register, value) in [(HOURS_ALARM, 0x17), (MINUTES_ALARM, 0x06), (SECONDS_ALARM, 0x00)] {
