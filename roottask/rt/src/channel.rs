@@ -2,7 +2,9 @@
 //!
 //! The index logic is `bytering`, which trusts nothing that the peer can write. Here are the memory accesses, the
 //! wake-ups, and the rule for several threads that wait on one semaphore: one waits in the kernel ("leads"), the
-//! others wait for it, because a wake-up that merges in the counter reaches one thread only.
+//! others wait for it, because a wake-up that merges in the counter reaches one thread only. And a wake-up that one
+//! thread has taken must not be lost to another that has looked at its ring already but does not wait yet: wake-ups
+//! are numbered, and whoever looked before the last one does not wait.
 //!
 //! Key types: [`Channel`], [`Reader`], [`Writer`].
 
@@ -13,7 +15,7 @@ use abi::{Sel, Status};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytering::{RingMemory, layout};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parent::{ROLE_CLIENT, ROLE_SERVER};
 
 /// One ring in shared memory.
@@ -69,6 +71,8 @@ struct WaitPoint {
     sel: Sel,
     /// Where followers wait.
     followers_sem: Sel,
+    /// Wake-ups so far. Only changed with `state` locked.
+    epoch: AtomicU64,
     state: Lock<Waiting>,
 }
 
@@ -100,7 +104,7 @@ impl WaitPoint {
         let state = Lock::new(Waiting::default());
         state.gate().equip()?;
         let followers_sem = lock::new_semaphore(0).inspect_err(|_| state.gate().strip())?;
-        Ok(WaitPoint { sel, followers_sem, state })
+        Ok(WaitPoint { sel, followers_sem, epoch: AtomicU64::new(0), state })
     }
 
     /// The wait point of a semaphore.
@@ -115,20 +119,39 @@ impl WaitPoint {
         })
     }
 
-    /// Waits until something changed since the last look.
-    fn wait(&self) {
-        let leads = self.state.with(|s| {
-            s.followers += s.led as u32;
-            !core::mem::replace(&mut s.led, true)
+    /// Number of the last wake-up: to be asked before looking at a ring.
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Waits for a wake-up with a number above `seen`.
+    fn wait(&self, seen: u64) {
+        let role = self.state.with(|s| match () {
+            _ if self.epoch() != seen => Role::Late,
+            _ if s.led => {
+                s.followers += 1;
+                Role::Follower
+            }
+            _ => {
+                s.led = true;
+                Role::Leader
+            }
         });
-        if !leads {
-            return lock::wait(self.followers_sem);
+        match role {
+            Role::Late => {}
+            Role::Follower => lock::wait(self.followers_sem),
+            Role::Leader => self.lead(),
         }
+    }
+
+    /// Waits in the kernel, then wakes the others.
+    fn lead(&self) {
         if hypercall::sm_down(self.sel, true, None).is_err() {
             // The parent took the channel away: nothing will ever change again.
             crate::start::die("rt: a channel's semaphore is gone\n");
         }
         let followers = self.state.with(|s| {
+            self.epoch.fetch_add(1, Ordering::Release);
             s.led = false;
             core::mem::take(&mut s.followers)
         });
@@ -136,6 +159,14 @@ impl WaitPoint {
             let _ = hypercall::sm_up(self.followers_sem);
         }
     }
+}
+
+/// What a thread that wants to wait does.
+enum Role {
+    /// There was a wake-up since it looked.
+    Late,
+    Leader,
+    Follower,
 }
 
 /// What both directions of a channel need.
@@ -164,6 +195,8 @@ pub struct Channel {
 pub struct Reader {
     ring: bytering::Reader<Ring>,
     wires: Wires,
+    /// Wake-ups when it was last looked at.
+    seen: u64,
 }
 
 /// The sending half.
@@ -171,6 +204,8 @@ pub struct Reader {
 pub struct Writer {
     ring: bytering::Writer<Ring>,
     wires: Wires,
+    /// Wake-ups when it was last looked at.
+    seen: u64,
 }
 
 /// The channel of that service of which we are the client. `None`: there is none, or it is open already (the log
@@ -209,8 +244,8 @@ impl Channel {
         let ring = |addr: u64| Ring { base: addr as *mut u8, data_len };
         let wires = Wires { info, point: WaitPoint::of(info.wait).ok()? };
         Some(Channel {
-            reader: Reader { ring: bytering::Reader::new(ring(info.rx)).ok()?, wires: wires.clone() },
-            writer: Writer { ring: bytering::Writer::new(ring(info.tx)).ok()?, wires },
+            reader: Reader { ring: bytering::Reader::new(ring(info.rx)).ok()?, wires: wires.clone(), seen: 0 },
+            writer: Writer { ring: bytering::Writer::new(ring(info.tx)).ok()?, wires, seen: 0 },
         })
     }
 
@@ -234,11 +269,12 @@ macro_rules! half {
                 self.wires.point.sel
             }
 
-            /// Waits until the peer changed something, or already has since the last wait. Wake-ups are for the
-            /// semaphore, not for the half: look at everything that shares it, then wait again. Before waiting, read
-            /// until a read came back short, or write until a write did.
+            /// Waits until the peer changed something, or already has since this half was last read or written.
+            ///
+            /// Wake-ups are for the semaphore, not for the half. So look at everything that shares it, this half
+            /// first, each until a read or write came back short; then wait, and look again.
             pub fn wait(&self) {
-                self.wires.point.wait();
+                self.wires.point.wait(self.seen);
             }
 
             /// Wakes the peer.
@@ -265,6 +301,7 @@ half!(Writer);
 impl Reader {
     /// Moves bytes into `buf` and says how many; 0: there are none. Wakes the peer if it may wait for the space.
     pub fn read(&mut self, buf: &mut [u8]) -> usize {
+        self.seen = self.wires.point.epoch();
         let moved = self.ring.read(buf).unwrap_or_default();
         if moved.signal {
             self.wires.signal();
@@ -276,6 +313,7 @@ impl Reader {
 impl Writer {
     /// Moves what fits and says how much. Wakes the peer if it may wait for the bytes.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
+        self.seen = self.wires.point.epoch();
         let moved = self.ring.write(bytes).unwrap_or_default();
         if moved.signal {
             self.wires.signal();
@@ -285,6 +323,7 @@ impl Writer {
 
     /// Bytes that fit now.
     pub fn space(&mut self) -> usize {
+        self.seen = self.wires.point.epoch();
         self.ring.space().unwrap_or(0)
     }
 
