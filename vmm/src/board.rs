@@ -1,7 +1,46 @@
 //! What the VM-exit handler wants of the device models: [`Board`], which is the [`Platform`] as one vCPU sees it. Tests
 //! have a board of their own.
 
-use crate::dev::{Effect, NEVER, Pending, Platform};
+use crate::dev::{self, IpiKind, NEVER, Pending, Platform};
+
+/// What an access means for the machine as a whole: [`dev::Effect`] for one vCPU.
+///
+/// It fits in a register. Values of 16 bytes and more are copied through vector registers, whose first use after an exit
+/// costs a fault and a switch of the guest's vector state; the same goes for [`crate::exit::Action`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// The guest switched itself off (ACPI S5).
+    PowerOff,
+    /// The guest asked for a reset.
+    Reset,
+    /// A byte on the marker port; benchmarks write them.
+    Marker(u8),
+    /// vCPUs are to be initialised or started.
+    Ipi(IpiKind),
+}
+
+impl Effect {
+    /// This effect, or `other` if this is none.
+    pub fn or(self, other: Effect) -> Effect {
+        if self == Effect::None { other } else { self }
+    }
+}
+
+impl From<dev::Effect> for Effect {
+    #[inline]
+    fn from(e: dev::Effect) -> Effect {
+        match e {
+            dev::Effect::None => Effect::None,
+            dev::Effect::PowerOff => Effect::PowerOff,
+            dev::Effect::Reset => Effect::Reset,
+            dev::Effect::Marker(b) => Effect::Marker(b),
+            dev::Effect::Ipi(ipi) => Effect::Ipi(ipi.kind),
+        }
+    }
+}
 
 /// The devices of a virtual machine. `now` is the TSC; widths are in bytes.
 pub trait Board {
@@ -40,7 +79,7 @@ impl Board for Platform {
     }
 
     fn pio_write(&mut self, port: u16, size: usize, value: u32, now: u64) -> Effect {
-        Platform::pio_write(self, port, size as u8, value, now)
+        Platform::pio_write(self, port, size as u8, value, now).into()
     }
 
     fn mmio_read(&mut self, gpa: u64, size: usize, now: u64) -> u64 {
@@ -53,7 +92,8 @@ impl Board for Platform {
     }
 
     fn mmio_write(&mut self, gpa: u64, size: usize, value: u64, now: u64) -> Effect {
-        Platform::mmio_write(self, BSP, gpa, &value.to_le_bytes()[..size.min(8)], now).unwrap_or(Effect::None)
+        Platform::mmio_write(self, BSP, gpa, &value.to_le_bytes()[..size.min(8)], now)
+            .map_or(Effect::None, Effect::from)
     }
 
     fn msr_read(&mut self, msr: u32, now: u64) -> Option<u64> {
@@ -61,7 +101,7 @@ impl Board for Platform {
     }
 
     fn msr_write(&mut self, msr: u32, value: u64, now: u64) -> Option<Effect> {
-        Platform::msr_write(self, BSP, msr, value, now)?.ok()
+        Platform::msr_write(self, BSP, msr, value, now)?.ok().map(Effect::from)
     }
 
     fn advance(&mut self, now: u64) {

@@ -8,8 +8,7 @@ use abi::{ArchState, Segment};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::board::Board;
-use crate::dev::Effect;
+use crate::board::{Board, Effect};
 use crate::inject::Exception;
 use crate::paging::{Access, PageFault, Paging};
 use crate::spec::bits::*;

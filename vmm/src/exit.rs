@@ -6,12 +6,13 @@
 use abi::{ArchState, Mtd};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use crate::board::Board;
+use crate::board::{Board, Effect};
 use crate::control;
 use crate::cpuid::{Policy, VcpuView};
-use crate::dev::{Effect, NEVER};
+use crate::dev::NEVER;
 use crate::emulate::{Emulator, Failure};
 use crate::inject::{self, Exception};
+use crate::layout;
 use crate::loader::Boot;
 use crate::msr::{Access, Msrs};
 use crate::spec::bits::{RFLAGS_IF, SHADOW};
@@ -25,6 +26,8 @@ const IO_STRING: u64 = 1 << 4;
 const IO_PORT_SHIFT: u32 = 16;
 /// Exit qualification of EPT violations (table 28-7): instruction fetch.
 const EPT_FETCH: u64 = 1 << 2;
+/// Console output is sent in lines; a line that has grown to so many bytes is not waited for.
+const OUTPUT_BATCH: u32 = 256;
 /// What VMCALL returns: KVM_ENOSYS, no such hypercall.
 const ENOSYS: u64 = -1000i64 as u64;
 
@@ -38,7 +41,7 @@ pub struct Event {
 }
 
 /// What to do after an exit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Resume the guest with this state.
     Reply(Mtd),
@@ -51,7 +54,7 @@ pub enum Action {
 }
 
 /// Why a VM ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// The guest switched itself off.
     PowerOff,
@@ -59,8 +62,8 @@ pub enum Stop {
     Reset,
     /// The guest executed HLT with interrupts off; nothing can wake it.
     Halted,
-    /// The guest did something that cannot be answered.
-    Broken(String),
+    /// The guest did something that cannot be answered: see [`Machine::cause`].
+    Broken,
 }
 
 /// What another thread has to do after it changed the devices.
@@ -106,11 +109,15 @@ pub struct Machine<B> {
     pub counts: [u64; EVENTS as usize],
     /// Lines for the log.
     pub notes: Vec<String>,
+    /// Why the guest cannot go on, after [`Stop::Broken`].
+    pub cause: String,
     /// TSC at the guest's entry.
     pub entered: u64,
     /// TSC value for which the timer thread is armed.
     pub armed: u64,
     devices_touched: bool,
+    /// Bytes of console output that nobody was told about; [`OUTPUT_BATCH`] or more: it is due.
+    unsent: u32,
 }
 
 impl<B: Board> Machine<B> {
@@ -125,6 +132,8 @@ impl<B: Board> Machine<B> {
             vcpu,
             counts: [0; EVENTS as usize],
             notes: Vec::new(),
+            cause: String::new(),
+            unsent: 0,
             entered: 0,
             armed: NEVER,
             devices_touched: false,
@@ -164,7 +173,7 @@ impl<B: Board> Machine<B> {
             }
             reason::VMCLEAR..=reason::VMXON => raise(s, Exception::UD),
             reason::STARTUP => self.startup(s, now),
-            n => Action::Stop(Stop::Broken(format!("unexpected event {n:#x} ({})", event_name(n)))),
+            n => self.broken(format!("unexpected event {n:#x} ({})", event_name(n))),
         }
     }
 
@@ -197,11 +206,27 @@ impl<B: Board> Machine<B> {
         std::mem::take(&mut self.devices_touched) && self.board.next_deadline() < self.armed
     }
 
+    /// Whether there is console output worth sending: a line, or a lot.
+    pub fn output_is_due(&mut self) -> bool {
+        let due = self.unsent >= OUTPUT_BATCH;
+        if due {
+            self.unsent = 0;
+        }
+        due
+    }
+
+    fn count_output(&mut self, port: u16, value: u32) {
+        if port == layout::COM1 {
+            self.unsent += if value == u32::from(b'\n') { OUTPUT_BATCH } else { 1 };
+        }
+    }
+
     /// Number of events so far.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
+    #[cold]
     fn startup(&mut self, s: &mut ArchState, now: u64) -> Action {
         self.entered = now;
         *s = vcpu::initial(&self.vcpu.boot);
@@ -209,6 +234,7 @@ impl<B: Board> Machine<B> {
         Action::Reply(vcpu::STARTUP)
     }
 
+    #[inline(never)]
     fn cpuid(&mut self, s: &mut ArchState) -> Action {
         let view = VcpuView { apic_id: self.vcpu.apic_id, cr4: s.cr4, xcr0: self.vcpu.xcr0 };
         let [a, b, c, d] =
@@ -239,6 +265,7 @@ impl<B: Board> Machine<B> {
             mtd = Mtd::GPR_0_7;
         } else {
             let v = *rax as u32 & (u32::MAX >> (32 - 8 * size as u32));
+            self.count_output(port, v);
             let effect = self.board.pio_write(port, size, v, now);
             if let Some(stop) = self.effect(effect, now) {
                 return Action::Stop(stop);
@@ -285,6 +312,7 @@ impl<B: Board> Machine<B> {
         }
     }
 
+    #[cold]
     fn msr_fault(&mut self, s: &mut ArchState, msr: u32, verb: &str) -> Action {
         if self.vcpu.msrs.first_unknown(msr) {
             self.notes.push(format!("unknown MSR {msr:#x} {verb}: #GP"));
@@ -319,13 +347,13 @@ impl<B: Board> Machine<B> {
 
     fn ept_violation(&mut self, s: &mut ArchState, now: u64) -> Action {
         let gpa = s.qual[2];
-        let broken = |what: &str| Action::Stop(Stop::Broken(format!("{what} at guest-physical {gpa:#x}")));
-        match () {
-            _ if self.mem.address_in_range(GuestAddress(gpa)) => broken("EPT violation inside of guest RAM"),
-            _ if s.qual[0] & EPT_FETCH != 0 => broken("instruction fetch outside of guest RAM"),
-            _ if s.inj_info & ArchState::INJ_VALID != 0 => broken("event delivery touches device memory"),
-            _ => self.emulate(s, now),
-        }
+        let what = match () {
+            _ if self.mem.address_in_range(GuestAddress(gpa)) => "EPT violation inside of guest RAM",
+            _ if s.qual[0] & EPT_FETCH != 0 => "instruction fetch outside of guest RAM",
+            _ if s.inj_info & ArchState::INJ_VALID != 0 => "event delivery touches device memory",
+            _ => return self.emulate(s, now),
+        };
+        self.broken(format!("{what} at guest-physical {gpa:#x}"))
     }
 
     fn emulate(&mut self, s: &mut ArchState, now: u64) -> Action {
@@ -347,10 +375,10 @@ impl<B: Board> Machine<B> {
             }
             Err(Failure::Unknown) => {
                 let what = "an instruction that the emulator does not know touched";
-                Action::Stop(Stop::Broken(format!("{what} guest-physical {:#x}", s.qual[2])))
+                self.broken(format!("{what} guest-physical {:#x}", s.qual[2]))
             }
             Err(Failure::Fetch(at)) => {
-                Action::Stop(Stop::Broken(format!("instruction outside of guest RAM, at guest-physical {at:#x}")))
+                self.broken(format!("instruction outside of guest RAM, at guest-physical {at:#x}"))
             }
         }
     }
@@ -371,29 +399,42 @@ impl<B: Board> Machine<B> {
     }
 
     /// MOV to CR0 or CR4 that changes a bit which is not the guest's own: CD, NW, NE, VMXE.
+    #[cold]
     fn cr_access(&mut self, event: Event, s: &mut ArchState) -> Action {
         match control::write(s, &self.mem) {
             Some(Ok(mtd)) => Action::Reply(skip(s) | mtd),
             Some(Err(e)) => raise(s, e),
-            None => Action::Stop(Stop::Broken(format!("unexpected CR access, exit {:#x}", event.number))),
+            None => self.broken(format!("unexpected CR access, exit {:#x}", event.number)),
         }
     }
 
+    #[cold]
+    fn broken(&mut self, cause: String) -> Action {
+        self.cause = cause;
+        Action::Stop(Stop::Broken)
+    }
+
+    #[inline]
     fn effect(&mut self, effect: Effect, now: u64) -> Option<Stop> {
         match effect {
-            Effect::None => None,
-            Effect::PowerOff => Some(Stop::PowerOff),
-            Effect::Reset => Some(Stop::Reset),
-            Effect::Marker(b) => {
-                let (since, exits) = (now.wrapping_sub(self.entered), self.total());
-                self.notes.push(format!("marker {b:#04x} at TSC {now}, since entry {since}, exits {exits}"));
-                None
-            }
-            Effect::Ipi(ipi) => {
-                self.notes.push(format!("{:?} IPI ignored: the guest has one vCPU", ipi.kind));
-                None
-            }
+            Effect::None => return None,
+            Effect::PowerOff => return Some(Stop::PowerOff),
+            Effect::Reset => return Some(Stop::Reset),
+            Effect::Marker(b) => self.note_marker(b, now),
+            Effect::Ipi(kind) => self.note(format!("{kind:?} IPI ignored: the guest has one vCPU")),
         }
+        None
+    }
+
+    #[cold]
+    fn note_marker(&mut self, b: u8, now: u64) {
+        let (since, exits) = (now.wrapping_sub(self.entered), self.total());
+        self.note(format!("marker {b:#04x} at TSC {now}, since entry {since}, exits {exits}"));
+    }
+
+    #[cold]
+    fn note(&mut self, line: String) {
+        self.notes.push(line);
     }
 }
 

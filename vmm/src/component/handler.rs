@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use abi::{ArchState, Mtd, Sel, Utcb};
-use vmm_logic::board::Board;
 use vmm_logic::exit::{Action, Event, Stop};
 use vmm_logic::report;
 use vmm_logic::spec::{FULL, portal_mtd};
@@ -19,25 +18,23 @@ pub struct Handler {
     shared: Arc<Shared>,
     /// Selector of the first portal.
     events: Sel,
-    /// Console output of the current exit.
-    output: Vec<u8>,
 }
 
 impl Handler {
     /// For the vCPU whose portals start at `events`; their identifiers are the event numbers.
     pub fn new(shared: Arc<Shared>, events: Sel) -> Handler {
-        Handler { shared, events, output: Vec::new() }
+        Handler { shared, events }
     }
 
     /// The function that the portals call.
-    pub fn into_portal_handler(mut self) -> Box<dyn FnMut(u64, u32, &mut Utcb) -> u32 + Send> {
+    pub fn into_portal_handler(self) -> Box<dyn FnMut(u64, u32, &mut Utcb) -> u32 + Send> {
         Box::new(move |number, mtd, utcb| {
             let event = Event { number, mtd: Mtd::from_bits_retain(mtd) };
             self.answer(event, utcb.arch_mut()).bits()
         })
     }
 
-    fn answer(&mut self, event: Event, s: &mut ArchState) -> Mtd {
+    fn answer(&self, event: Event, s: &mut ArchState) -> Mtd {
         let mut action = self.exchange(|m, now| m.handle(event, s, now));
         let reply = loop {
             match action {
@@ -47,7 +44,7 @@ impl Handler {
                     return Mtd::empty();
                 }
                 Action::Halt => {
-                    self.shared.send(&mut self.output, true);
+                    self.shared.send();
                     self.shared.wait_for_wake();
                     action = self.exchange(|m, now| m.wake(s, now));
                 }
@@ -63,23 +60,31 @@ impl Handler {
 
     /// Does something with the machine, then what that asks of other threads.
     fn exchange(
-        &mut self,
+        &self,
         f: impl FnOnce(&mut vmm_logic::exit::Machine<vmm_logic::dev::Platform>, u64) -> Action,
     ) -> Action {
         let mut m = self.shared.machine();
         let action = f(&mut m, rt::time::tsc());
         let late = m.timer_is_late();
-        m.board.take_output(&mut self.output);
-        let notes = if m.notes.is_empty() { Vec::new() } else { std::mem::take(&mut m.notes) };
+        let due = m.output_is_due();
+        let quiet = m.notes.is_empty();
         drop(m);
         if late {
             self.shared.rearm();
         }
-        if !self.output.is_empty() {
-            self.shared.send(&mut self.output, false);
+        if due {
+            self.shared.send();
         }
-        notes.iter().for_each(|n| println!("vm: {n}"));
+        if !quiet {
+            self.log_notes();
+        }
         action
+    }
+
+    #[cold]
+    fn log_notes(&self) {
+        let notes = std::mem::take(&mut self.shared.machine().notes);
+        notes.iter().for_each(|n| println!("vm: {n}"));
     }
 
     fn set_portal(&self, event: u64, mtd: Mtd) {
@@ -90,12 +95,12 @@ impl Handler {
     }
 
     /// The VM ends, and the component with it.
-    fn end(&mut self, event: Event, s: &ArchState, stop: Stop) -> ! {
-        self.shared.send(&mut self.output, true);
+    fn end(&self, event: Event, s: &ArchState, stop: Stop) -> ! {
+        self.shared.send();
         let m = self.shared.machine();
         let code = match stop {
-            Stop::Broken(cause) => {
-                report::lines(event, &cause, s, &m.mem).iter().for_each(|l| println!("vm: {l}"));
+            Stop::Broken => {
+                report::lines(event, &m.cause, s, &m.mem).iter().for_each(|l| println!("vm: {l}"));
                 BROKEN
             }
             Stop::PowerOff => say("guest powered off"),

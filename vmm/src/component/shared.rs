@@ -10,14 +10,10 @@ use vmm_logic::board::Board;
 use vmm_logic::dev::{NEVER, Platform};
 use vmm_logic::exit::{Kick, Machine};
 
-/// Output that is not a full line yet is sent on when it has grown to this length.
-const FLUSH_BYTES: usize = 256;
 /// How long to wait before typed bytes are offered to a guest again that had no room for them.
 const RETRY: Duration = Duration::from_millis(2);
 
-/// The guest's console output on its way to the terminal.
-///
-/// It is sent in lines, not in bytes: each transfer wakes the terminal's server.
+/// The guest's console output on its way from the serial line to the terminal.
 pub struct Output {
     writer: Option<Writer>,
     waiting: Vec<u8>,
@@ -27,14 +23,6 @@ impl Output {
     /// Output to `writer`; without one it is dropped.
     pub fn new(writer: Option<Writer>) -> Output {
         Output { writer, waiting: Vec::new() }
-    }
-
-    fn push(&mut self, bytes: &mut Vec<u8>) {
-        self.waiting.append(bytes);
-    }
-
-    fn is_due(&self) -> bool {
-        self.waiting.len() >= FLUSH_BYTES || self.waiting.contains(&b'\n')
     }
 
     /// Sends everything, waiting for room.
@@ -95,13 +83,11 @@ impl Shared {
         self.timer.up();
     }
 
-    /// Takes what the guest wrote; sends it on if it is worth it, or in any case if `flush`. Waits for the terminal.
-    pub fn send(&self, bytes: &mut Vec<u8>, flush: bool) {
+    /// Sends what the guest wrote to the terminal and waits until it is there.
+    pub fn send(&self) {
         let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        output.push(bytes);
-        if flush || output.is_due() {
-            output.flush();
-        }
+        self.machine().board.take_output(&mut output.waiting);
+        output.flush();
     }
 
     fn kick(&self, kick: Kick) {
@@ -123,7 +109,7 @@ impl Shared {
                 (m.armed, m.kick())
             };
             self.kick(kick);
-            self.send_leftovers();
+            self.try_send();
             if deadline == NEVER {
                 self.timer.down();
             } else {
@@ -132,13 +118,15 @@ impl Shared {
         }
     }
 
-    /// Sends what waits for the end of its line, unless somebody else is sending.
-    fn send_leftovers(&self) {
-        match self.output.try_lock() {
-            Ok(mut output) => output.try_flush(),
-            Err(TryLockError::Poisoned(e)) => e.into_inner().try_flush(),
-            Err(TryLockError::WouldBlock) => (),
-        }
+    /// Sends what waits for the end of its line, as far as there is room, unless somebody else is sending.
+    fn try_send(&self) {
+        let mut output = match self.output.try_lock() {
+            Ok(output) => output,
+            Err(TryLockError::Poisoned(e)) => e.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        self.machine().board.take_output(&mut output.waiting);
+        output.try_flush();
     }
 
     /// The main thread: carries what is typed at the terminal to the guest's serial line.

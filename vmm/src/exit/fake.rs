@@ -1,7 +1,7 @@
 //! A [`Board`] for tests: remembers what it was asked, answers with a fixed value.
 
-use crate::board::Board;
-use crate::dev::{Effect, NEVER, Pending};
+use crate::board::{Board, Effect};
+use crate::dev::{NEVER, Pending};
 
 /// A device access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
