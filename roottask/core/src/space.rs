@@ -8,7 +8,8 @@
 #![allow(unsafe_code)]
 
 use abi::perm::{Mem, Pio, Space};
-use abi::{Mad, Sel, Status, nova_obj, root_obj};
+use abi::{Mad, Sel, Status, event, nova_obj, root_obj};
+use parent::sel;
 use policy::chunks;
 use rt::hypercall::{self, EcArgs};
 use thiserror::Error;
@@ -114,12 +115,14 @@ pub fn give_range(obj: Sel, own: Sel, to: Sel, count: u64, pmm: u8) -> Result<()
     delegate(root_obj::ROOT_OBJ, obj, own, to, count, pmm)
 }
 
-/// Takes all capabilities out of another object space.
+/// Takes all capabilities out of a component's object space but its event portals, through which its threads end.
 pub fn revoke_all(obj: Sel, sel_num: Sel) -> Result<(), Status> {
     if obj == root_obj::ROOT_OBJ {
         return Err(Status::BadPar);
     }
-    delegate(obj, obj, 0, 0, sel_num, 0)
+    let behind = sel::EVENTS + event::HST_ARCH + event::HST_NOVA;
+    delegate(obj, obj, 0, 0, sel::EVENTS, 0)?;
+    delegate(obj, obj, behind, behind, sel_num.saturating_sub(behind), 0)
 }
 
 /// One object capability of another object space to a free selector of ours.

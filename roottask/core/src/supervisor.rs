@@ -142,8 +142,8 @@ impl Supervisor<'_> {
     fn stop(&self, index: usize) {
         let (Some(plan), Some(c)) = (self.plan.component(index), self.shared.component(index)) else { return };
         let nova = &self.creator.nova;
-        // Without portals, the next event of any of its threads or vCPUs ends that one; most come at once, because
-        // there is no memory any more either.
+        // Its threads end at their next instruction, which is not mapped any more; its vCPUs at their next exit, for
+        // which there is no portal any more.
         let _ = space::revoke_all(c.obj, self.creator.machine.sel_end);
         for m in plan.mappings.iter().chain(&self.plan.channel_mappings(index)) {
             let _ = nova.unmap(c.hst, m.virt, m.phys, m.len);
