@@ -27,8 +27,8 @@ impl Handler {
     }
 
     /// The function that the portals call.
-    pub fn into_portal_handler(self) -> Box<dyn FnMut(u64, u32, &mut Utcb) -> u32 + Send> {
-        Box::new(move |number, mtd, utcb| {
+    pub fn into_portal_handler(self) -> rt::Handler {
+        Box::new(move |number, mtd, utcb: &mut Utcb| {
             let event = Event { number, mtd: Mtd::from_bits_retain(mtd) };
             self.answer(event, utcb.arch_mut()).bits()
         })
