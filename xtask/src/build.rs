@@ -2,7 +2,7 @@
 
 use crate::progress::Step;
 use crate::{exec, lint, tree};
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
 /// Package and binary of the root task.
@@ -30,27 +30,47 @@ pub fn kernel() -> Result<Binary> {
 
 /// Builds the root task and the components; they come back in the order of `binaries`, the root task first.
 pub fn user_land(binaries: &[String]) -> Result<(Binary, Vec<Binary>)> {
-    let step = Step::begin(format!("building {ROOT_TASK} {}", binaries.join(" ")));
+    check_packages(binaries)?;
+    // The kernel maps the root task's file as it lies in memory, and adds nothing to it.
+    let root_task = component(ROOT_TASK, &["--set-section-flags", ".bss=alloc,load,contents"])?;
+    lint::check_root_task(&root_task.image)?;
+    let components = binaries.iter().map(|b| component(b, &[])).collect::<Result<_>>()?;
+    Ok((root_task, components))
+}
+
+/// Each by itself: built together, the features of what they share would be the sum of what all want, and a component
+/// would depend on which others there are.
+fn component(name: &str, objcopy: &[&str]) -> Result<Binary> {
+    let step = Step::begin(format!("building {name}"));
     let target = tree::build("components");
     let mut c = cargo();
-    c.args(["build", "--release", "--target-dir"]).arg(&target).current_dir(tree::root());
-    for b in std::iter::once(ROOT_TASK).chain(binaries.iter().map(String::as_str)) {
-        c.args(["--package", b, "--features", &format!("{b}/component")]);
-    }
-    exec::run(&mut c, &step)
-        .context("a component's binary is a package of that name with the feature \"component\"")?;
-    let linked = |name: &str| target.join("release").join(name);
-    // The kernel maps the root task's file as it lies in memory, and adds nothing to it.
-    let bss = ["--set-section-flags", ".bss=alloc,load,contents"];
-    let root = linked(ROOT_TASK);
-    let root = Binary { image: strip(&root, ROOT_TASK, &bss, &step)?, linked: root };
-    lint::check_root_task(&root.image)?;
-    let components = binaries
-        .iter()
-        .map(|b| Ok(Binary { image: strip(&linked(b), b, &[], &step)?, linked: linked(b) }))
-        .collect::<Result<_>>()?;
+    c.args(["build", "--release", "--package", name, "--features", "component", "--target-dir"]).arg(&target);
+    exec::run(c.current_dir(tree::root()), &step)?;
+    let linked = target.join("release").join(name);
+    let image = strip(&linked, name, objcopy, &step)?;
     step.done("");
-    Ok((root, components))
+    Ok(Binary { linked, image })
+}
+
+/// A component's binary is a package of that name with the feature `component`.
+fn check_packages(binaries: &[String]) -> Result<()> {
+    let mut c = cargo();
+    let text = exec::query(c.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(tree::root()))?;
+    let known = component_packages(&serde_json::from_str(&text)?);
+    for b in binaries {
+        ensure!(
+            known.contains(b),
+            "the system file names the binary {b:?}, but no package of that name has the feature \"component\"; there are: {}",
+            known.join(", ")
+        );
+    }
+    Ok(())
+}
+
+fn component_packages(metadata: &serde_json::Value) -> Vec<String> {
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let components = packages.filter(|p| p["features"].get("component").is_some());
+    components.filter_map(|p| p["name"].as_str().map(str::to_owned)).filter(|n| n != ROOT_TASK).collect()
 }
 
 fn cargo() -> std::process::Command {
@@ -65,4 +85,25 @@ fn strip(from: &Path, name: &str, more: &[&str], step: &Step) -> Result<PathBuf>
     exec::run(exec::command("objcopy").arg("--strip-all").args(more).arg(from).arg(&new), step)?;
     tree::publish(&new, &to)?;
     Ok(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_are_packages_with_the_feature() {
+        let metadata = serde_json::json!({"packages": [
+            {"name": "vmm", "features": {"component": ["dep:rt"]}},
+            {"name": "core-task", "features": {"component": ["dep:rt"]}},
+            {"name": "xtask", "features": {}},
+        ]});
+        assert_eq!(component_packages(&metadata), ["vmm"]);
+    }
+
+    #[test]
+    fn an_unknown_binary_is_named_with_the_known_ones() {
+        let e = check_packages(&["nonesuch".into()]).unwrap_err().to_string();
+        assert!(e.contains("nonesuch") && e.contains("uart16550"), "{e}");
+    }
 }

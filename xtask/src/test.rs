@@ -58,7 +58,7 @@ fn host_tests() -> Result<bool> {
 }
 
 fn image_tests(args: &Args) -> Result<bool> {
-    let scenarios = scenario::all()?;
+    let scenarios = selected(scenario::all()?, args.filter.as_deref());
     install(&scenarios)?;
     let times = Times::default();
     let trials = trials(scenarios, &times)?;
@@ -67,6 +67,12 @@ fn image_tests(args: &Args) -> Result<bool> {
     let conclusion = libtest_mimic::run(&arguments, trials);
     print_times(&times);
     Ok(!conclusion.has_failed() && conclusion.num_passed > 0)
+}
+
+/// Those that the filter lets through: what only others need is not built. All, if it is about images.
+fn selected(all: Vec<Scenario>, filter: Option<&str>) -> Vec<Scenario> {
+    let wanted = |s: &Scenario| filter.is_none_or(|f| format!("system::{}", s.name).contains(f));
+    if all.iter().any(wanted) { all.into_iter().filter(wanted).collect() } else { all }
 }
 
 fn install(scenarios: &[Scenario]) -> Result<()> {
@@ -154,6 +160,14 @@ mod tests {
         let names: Vec<_> = list(&scenario::all().unwrap()).into_iter().map(|(n, _)| n).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         assert!(names.contains(&"system::linux-shell".to_owned()));
+    }
+
+    #[test]
+    fn a_filter_selects_by_name() {
+        let count = |filter| selected(scenario::all().unwrap(), filter).len();
+        assert_eq!(count(Some("system::linux-shell")), 1);
+        assert!(count(None) > 10);
+        assert_eq!(count(Some("image::kernel")), count(None));
     }
 
     #[test]
