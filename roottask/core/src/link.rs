@@ -47,6 +47,8 @@ pub struct LogLink {
     signal: Sel,
     /// What did not fit.
     pending: Vec<u8>,
+    /// A copy of what is in the ring, and perhaps of a little before it.
+    sent: Vec<u8>,
 }
 
 impl LogLink {
@@ -56,7 +58,7 @@ impl LogLink {
         let data_len = layout::data_len(RING_LEN as usize)?;
         let words = window.shared_words(PhysRange::new(memory.start, layout::DATA as u64))?;
         let data = window.shared_bytes(PhysRange::new(memory.start + layout::DATA as u64, data_len as u64))?;
-        Some(LogLink { ring: Writer::new(Ring { words, data }).ok()?, signal, pending: Vec::new() })
+        Some(LogLink { ring: Writer::new(Ring { words, data }).ok()?, signal, pending: Vec::new(), sent: Vec::new() })
     }
 
     /// Appends text to what is to be sent.
@@ -69,7 +71,8 @@ impl LogLink {
     pub fn flush(&mut self) -> bool {
         if !self.pending.is_empty() {
             let moved = self.ring.write(&self.pending).unwrap_or_default();
-            self.pending.drain(..moved.bytes);
+            self.sent.extend(self.pending.drain(..moved.bytes));
+            self.forget_taken();
             if moved.signal {
                 let _ = rt::hypercall::sm_up(self.signal);
             }
@@ -77,9 +80,26 @@ impl LogLink {
         self.pending.is_empty()
     }
 
+    /// Bytes that the provider has not taken. Of a broken ring nothing is known: all of it may be unread.
+    fn in_ring(&mut self) -> usize {
+        let capacity = layout::data_len(RING_LEN as usize).unwrap_or(0);
+        capacity - self.ring.space().unwrap_or(0).min(capacity)
+    }
+
+    fn forget_taken(&mut self) {
+        let in_ring = self.in_ring();
+        self.sent.drain(..self.sent.len().saturating_sub(in_ring));
+    }
+
     /// Whether the provider has taken everything.
     pub fn drained(&mut self) -> bool {
-        let capacity = layout::data_len(RING_LEN as usize).unwrap_or(0);
-        self.flush() && self.ring.space() == Ok(capacity)
+        self.flush() && self.in_ring() == 0
+    }
+
+    /// What the provider has not taken, for somebody else to show.
+    pub fn into_unread(mut self) -> String {
+        self.forget_taken();
+        self.sent.append(&mut self.pending);
+        String::from_utf8_lossy(&self.sent).into_owned()
     }
 }

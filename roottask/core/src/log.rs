@@ -116,13 +116,18 @@ impl Log {
         self.wake.up();
     }
 
-    /// Writes to COM1 from now on, whoever had it.
+    /// Writes to COM1 from now on, whoever had it; first what the channel's other end did not take.
     pub fn use_console(&self) {
         let mut state = self.state();
-        if !matches!(state.sink, Sink::Console(_)) {
-            state.sink = Console::open(self.nova).map_or(Sink::None, Sink::Console);
-            state.pump();
+        if matches!(state.sink, Sink::Console(_)) {
+            return;
         }
+        let Some(mut console) = Console::open(self.nova) else { return };
+        if let Sink::Channel(link) = std::mem::replace(&mut state.sink, Sink::None) {
+            link.into_unread().lines().for_each(|l| console.write(&format!("[{LOG_LABEL}] {l}\r\n")));
+        }
+        state.sink = Sink::Console(console);
+        state.pump();
     }
 
     /// The semaphore on which we wait as a client of the log channel.
