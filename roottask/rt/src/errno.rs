@@ -47,6 +47,5 @@ pub fn ret(r: Result<usize, i32>) -> isize {
 /// `__errno_location(3)`.
 #[unsafe(no_mangle)]
 extern "C" fn __errno_location() -> *mut i32 {
-    // SAFETY: the pointer is only formed here, to a field of the calling thread's own block.
-    unsafe { &raw mut (*crate::tcb::me()).errno }
+    crate::tcb::my().errno.as_ptr()
 }

@@ -81,8 +81,8 @@ pub(crate) fn start_thread(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
 /// See [`Call::Exit`].
 pub(crate) fn exit(code: u64) -> ! {
     let _ = call_parent(&Call::Exit { code });
-    // The parent does not come back; and if there is no parent any more, nobody can be told.
-    start::trap()
+    // The parent has taken note, or cannot be told.
+    start::stop()
 }
 
 /// Has the parent log `text`, in pieces of whole lines where they fit.

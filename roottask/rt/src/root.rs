@@ -163,11 +163,10 @@ pub(crate) fn log(text: &[u8]) {
     }
 }
 
-/// Ends the root task. There is nobody to tell but the log; without the root task nothing more will happen, so the
-/// thread just stops, where a debugger finds it.
+/// Ends the root task. There is nobody to tell but the log; the calling thread stops, and with it what it did.
 pub(crate) fn end(code: u64) -> ! {
     say(format_args!("the root task ended with code {code}\n"));
-    start::trap()
+    start::stop()
 }
 
 /// Logs without the heap and without locks.

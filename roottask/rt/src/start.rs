@@ -209,8 +209,18 @@ pub fn die(text: &str) -> ! {
 
 /// For what cannot even say so: a fault that the parent reports with its address.
 pub fn trap() -> ! {
-    // SAFETY: does not return. RAX is not parent::THREAD_EXIT, so it is a fault and no regular end.
-    unsafe { asm!("ud2", in("rax") 0, options(noreturn, nostack)) }
+    undefined(0)
+}
+
+/// Ends the calling thread, or rather has the parent do it.
+pub fn stop() -> ! {
+    undefined(parent::THREAD_EXIT)
+}
+
+/// An undefined instruction with a value in RAX that says what it means.
+fn undefined(rax: u64) -> ! {
+    // SAFETY: does not return.
+    unsafe { asm!("ud2", in("rax") rax, options(noreturn, nostack)) }
 }
 
 #[unsafe(export_name = "exit")]

@@ -21,7 +21,7 @@ pub const KEYS: usize = 64;
 /// Start routine of a pthread.
 pub type Routine = extern "C" fn(*mut u8) -> *mut u8;
 
-/// A thread. Only the thread itself writes to it, but for `state` and `next`.
+/// A thread. While it runs only the thread itself writes to it, but for `state` and `next`.
 #[repr(C)]
 pub struct Tcb {
     /// fs:0x00: the block itself; how TLS accesses find it.
@@ -30,13 +30,13 @@ pub struct Tcb {
     /// fs:0x28: read by C code built with -fstack-protector.
     canary: u64,
     _r1: [usize; 2],
-    pub errno: i32,
+    pub errno: Cell<i32>,
     /// Thread number, from 1.
     pub id: u32,
     /// See `thread`.
     pub state: AtomicU64,
     /// List of detached threads, see `thread`.
-    pub next: *mut Tcb,
+    pub next: Cell<*mut Tcb>,
     /// Semaphore for futex, join and sleep: at any time the thread waits for one of them at most.
     pub sem: Sel,
     pub ec: Sel,
@@ -48,7 +48,7 @@ pub struct Tcb {
     block_pages: u64,
     pub routine: Option<Routine>,
     pub arg: *mut u8,
-    pub result: *mut u8,
+    pub result: Cell<*mut u8>,
     /// How far below the component's priority the threads run that this one spawns.
     pub spawn_lower: Cell<u64>,
     /// The UTCB is in someone's hands.
@@ -70,14 +70,12 @@ pub fn me() -> *mut Tcb {
 
 /// The calling thread's block, for the fields that are cells.
 pub fn my() -> &'static Tcb {
-    // SAFETY: it lives as long as the thread; fields without a cell are constant while it runs, but for errno and
-    // result, which are only reached by raw pointer.
+    // SAFETY: it lives as long as the thread, and fields without a cell are constant while the thread runs.
     unsafe { &*me() }
 }
 
 pub fn set_errno(e: i32) {
-    // SAFETY: the own block, of which only this thread uses the field.
-    unsafe { (*me()).errno = e };
+    my().errno.set(e);
 }
 
 /// Makes `t` the calling thread's block.
@@ -144,10 +142,10 @@ pub fn create() -> Result<*mut Tcb, Status> {
             // The lowest byte is zero so that no string copy can write it.
             canary: random::number() & !0xff,
             _r1: [0; 2],
-            errno: 0,
+            errno: Cell::new(0),
             id: IDS.fetch_add(1, Ordering::Relaxed),
             state: AtomicU64::new(0),
-            next: null_mut(),
+            next: Cell::new(null_mut()),
             sem,
             ec: 0,
             sc: 0,
@@ -157,7 +155,7 @@ pub fn create() -> Result<*mut Tcb, Status> {
             block_pages: count,
             routine: None,
             arg: null_mut(),
-            result: null_mut(),
+            result: Cell::new(null_mut()),
             spawn_lower: Cell::new(0),
             utcb_taken: Cell::new(false),
             in_output: Cell::new(false),

@@ -56,10 +56,10 @@ fn reap() {
             while !(*link).is_null() {
                 let t = *link;
                 if (*t).state.load(Ordering::Acquire) == GONE {
-                    *link = (*t).next;
+                    *link = (*t).next.get();
                     tcb::destroy(t);
                 } else {
-                    link = &raw mut (*t).next;
+                    link = (*t).next.as_ptr();
                 }
             }
         }
@@ -88,7 +88,9 @@ unsafe fn launch(t: *mut Tcb, stack_len: usize) -> Result<(), Status> {
         EcArgs { utcb_page: page, cpu: own.cpu, sp, evt: own.events, guest: false, global_or_offset: true, fpu: true };
     // SAFETY: page and stack are this thread's alone; STARTUP is answered with `_start`.
     unsafe { hypercall::create_ec(t.ec, own.pd, args)? };
-    give_sc(t.ec, t.sc, spawner.spawn_lower.get())
+    // From here on the block is the new thread's too: nothing of `t` is used behind this.
+    let (ec, sc) = (t.ec, t.sc);
+    give_sc(ec, sc, spawner.spawn_lower.get())
 }
 
 /// What a new thread does. Its stack pointer is at its block's address, FS is set.
@@ -96,7 +98,7 @@ pub(crate) extern "C" fn run(t: *mut Tcb) -> ! {
     // SAFETY: `t` is the own block; the routine was stored by pthread_create.
     unsafe {
         if let Some(routine) = (*t).routine {
-            (*t).result = routine((*t).arg);
+            (*t).result.set(routine((*t).arg));
         }
         keys::run_destructors();
         finish(t)
@@ -221,7 +223,7 @@ unsafe extern "C" fn pthread_join(t: *mut Tcb, result: *mut *mut u8) -> i32 {
             Err(_) => return EINVAL,
         }
         if !result.is_null() {
-            result.write((*t).result);
+            result.write((*t).result.get());
         }
         tcb::destroy(t);
     }
@@ -235,7 +237,7 @@ unsafe extern "C" fn pthread_detach(t: *mut Tcb) -> i32 {
         // stays that way and it is reaped like the others.
         unsafe {
             let _ = (*t).state.compare_exchange(RUNNING, DETACHED, Ordering::AcqRel, Ordering::Acquire);
-            (*t).next = list.0;
+            (*t).next.set(list.0);
         }
         list.0 = t;
     });
