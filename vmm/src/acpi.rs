@@ -1,7 +1,7 @@
 //! ACPI tables of the guest, built with `acpi_tables` (ACPI 6.5; section numbers below).
 //!
-//! RSDP at [`layout::ACPI`], then XSDT, FADT, MADT, FACS and DSDT. Port numbers come from [`layout`], where the device models
-//! take them from as well.
+//! RSDP at [`layout::ACPI`], then XSDT, FADT, MADT, FACS and DSDT. Port numbers come from [`layout`], where the device
+//! models take them from as well.
 
 use acpi_tables::Aml;
 use acpi_tables::aml::{self, Device, EISAName, IO, Interrupt, Name, Package, Path, ResourceTemplate, Scope};

@@ -5,8 +5,8 @@ use crate::dev::{self, IpiKind, NEVER, Pending, Platform};
 
 /// What an access means for the machine as a whole: [`dev::Effect`] for one vCPU.
 ///
-/// It fits in a register. Values of 16 bytes and more are copied through vector registers, whose first use after an exit
-/// costs a fault and a switch of the guest's vector state; the same goes for [`crate::exit::Action`].
+/// It fits in a register. Values of 16 bytes and more are copied through vector registers, whose first use after an
+/// exit costs a fault and a switch of the guest's vector state; the same goes for [`crate::exit::Action`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Effect {

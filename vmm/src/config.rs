@@ -1,6 +1,7 @@
 //! Guest configuration: the ROM "config", TOML. `README.md` is its reference.
 //!
-//! Key types: [`Guest`] (checked), [`ConfigError`]. What depends on the kernel and initrd is checked by [`crate::loader`].
+//! Key types: [`Guest`] (checked), [`ConfigError`]. What depends on the kernel and initrd is checked by
+//! [`crate::loader`].
 
 use serde::Deserialize;
 use thiserror::Error;

@@ -1,7 +1,7 @@
 //! Writes to control registers that exit, because they change bits which the guest does not own (SDM volume 3, 25.1.3).
 //!
-//! The kernel lets a guest read back what it wrote and keeps in force what VMX needs; so the answer is to check the value
-//! as the CPU would (volume 3, 2.5) and to put it into the vCPU state.
+//! The kernel lets a guest read back what it wrote and keeps in force what VMX needs; so the answer is to check the
+//! value as the CPU would (volume 3, 2.5) and to put it into the vCPU state.
 
 use abi::{ArchState, Mtd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};

@@ -1,10 +1,10 @@
 //! CPUID policy: what a guest sees of the host's CPU, as a table of register masks (SDM volume 2, CPUID).
 //!
-//! A [`Policy`] is the host's CPUID through the table, frozen at start; what depends on the vCPU's state (OSXSAVE, APIC ID, size
-//! of the XSAVE area) is filled in at each query.
+//! A [`Policy`] is the host's CPUID through the table, frozen at start; what depends on the vCPU's state (OSXSAVE, APIC
+//! ID, size of the XSAVE area) is filled in at each query.
 //!
-//! Hypervisor leaves: Linux accepts x2APIC mode without interrupt remapping only on a hypervisor interface that it knows.
-//! Leaves 0x4000_0000 and 0x4000_0001 are those of the documented KVM paravirtual interface
+//! Hypervisor leaves: Linux accepts x2APIC mode without interrupt remapping only on a hypervisor interface that it
+//! knows. Leaves 0x4000_0000 and 0x4000_0001 are those of the documented KVM paravirtual interface
 //! (Documentation/virt/kvm/x86/cpuid.rst), offered with no features.
 
 use crate::config::Hide;
@@ -16,7 +16,8 @@ const NONE: u32 = 0;
 const ALL: u32 = u32::MAX;
 
 /// Leaf 1 ECX: SSE3, PCLMULQDQ, SSSE3, FMA, CX16, SSE4.1, SSE4.2, MOVBE, POPCNT, AES, XSAVE, AVX, F16C, RDRAND.
-/// Hidden: DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, PCID, DCA; set apart: x2APIC, TSC deadline.
+/// Hidden: DTES64, MONITOR, DS-CPL, VMX, SMX, EIST, TM2, CNXT-ID, SDBG, xTPR, PDCM, PCID, DCA; set apart: x2APIC, TSC
+/// deadline.
 const ECX1: u32 = 1 << 0
     | 1 << 1
     | 1 << 9
@@ -44,8 +45,8 @@ const ECX1_HYPERVISOR: u32 = 1 << 31;
 const EDX1: u32 = !(1 << 18 | 1 << 21 | 1 << 22 | 1 << 28 | 1 << 29 | 1 << 31);
 /// Leaf 6 EAX: ARAT, the APIC timer runs in all C-states.
 const EAX6_ARAT: u32 = 1 << 2;
-/// Leaf 7 EBX: FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, FPU CS/DS deprecation, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB, SHA.
-/// Hidden: SGX, HLE, INVPCID, RTM, RDT, MPX, AVX-512, PT.
+/// Leaf 7 EBX: FSGSBASE, BMI1, AVX2, FDP, SMEP, BMI2, ERMS, FPU CS/DS deprecation, RDSEED, ADX, SMAP, CLFLUSHOPT, CLWB,
+/// SHA. Hidden: SGX, HLE, INVPCID, RTM, RDT, MPX, AVX-512, PT.
 const EBX7: u32 = 1 << 0
     | 1 << 3
     | 1 << 5
@@ -232,8 +233,8 @@ impl Policy {
         (self.find(0x8000_0008, 0)[0] & 0xff).clamp(36, 52)
     }
 
-    /// What the guest reads. Leaves without subleaves ignore `subleaf`; out of range it is the highest basic leaf, as on
-    /// Intel CPUs, which is all zero here but for the frequencies, so zero is returned.
+    /// What the guest reads. Leaves without subleaves ignore `subleaf`; out of range it is the highest basic leaf, as
+    /// on Intel CPUs, which is all zero here but for the frequencies, so zero is returned.
     pub fn query(&self, leaf: u32, subleaf: u32, vcpu: VcpuView) -> Regs {
         match leaf {
             0x1 => self.leaf1(vcpu),
@@ -292,8 +293,8 @@ impl Policy {
     }
 }
 
-/// Frequency of the crystal clock of leaf 0x15, which is also the local APIC timer's: that of the TSC, or half of it if it
-/// does not fit in 32 bits.
+/// Frequency of the crystal clock of leaf 0x15, which is also the local APIC timer's: that of the TSC, or half of it if
+/// it does not fit in 32 bits.
 pub fn crystal_hz(tsc_hz: u64) -> u64 {
     if tsc_hz >> 32 == 0 { tsc_hz.max(1) } else { tsc_hz / 2 }
 }

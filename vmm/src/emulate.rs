@@ -1,8 +1,8 @@
 //! Emulates single instructions that touched device memory, or moved strings between ports and memory.
 //!
-//! The instruction is fetched through the guest's page tables, decoded by `iced-x86` and executed on the registers in an
-//! [`ArchState`]: MOV, MOVZX, MOVSX, AND, OR, XOR, ADD, SUB, TEST, CMP, XCHG, STOS, MOVS, LODS, INS, OUTS. Memory operands
-//! go to guest RAM or, outside of it, to the [`Board`]. Key types: [`Emulator`], [`Failure`].
+//! The instruction is fetched through the guest's page tables, decoded by `iced-x86` and executed on the registers in
+//! an [`ArchState`]: MOV, MOVZX, MOVSX, AND, OR, XOR, ADD, SUB, TEST, CMP, XCHG, STOS, MOVS, LODS, INS, OUTS. Memory
+//! operands go to guest RAM or, outside of it, to the [`Board`]. Key types: [`Emulator`], [`Failure`].
 
 use abi::{ArchState, Segment};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
@@ -83,7 +83,8 @@ fn bitness(s: &ArchState) -> u32 {
 }
 
 impl<B: Board> Emulator<'_, B> {
-    /// Executes the instruction at RIP and moves RIP behind it, unless it is a string instruction with repetitions left.
+    /// Executes the instruction at RIP and moves RIP behind it, unless it is a string instruction with repetitions
+    /// left.
     pub fn step(&mut self) -> Result<(), Failure> {
         let bytes = fetch(self.state, self.mem)?;
         let bits = bitness(self.state);

@@ -1,7 +1,8 @@
 //! Answers VM exits: a pure function from event, vCPU state and machine to a reply.
 //!
-//! Each event has a portal with the state that its answer normally needs ([`crate::spec::portal_mtd`]). An answer that needs
-//! more asks for it with [`Action::Widen`]: the exit is repeated with all state. Key types: [`Machine`], [`Event`], [`Action`].
+//! Each event has a portal with the state that its answer normally needs ([`crate::spec::portal_mtd`]). An answer that
+//! needs more asks for it with [`Action::Widen`]: the exit is repeated with all state. Key types: [`Machine`],
+//! [`Event`], [`Action`].
 
 use abi::{ArchState, Mtd};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};

@@ -1,8 +1,9 @@
-//! Injection of events: what goes into the interruption information of a reply (SDM volume 3, 27.6; UTCB encoding: 8.7.3.2).
+//! Injection of events: what goes into the interruption information of a reply (SDM volume 3, 27.6; UTCB encoding:
+//! 8.7.3.2).
 //!
-//! Rules: an exception caused by the emulated instruction goes first; an event whose delivery was interrupted by the exit is
-//! there already (the kernel puts it into `inj_info`) and is kept; then an NMI if NMIs are not blocked, or an external
-//! interrupt if IF is set, and nothing shadows it. What cannot be injected yet asks for a window.
+//! Rules: an exception caused by the emulated instruction goes first; an event whose delivery was interrupted by the
+//! exit is there already (the kernel puts it into `inj_info`) and is kept; then an NMI if NMIs are not blocked, or an
+//! external interrupt if IF is set, and nothing shadows it. What cannot be injected yet asks for a window.
 
 use abi::ArchState;
 
@@ -62,8 +63,8 @@ pub fn exception(s: &mut ArchState, e: Exception) {
     }
 }
 
-/// Injects what is pending if possible, asks for a window for what stays pending. `windows` are the requests that the kernel
-/// has already. Returns whether the interruption information has to be written.
+/// Injects what is pending if possible, asks for a window for what stays pending. `windows` are the requests that the
+/// kernel has already. Returns whether the interruption information has to be written.
 ///
 /// `s` must carry RFLAGS, interruptibility and interruption information.
 pub fn interrupts(s: &mut ArchState, board: &mut impl Board, windows: &mut u32) -> bool {

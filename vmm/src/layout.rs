@@ -1,4 +1,5 @@
-//! Where things are in the guest: memory map, ports and interrupt lines, shared by loader, ACPI tables and device models.
+//! Where things are in the guest: memory map, ports and interrupt lines, shared by loader, ACPI tables and device
+//! models.
 //!
 //! Guest-physical memory, in bytes:
 //! ```text

@@ -1,7 +1,8 @@
 //! A virtual-machine monitor for Linux guests: the logic, without the wiring to threads and portals (`main.rs`).
 //!
-//! [`config`] says what the guest is, [`mem`] and [`loader`] put it together, [`exit`] answers its VM exits with the help of the
-//! policies ([`cpuid`], [`msr`]), the instruction emulator ([`emulate`], [`paging`]) and the device models ([`bus`], [`dev`]).
+//! [`config`] says what the guest is, [`mem`] and [`loader`] put it together, [`exit`] answers its VM exits with the
+//! help of the policies ([`cpuid`], [`msr`]), the instruction emulator ([`emulate`], [`paging`]) and the device models
+//! ([`bus`], [`dev`]).
 #![deny(unsafe_code)]
 
 pub mod acpi;

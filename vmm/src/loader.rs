@@ -1,7 +1,7 @@
 //! Puts a bzImage, its initial RAM disk, command line and boot parameters into guest RAM (Linux: x86 boot protocol).
 //!
-//! The kernel is entered at its 64-bit entry point (protocol 2.12), with the state that [`crate::vcpu::initial`] sets up.
-//! Key types: [`Images`], [`Boot`], [`LoadError`].
+//! The kernel is entered at its 64-bit entry point (protocol 2.12), with the state that [`crate::vcpu::initial`] sets
+//! up. Key types: [`Images`], [`Boot`], [`LoadError`].
 
 use std::io::Cursor;
 

@@ -38,8 +38,8 @@ pub fn delegate(ram: &GuestMemoryMmap, space: &rt::vm::GuestSpace) -> Result<(),
     for region in ram.iter() {
         let start = region.start_addr();
         let host = ram.get_host_address(start).map_err(|_| abi::Status::BadPar)?;
-        // SAFETY: the range is a private mapping of this component, owned by `ram`, which lives as long as the VM; it is
-        // only accessed through `vm-memory`'s volatile accessors.
+        // SAFETY: the range is a private mapping of this component, owned by `ram`, which lives as long as the VM; it
+        // is only accessed through `vm-memory`'s volatile accessors.
         unsafe { space.map(start.raw_value(), host, region.len(), abi::perm::Mem::all()) }?;
     }
     Ok(())

@@ -48,6 +48,8 @@ enum Kind {
     State(Mtd, Valid),
     /// The local APIC's.
     Device,
+    /// Does not exist, and Linux is known to ask: #GP without a line in the log.
+    Absent,
 }
 
 /// What may be written to a register in the vCPU state.
@@ -91,7 +93,7 @@ const SLOT_FIXED: usize = 5;
 const SLOT_VARIABLE: usize = 16;
 
 /// Registers that stand alone; ranges are in [`Msrs::kind`].
-const TABLE: [(u32, Kind); 31] = [
+const TABLE: [(u32, Kind); 34] = [
     (m::TSC, Kind::Tsc),
     (m::PLATFORM_ID, Kind::ReadOnly(0)),
     (m::APIC_BASE, Kind::Device),
@@ -125,6 +127,9 @@ const TABLE: [(u32, Kind); 31] = [
     (m::KERNEL_GS_BASE, Kind::State(Mtd::KERNEL_GS, Valid::Canonical)),
     (m::TSC_AUX, Kind::State(Mtd::TSC, Valid::Low32)),
     (m::X2APIC, Kind::Device),
+    (m::SMI_COUNT, Kind::Absent),
+    (m::MISC_FEATURES_ENABLES, Kind::Absent),
+    (m::DE_CFG, Kind::Absent),
 ];
 
 impl Msrs {
@@ -164,6 +169,7 @@ impl Msrs {
             Some(Kind::State(mtd, _)) if !have.contains(mtd) => Access::Needs(mtd),
             Some(Kind::State(..)) => field(msr, state).map_or(Access::Fault, |f| Access::Value(*f)),
             Some(Kind::Device) => Access::Device,
+            Some(Kind::Absent) => Access::Fault,
             None => self.unknown(msr),
         }
     }
@@ -177,7 +183,7 @@ impl Msrs {
                 self.slots[slot] = value;
                 Access::Written(Mtd::empty())
             }
-            Some(Kind::Fixed(_) | Kind::ReadOnly(_) | Kind::Stored(..)) => Access::Fault,
+            Some(Kind::Fixed(_) | Kind::ReadOnly(_) | Kind::Stored(..) | Kind::Absent) => Access::Fault,
             Some(Kind::State(mtd, _)) if !have.contains(mtd) => Access::Needs(mtd),
             Some(Kind::State(mtd, valid)) => write_state(msr, value, valid, mtd, state),
             Some(Kind::Device) => Access::Device,
@@ -271,7 +277,8 @@ mod tests {
                 Kind::Stored(slot, _) => assert!(*slot < SLOTS),
                 _ => (),
             }
-            assert_ne!(msrs.read(*n, &mut s, Mtd::all(), 0), Access::Fault, "{n:#x}");
+            let absent = *kind == Kind::Absent;
+            assert_eq!(msrs.read(*n, &mut s, Mtd::all(), 0) == Access::Fault, absent, "{n:#x}");
         }
         let slots: Vec<usize> = (0..0x2_0000)
             .chain(0xc000_0080..0xc000_0104)
@@ -383,5 +390,8 @@ mod tests {
         assert!(!msrs.first_unknown(0x606));
         assert!(!msrs.first_unknown(0x3a));
         assert_eq!(msrs.unknown_counts(), [(0x606, 2)]);
+        assert_eq!(msrs.read(m::SMI_COUNT, &mut s, Mtd::all(), 0), Access::Fault);
+        assert_eq!(msrs.write(m::SMI_COUNT, 0, &mut s, Mtd::all()), Access::Fault);
+        assert_eq!(msrs.unknown_counts().len(), 1, "known to be absent");
     }
 }

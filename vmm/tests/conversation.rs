@@ -1,5 +1,5 @@
-//! The exit handler together with the real device models, as Linux uses them: serial output, the TSC-deadline timer through
-//! x2APIC, HLT, an interrupt through the IOAPIC, power-off.
+//! The exit handler together with the real device models, as Linux uses them: serial output, the TSC-deadline timer
+//! through x2APIC, HLT, an interrupt through the IOAPIC, power-off.
 
 use abi::{ArchState, Mtd};
 use vmm_logic::board::Board;

@@ -1,8 +1,8 @@
-//! Wiring of the VMM: builds the machine, then one portal thread handles the vCPU's events ([`handler`]), one thread lets
-//! the devices' time pass, and the main thread carries what is typed at the terminal to the guest ([`shared`]).
+//! Wiring of the VMM: builds the machine, then one portal thread handles the vCPU's events ([`handler`]), one thread
+//! lets the devices' time pass, and the main thread carries what is typed at the terminal to the guest ([`shared`]).
 //!
-//! Locks: the machine's is held for the time of one exit. The output's comes first where both are needed, so that bytes stay
-//! in order.
+//! Locks: the machine's is held for the time of one exit. The output's comes first where both are needed, so that bytes
+//! stay in order.
 
 mod handler;
 mod shared;
