@@ -1,0 +1,32 @@
+//! What a check is, and how it says what it found.
+
+use abi::Status;
+use std::fmt::Debug;
+
+/// `Err`: what was expected and what came.
+pub type Outcome = Result<(), String>;
+/// Name and function.
+pub type Check = (&'static str, fn() -> Outcome);
+
+/// The two are the same.
+pub fn equal<T: PartialEq + Debug>(what: &str, got: T, want: T) -> Outcome {
+    if got == want { Ok(()) } else { Err(format!("{what}: expected {want:x?}, got {got:x?}")) }
+}
+
+/// It holds.
+pub fn holds(what: &str, yes: bool) -> Outcome {
+    if yes { Ok(()) } else { Err(format!("does not hold: {what}")) }
+}
+
+/// The call was refused with that status.
+pub fn refused<T: Debug>(what: &str, got: Result<T, Status>, want: Status) -> Outcome {
+    match got {
+        Err(s) if s == want => Ok(()),
+        other => Err(format!("{what}: expected {want:?}, got {other:?}")),
+    }
+}
+
+/// The call succeeded.
+pub fn done<T>(what: &str, got: Result<T, Status>) -> Result<T, String> {
+    got.map_err(|s| format!("{what}: expected success, got {s:?}"))
+}

@@ -1,0 +1,149 @@
+//! docs/spec/create_ec.md.
+
+use crate::check::{Check, Outcome, done, equal, refused};
+use crate::scene::{
+    FETCH, Global, Local, NOT_MAPPED, Slot, Touch, arrives, copy, cpu, faults, page, peek, poke, utcb_page, window,
+};
+use abi::{ArchState, CreatePdOp, Mtd, Sel, Status, event, perm};
+use parent::sel;
+use rt::Semaphore;
+use rt::hypercall::{self as hc, EcArgs};
+use std::sync::Arc;
+
+pub const CHECKS: &[Check] = &[
+    ("a zeroed UTCB is mapped, in place of what was there, and goes with the EC", utcb),
+    ("a global thread raises STARTUP with its stack pointer", startup),
+    ("an EC without F gets #NM; with F it does not", vector_unit),
+    ("a new EC: CTRL and BIND_PT", permissions),
+    ("ABORTED: the PD lacks spaces", no_spaces),
+    ("BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no EC permission", bad_cap),
+    ("BAD_CPU: no such CPU", bad_cpu),
+    ("BAD_PAR: UTCB not at a user address", bad_address),
+    ("BAD_FTR: a virtual CPU where there are no guests", no_guests),
+];
+
+fn args(utcb: u64) -> EcArgs {
+    EcArgs { utcb_page: utcb, cpu: cpu(), ..EcArgs::default() }
+}
+
+fn create(s: Sel, pd: Sel, a: EcArgs) -> Result<(), Status> {
+    // SAFETY: the address is one where nothing is, or the call is refused; the EC never runs.
+    unsafe { hc::create_ec(s, pd, a) }
+}
+
+fn utcb() -> Outcome {
+    let (at, p) = (window(), page());
+    poke(p, 0x5a5a);
+    // SAFETY: nothing is in the window.
+    done("map", unsafe { crate::scene::map(p, at, 0, perm::Mem::R | perm::Mem::W) })?;
+    equal("before", peek(at), 0x5a5a)?;
+    let ec = Slot::new();
+    done("create_ec", create(ec.0, sel::PD, args(at)))?;
+    equal("first and last word", (peek(at), peek(at + 0xff8)), (0, 0))?;
+    poke(at + 8, 3);
+    equal("writable", peek(at + 8), 3)?;
+    faults("not executable", at, Touch::Call, FETCH | NOT_MAPPED | 1)?;
+    drop(ec);
+    faults("after the EC", at, Touch::Read, NOT_MAPPED)?;
+    equal("the page that was there", peek(p), 0x5a5a)
+}
+
+/// Ups the semaphore and raises #UD.
+extern "C" fn ups(sm: u64) -> ! {
+    let _ = hc::sm_up(sm);
+    // SAFETY: the handler kills this thread.
+    unsafe { std::arch::asm!("ud2", options(noreturn)) }
+}
+
+fn startup() -> Outcome {
+    let ran = Arc::new(Semaphore::new(0));
+    let (_g, log) = Global::new(ups, ran.sel(), 0, |_, _| Mtd::POISON)?;
+    arrives("the thread", &ran)?;
+    Semaphore::new(0).down_until(crate::scene::in_ms(5));
+    let log = log.lock().expect("log");
+    equal("events", log.iter().map(|e| e.0).collect(), vec![event::HST_STARTUP, 6])?;
+    let s = log[0].1;
+    equal("RSP is aligned as it was given", s.gpr[ArchState::RSP] & 0xf, 8)?;
+    equal("RFLAGS", s.rflags, 0x202)?;
+    equal("RSP at #UD", log[1].1.gpr[ArchState::RSP] <= s.gpr[ArchState::RSP], true)
+}
+
+extern "C" fn uses_vectors(_: u64, _: u64, u: *mut u64) -> u64 {
+    // SAFETY: the handler skips the instruction (3 bytes); the own UTCB.
+    unsafe {
+        std::arch::asm!("movaps xmm0, xmm0", out("xmm0") _);
+        u.write_volatile(77);
+    }
+    0
+}
+
+fn vector_unit() -> Outcome {
+    for (fpu, want) in [(false, vec![7]), (true, vec![])] {
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let s = seen.clone();
+        let l = Local::with(
+            uses_vectors,
+            Some(Box::new(move |n, state| {
+                s.lock().expect("seen").push(n);
+                state.rip += 3;
+                Mtd::RIP
+            })),
+            fpu,
+        )?;
+        equal("reply", l.call(&[0]), Ok(vec![77]))?;
+        equal(&format!("events, F = {fpu}"), seen.lock().expect("seen").clone(), want)?;
+    }
+    Ok(())
+}
+
+fn permissions() -> Outcome {
+    let (ec, pt) = (Slot::new(), Slot::new());
+    done("create_ec", create(ec.0, sel::PD, args(utcb_page())))?;
+    done("ctrl_ec with CTRL", hc::ctrl_ec(ec.0, false))?;
+    // SAFETY: never called.
+    done("create_pt with BIND_PT", unsafe { hc::create_pt(pt.0, sel::PD, ec.0, 0) })
+}
+
+fn no_spaces() -> Outcome {
+    let (pd, ec) = (Slot::pd(CreatePdOp::Pd, sel::PD)?, Slot::new());
+    refused("no space", create(ec.0, pd.0, args(0x1000)), Status::Aborted)?;
+    let _obj = Slot::pd(CreatePdOp::Obj, pd.0)?;
+    refused("object space only", create(ec.0, pd.0, args(0x1000)), Status::Aborted)?;
+    let _hst = Slot::pd(CreatePdOp::Hst, pd.0)?;
+    done("both", create(ec.0, pd.0, args(0x1000)))
+}
+
+fn bad_cap() -> Outcome {
+    let (null, sm) = (Slot::new(), Slot::sm(0)?);
+    let weak = Slot::masked(sel::PD, perm::ALL & !perm::Pd::EC.bits())?;
+    let a = args(utcb_page());
+    refused("slot not null", create(sm.0, sel::PD, a), Status::BadCap)?;
+    refused("slot beyond SEL_NUM", create(abi::SEL_NUM, sel::PD, a), Status::BadCap)?;
+    refused("owner null", create(null.0, null.0, a), Status::BadCap)?;
+    refused("owner a semaphore", create(null.0, sm.0, a), Status::BadCap)?;
+    refused("owner without EC", create(null.0, weak.0, a), Status::BadCap)?;
+    refused("the slot stayed null", copy(null.0, null.0, perm::ALL).and(hc::sm_up(null.0)), Status::BadCap)
+}
+
+fn bad_cpu() -> Outcome {
+    let cpus = rt::start_info().map_or(1, |i| i.cpus as u16);
+    for cpu in [cpus, 0xfff] {
+        let a = EcArgs { cpu, ..args(utcb_page()) };
+        refused(&format!("CPU {cpu}"), create(Slot::new().0, sel::PD, a), Status::BadCpu)?;
+    }
+    Ok(())
+}
+
+fn bad_address() -> Outcome {
+    for at in [1u64 << 47, 0xffff_8000_0000_0000, !0xfff] {
+        refused(&format!("{at:#x}"), create(Slot::new().0, sel::PD, args(at)), Status::BadPar)?;
+    }
+    Ok(())
+}
+
+fn no_guests() -> Outcome {
+    let s = Slot::new();
+    let vmx = rt::start_info().is_some_and(|i| i.features & abi::Features::VMX.bits() != 0);
+    let want = if vmx { Ok(()) } else { Err(Status::BadFtr) };
+    equal("G=1", create(s.0, sel::PD, EcArgs { guest: true, ..args(utcb_page()) }), want)
+}

@@ -1,0 +1,107 @@
+//! docs/spec/create_pd.md.
+
+use crate::abi_page::status;
+use crate::check::{Check, Outcome, done, equal, refused};
+use crate::scene::{Slot, copy};
+use abi::{CreatePdOp, Hypercall, Mad, Sel, Status, perm};
+use parent::sel;
+use rt::hypercall as hc;
+
+pub const CHECKS: &[Check] = &[
+    ("a new PD has the permissions of the owner's capability", inherits),
+    ("a new object space: TAKE and GRANT", object_space),
+    ("a new PIO or MSR space: TAKE and GRANT", exit_spaces),
+    ("ABORTED: a second object or host space", second_space),
+    ("BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no PD permission", bad_cap),
+    ("BAD_PAR: OP 7 to 15", bad_op),
+    ("BAD_FTR: DMA space", dma),
+    ("a guest space, where there are guests; BAD_FTR elsewhere", guest_space),
+];
+
+fn inherits() -> Outcome {
+    let less = Slot::masked(sel::PD, (perm::Pd::PD | perm::Pd::SM).bits())?;
+    let pd = Slot::pd(CreatePdOp::Pd, less.0)?;
+    let (sm, other) = (Slot::new(), Slot::new());
+    done("create_sm with SM", hc::create_sm(sm.0, pd.0, 0))?;
+    done("create_pd with PD", hc::create_pd(CreatePdOp::Pd, other.0, pd.0))?;
+    let null = Slot::new();
+    // SAFETY: refused.
+    refused("create_ec without EC", unsafe { hc::create_ec(null.0, pd.0, hc::EcArgs::default()) }, Status::BadCap)
+}
+
+/// Moves null capabilities.
+fn null_move(src: Sel, dst: Sel) -> Result<(), Status> {
+    // SAFETY: spaces of another PD, and nothing in them.
+    unsafe { hc::ctrl_pd(src, dst, 0, 0, 0, perm::ALL, Mad::WB) }
+}
+
+fn object_space() -> Outcome {
+    let pd = Slot::pd(CreatePdOp::Pd, sel::PD)?;
+    let obj = Slot::pd(CreatePdOp::Obj, pd.0)?;
+    done("take and grant", null_move(obj.0, obj.0))?;
+    // Only null capabilities: taking one out nulls ours.
+    let sm = Slot::sm(0)?;
+    // SAFETY: object spaces hold no memory.
+    done("take", unsafe { hc::ctrl_pd(obj.0, sel::OBJ, 5, sm.0, 0, perm::ALL, Mad::WB) })?;
+    refused("what was there", hc::sm_up(sm.0), Status::BadCap)
+}
+
+fn exit_spaces() -> Outcome {
+    for op in [CreatePdOp::Pio, CreatePdOp::Msr] {
+        let s = Slot::pd(op, Slot::pd(CreatePdOp::Pd, sel::PD)?.0)?;
+        done("take and grant", null_move(s.0, s.0))?;
+        let (take, grant) =
+            (Slot::masked(s.0, perm::Space::TAKE.bits())?, Slot::masked(s.0, perm::Space::GRANT.bits())?);
+        done("TAKE, GRANT", null_move(take.0, grant.0))?;
+        refused("GRANT as source", null_move(grant.0, grant.0), Status::BadCap)?;
+        refused("TAKE as destination", null_move(take.0, take.0), Status::BadCap)?;
+    }
+    Ok(())
+}
+
+fn second_space() -> Outcome {
+    let s = Slot::new();
+    for op in [CreatePdOp::Obj, CreatePdOp::Hst] {
+        refused("own PD", hc::create_pd(op, s.0, sel::PD), Status::Aborted)?;
+        let pd = Slot::pd(CreatePdOp::Pd, sel::PD)?;
+        let _first = Slot::pd(op, pd.0)?;
+        refused("new PD", hc::create_pd(op, s.0, pd.0), Status::Aborted)?;
+    }
+    refused("the slot stayed null", copy(sel::OBJ, abi::SEL_NUM, 0), Status::BadPar)?;
+    done("the slot stayed null", hc::create_sm(s.0, sel::PD, 0))
+}
+
+fn bad_cap() -> Outcome {
+    let (null, sm) = (Slot::new(), Slot::sm(0)?);
+    let weak = Slot::masked(sel::PD, perm::ALL & !perm::Pd::PD.bits())?;
+    for op in [CreatePdOp::Pd, CreatePdOp::Pio] {
+        let create = |s, pd| hc::create_pd(op, s, pd);
+        refused("slot not null", create(sm.0, sel::PD), Status::BadCap)?;
+        refused("slot beyond SEL_NUM", create(abi::SEL_NUM, sel::PD), Status::BadCap)?;
+        refused("owner null", create(null.0, null.0), Status::BadCap)?;
+        refused("owner beyond SEL_NUM", create(null.0, abi::SEL_NUM), Status::BadCap)?;
+        refused("owner a semaphore", create(null.0, sm.0), Status::BadCap)?;
+        refused("owner without PD permission", create(null.0, weak.0), Status::BadCap)?;
+    }
+    Ok(())
+}
+
+fn bad_op() -> Outcome {
+    let s = Slot::new();
+    for op in 7..16 {
+        let r = status(Hypercall::CreatePd.identifier(op, s.0), sel::PD, 0, 0, 0);
+        refused(&format!("OP {op}"), r, Status::BadPar)?;
+    }
+    Ok(())
+}
+
+fn dma() -> Outcome {
+    refused("OP 4", hc::create_pd(CreatePdOp::Dma, Slot::new().0, sel::PD), Status::BadFtr)
+}
+
+fn guest_space() -> Outcome {
+    let s = Slot::new();
+    let vmx = rt::start_info().is_some_and(|i| i.features & abi::Features::VMX.bits() != 0);
+    let want = if vmx { Ok(()) } else { Err(Status::BadFtr) };
+    equal("OP 3", hc::create_pd(CreatePdOp::Gst, s.0, sel::PD), want)
+}

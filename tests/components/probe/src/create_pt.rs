@@ -1,0 +1,69 @@
+//! docs/spec/create_pt.md.
+
+use crate::check::{Check, Outcome, done, equal, refused};
+use crate::scene::{Local, Slot, call, cpu, utcb_page};
+use abi::{Sel, Status, perm};
+use parent::sel;
+use rt::hypercall::{self as hc, EcArgs};
+
+pub const CHECKS: &[Check] = &[
+    ("a new portal: identifier 0; CTRL, CALL", fresh),
+    ("BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no PT permission", bad_cap),
+    ("BAD_CAP: EC null, no EC, no BIND_PT, a global thread", bad_ec),
+    ("a portal to a dead EC can be made; calls are ABORTED", dead),
+];
+
+extern "C" fn tells_pid(pid: u64, _: u64, u: *mut u64) -> u64 {
+    // SAFETY: the own UTCB.
+    unsafe { u.write_volatile(pid) };
+    0
+}
+
+extern "C" fn dies(_: u64, _: u64, _: *mut u64) -> u64 {
+    // SAFETY: an exception without a handler, which kills this thread.
+    unsafe { std::arch::asm!("ud2", options(noreturn)) }
+}
+
+fn create(s: Sel, pd: Sel, ec: Sel) -> Result<(), Status> {
+    // SAFETY: refused, or never entered.
+    unsafe { hc::create_pt(s, pd, ec, 0x1000) }
+}
+
+fn fresh() -> Outcome {
+    let l = Local::new(tells_pid, None)?;
+    equal("PID with CALL", l.call(&[1]), Ok(vec![0]))?;
+    done("ctrl_pt with CTRL", hc::ctrl_pt(l.portal.0, 5, 0))?;
+    equal("PID", l.call(&[1]), Ok(vec![5]))
+}
+
+fn bad_cap() -> Outcome {
+    let (l, null, sm) = (Local::new(tells_pid, None)?, Slot::new(), Slot::sm(0)?);
+    let weak = Slot::masked(sel::PD, perm::ALL & !perm::Pd::PT.bits())?;
+    refused("slot not null", create(sm.0, sel::PD, l.ec.0), Status::BadCap)?;
+    refused("slot beyond SEL_NUM", create(abi::SEL_NUM, sel::PD, l.ec.0), Status::BadCap)?;
+    refused("owner null", create(null.0, null.0, l.ec.0), Status::BadCap)?;
+    refused("owner a semaphore", create(null.0, sm.0, l.ec.0), Status::BadCap)?;
+    refused("owner without PT", create(null.0, weak.0, l.ec.0), Status::BadCap)
+}
+
+fn bad_ec() -> Outcome {
+    let (l, s, null, sm) = (Local::new(tells_pid, None)?, Slot::new(), Slot::new(), Slot::sm(0)?);
+    let weak = Slot::masked(l.ec.0, perm::ALL & !perm::Ec::BIND_PT.bits())?;
+    let global = Slot::new();
+    let a = EcArgs { utcb_page: utcb_page(), cpu: cpu(), global_or_offset: true, ..EcArgs::default() };
+    // SAFETY: a fresh page, and it never runs.
+    done("create_ec", unsafe { hc::create_ec(global.0, sel::PD, a) })?;
+    for (what, ec) in
+        [("null", null.0), ("semaphore", sm.0), ("no BIND_PT", weak.0), ("global", global.0), ("own EC", sel::EC)]
+    {
+        refused(what, create(s.0, sel::PD, ec), Status::BadCap)?;
+    }
+    Ok(())
+}
+
+fn dead() -> Outcome {
+    let (l, s) = (Local::new(dies, None)?, Slot::new());
+    refused("killed", l.call(&[1]), Status::Aborted)?;
+    done("create_pt", create(s.0, sel::PD, l.ec.0))?;
+    refused("call", call(s.0, &[1], false), Status::Aborted)
+}

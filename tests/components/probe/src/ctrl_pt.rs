@@ -1,0 +1,75 @@
+//! docs/spec/ctrl_pt.md.
+
+use crate::check::{Check, Outcome, done, equal, refused};
+use crate::scene::{Local, Slot, server};
+use abi::{ArchState, Mtd, Status, perm};
+use parent::sel;
+use rt::hypercall as hc;
+use std::sync::{Arc, Mutex};
+
+pub const CHECKS: &[Check] = &[
+    ("later calls deliver the new identifier", pid),
+    ("later events transfer the new groups", mtd),
+    ("BAD_CAP: null, wrong type, no CTRL", bad_cap),
+];
+
+fn pid() -> Outcome {
+    let seen = Arc::new(Mutex::new(0));
+    let s = seen.clone();
+    let (_t, pt) = server(Box::new(move |pid, mtd, _| {
+        *s.lock().expect("seen") = pid;
+        mtd
+    }))?;
+    for pid in [1, u64::MAX, 0] {
+        done("ctrl_pt", hc::ctrl_pt(pt.0, pid, 0))?;
+        done("ipc_call", hc::ipc_call(pt.0, 0, false))?;
+        equal("PID", *seen.lock().expect("seen"), pid)?;
+    }
+    Ok(())
+}
+
+extern "C" fn raises(_: u64, _: u64, _: *mut u64) -> u64 {
+    // SAFETY: the handler goes on behind the instruction (2 bytes).
+    unsafe { std::arch::asm!("ud2", inout("r12") 0x1212u64 => _, inout("rsi") 0x66u64 => _) };
+    0
+}
+
+fn mtd() -> Outcome {
+    let seen = Arc::new(Mutex::new(ArchState::default()));
+    let s = seen.clone();
+    let fresh = ArchState { rip: 0xeeee, ..ArchState::default() };
+    let l = Local::new(
+        raises,
+        Some(Box::new(move |_, state| {
+            *s.lock().expect("seen") = *state;
+            // What the next event does not transfer stays what we leave here.
+            let rip = state.rip;
+            *state = fresh;
+            state.rip = rip + 2;
+            Mtd::RIP
+        })),
+    )?;
+    let pt = l.events.base + 6;
+    for (mtd, gpr) in [(Mtd::RIP | Mtd::GPR_0_7, (0x66, 0)), (Mtd::RIP | Mtd::GPR_8_15, (0, 0x1212))] {
+        done("ctrl_pt", hc::ctrl_pt(pt, 6, mtd.bits()))?;
+        done("call", l.call(&[0]))?;
+        let s = *seen.lock().expect("seen");
+        equal(&format!("RSI, R12 with {mtd:?}"), (s.gpr[ArchState::RSI], s.gpr[12]), gpr)?;
+    }
+    Ok(())
+}
+
+fn bad_cap() -> Outcome {
+    let (_t, pt) = server(Box::new(|_, mtd, _| mtd))?;
+    let weak = Slot::masked(pt.0, perm::ALL & !perm::Pt::CTRL.bits())?;
+    for (what, s) in [
+        ("null", Slot::new().0),
+        ("SEL_NUM", abi::SEL_NUM),
+        ("PD", sel::PD),
+        ("no CTRL", weak.0),
+        ("the parent's portal", sel::PARENT),
+    ] {
+        refused(what, hc::ctrl_pt(s, 0, 0), Status::BadCap)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Checks the kernel interface from inside the machine, as far as an ordinary component can reach it: one named check
+//! for each line of the status tables and of the "after" sections of docs/spec.
+//!
+//! One module per page, each with a table `CHECKS`; `check` has what they report with, `scene` the threads, memory and
+//! portals that they set up. A check that fails because the kernel is wrong stays in its table and fails.
+//!
+//! UNSAFETY: the purpose is to make hypercalls by hand, with arguments that Rust cannot vouch for. What they may break
+//! is this component only.
+#![allow(unsafe_code)]
+
+mod abi_page;
+mod check;
+mod create_ec;
+mod create_pd;
+mod create_pt;
+mod create_sc;
+mod create_sm;
+mod ctrl_ec;
+mod ctrl_pd;
+mod ctrl_pt;
+mod ctrl_sc;
+mod ctrl_sm;
+mod guest;
+mod ipc_call;
+mod ipc_reply;
+mod objects;
+mod platform;
+mod scene;
+mod spaces;
+
+use check::Check;
+
+/// All pages.
+const PAGES: [(&str, &[Check]); 16] = [
+    ("abi", abi_page::CHECKS),
+    ("objects", objects::CHECKS),
+    ("spaces", spaces::CHECKS),
+    ("ipc_call", ipc_call::CHECKS),
+    ("ipc_reply", ipc_reply::CHECKS),
+    ("create_pd", create_pd::CHECKS),
+    ("create_ec", create_ec::CHECKS),
+    ("create_sc", create_sc::CHECKS),
+    ("create_pt", create_pt::CHECKS),
+    ("create_sm", create_sm::CHECKS),
+    ("ctrl_pd", ctrl_pd::CHECKS),
+    ("ctrl_ec", ctrl_ec::CHECKS),
+    ("ctrl_sc", ctrl_sc::CHECKS),
+    ("ctrl_pt", ctrl_pt::CHECKS),
+    ("ctrl_sm", ctrl_sm::CHECKS),
+    ("platform", platform::CHECKS),
+];
+
+fn main() {
+    let (mut passed, mut failed) = (0, 0);
+    let guests = rt::start_info().is_some_and(|i| i.features & abi::Features::VMX.bits() != 0);
+    if !guests {
+        println!("probe: no VT-x, no checks of guests");
+    }
+    let guest_pages = guests.then_some(("guest", guest::CHECKS));
+    for (page, checks) in PAGES.into_iter().chain(guest_pages) {
+        for (name, check) in checks {
+            match check() {
+                Ok(()) => {
+                    passed += 1;
+                    println!("probe: ok {page}: {name}");
+                }
+                Err(why) => {
+                    failed += 1;
+                    println!("probe: FAIL {page}: {name}: {why}");
+                }
+            }
+        }
+    }
+    println!("probe: {passed} checks passed, {failed} failed");
+}
