@@ -18,6 +18,7 @@ pub const CHECKS: &[Check] = &[
     ("BAD_CAP: null, beyond SEL_NUM, wrong type, no CALL", bad_cap),
     ("TIMEOUT: T=1 and the callee is busy; not once it is free", timeout),
     ("ABORTED: the callee is killed before it replies, and when it is dead", aborted),
+    ("ABORTED: also for a caller that waits for the callee", aborted_waiting),
     ("calls nest through three local threads", nested),
     ("T=0: a busy callee is helped at the caller's priority", helping),
     ("T=0: a caller waits for a callee that is blocked", waiting),
@@ -125,6 +126,31 @@ fn aborted() -> Outcome {
     refused("killed in the call", l.call(&[1]), Status::Aborted)?;
     refused("dead", l.call(&[1]), Status::Aborted)?;
     refused("dead, T=1", call(l.portal.0, &[1], true), Status::Aborted)
+}
+
+/// Waits for the semaphore in its first word, and dies.
+extern "C" fn waits_and_dies(_: u64, _: u64, u: *mut u64) -> u64 {
+    // SAFETY: the own UTCB; an exception without a handler, which kills this thread.
+    unsafe {
+        let _ = hc::sm_up(u.add(1).read_volatile());
+        let _ = hc::sm_down(u.read_volatile(), false, None);
+        std::arch::asm!("ud2", options(noreturn))
+    }
+}
+
+fn aborted_waiting() -> Outcome {
+    let l = Local::new(waits_and_dies, None)?;
+    let (gate, inside) = (Slot::sm(0)?, Arc::new(Semaphore::new(0)));
+    let (pt, g, i) = (l.portal.0, gate.0, inside.sel());
+    let first = thread::spawn(move || call(pt, &[g, i], false));
+    arrives("the first caller's message", &inside)?;
+    let opener = thread::spawn(move || {
+        Semaphore::new(0).down_until(in_ms(5));
+        hc::sm_up(g)
+    });
+    refused("the caller that waits", l.call(&[g, i]), Status::Aborted)?;
+    refused("the caller that it served", first.join().map_err(|_| "panic")?, Status::Aborted)?;
+    equal("up", opener.join().map_err(|_| "panic")?, Ok(()))
 }
 
 /// A call out of a handler. Its message is in the UTCB already, and so is the reply.

@@ -26,6 +26,8 @@ pub const CHECKS: &[Check] = &[
     ("vector registers of the callee are not seen by the caller", vectors_not_leaked),
     ("a semaphore lives as long as a capability to it", lifetime),
     ("an EC lives as long as a portal to it", portal_holds_ec),
+    ("an event waits for a busy handler", busy_handler),
+    ("MEM_OBJ and MEM_CAP when the pool is empty; all of it comes back", exhaustion),
     ("300 times: threads, portals, spaces come and go", churn),
 ];
 
@@ -355,4 +357,84 @@ fn churn() -> Outcome {
         }
     }
     Ok(())
+}
+
+fn busy_handler() -> Outcome {
+    let (inside, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (i, g) = (inside.clone(), gate.clone());
+    let a = Local::new(
+        undefines,
+        Some(Box::new(move |_, s| {
+            i.up();
+            g.down();
+            s.rip = s.gpr[9];
+            Mtd::RIP
+        })),
+    )?;
+    let b = Local::new(undefines, None)?;
+    done("the same portal", crate::scene::copy(a.events.base + 6, b.events.base + 6, perm::ALL))?;
+    let portal = a.portal.0;
+    let first = thread::spawn(move || crate::scene::call(portal, &[0], false).map(|w| w.len()));
+    let arrived = crate::scene::arrives("first event", &inside);
+    let opener = thread::spawn(move || {
+        Semaphore::new(0).down_until(in_ms(5));
+        gate.up();
+        gate.up();
+    });
+    let second = b.call(&[0]).map(|w| w.len());
+    opener.join().map_err(|_| "panic")?;
+    arrived?;
+    equal("reply of the second", second, Ok(3))?;
+    equal("reply of the first", first.join().map_err(|_| "panic")?, Ok(3))
+}
+
+/// Creates ECs in another PD until there is no memory; what the pool then refuses, and how many there were.
+fn fill() -> Result<usize, String> {
+    use abi::CreatePdOp::{Hst, Obj, Pd};
+    let pd = Slot::pd(Pd, parent::sel::PD)?;
+    let _spaces = (Slot::pd(Obj, pd.0)?, Slot::pd(Hst, pd.0)?);
+    let (p, w, sm) = (crate::scene::page(), crate::scene::window(), Slot::sm(0)?);
+    let args = hc::EcArgs { utcb_page: 0x1000, cpu: crate::scene::cpu(), fpu: true, ..hc::EcArgs::default() };
+    let mut ecs = Vec::new();
+    let refusal = loop {
+        let s = Slot::new();
+        // SAFETY: an EC of another PD.
+        match unsafe { hc::create_ec(s.0, pd.0, args) } {
+            Ok(()) => ecs.push(s),
+            Err(e) => break e,
+        }
+    };
+    // Slots and cells that are still free in frames that are in use.
+    let mut sms: Vec<Slot> = Vec::new();
+    let sm_refusal = loop {
+        let s = Slot::new();
+        match hc::create_sm(s.0, parent::sel::PD, 0) {
+            Ok(()) => sms.push(s),
+            Err(e) => break e,
+        }
+    };
+    let far = abi::SEL_NUM / 2;
+    let slot = crate::scene::copy(sm.0, far, perm::ALL);
+    // SAFETY: a window of our own.
+    let map = unsafe { crate::scene::map(p, w, 0, perm::Mem::R) };
+    let n = ecs.len();
+    drop((ecs, sms));
+    holds(&format!("create_ec: MEM_OBJ or MEM_CAP, not {refusal:?}"), is_memory(refusal))?;
+    holds(&format!("create_sm: MEM_OBJ or MEM_CAP, not {sm_refusal:?}"), is_memory(sm_refusal))?;
+    refused("a slot where no other is", slot, Status::MemCap)?;
+    refused("a page where no other is", map, Status::MemCap)?;
+    Ok(n)
+}
+
+fn is_memory(s: Status) -> bool {
+    matches!(s, Status::MemObj | Status::MemCap)
+}
+
+fn exhaustion() -> Outcome {
+    let first = fill()?;
+    let second = fill()?;
+    let third = fill()?;
+    holds(&format!("more than 100 ECs: {first}"), first > 100)?;
+    // The first time, tables of our own spaces may have been made that stay.
+    equal("ECs the third time, as the second time", third, second)
 }

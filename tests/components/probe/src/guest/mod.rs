@@ -1,0 +1,191 @@
+//! Virtual CPUs (docs/spec/objects.md, abi.md, ipc_reply.md), with guests of a few bytes in real mode.
+//!
+//! Key type: [`Guest`]: 64 KiB of RAM at 0, code at [`CODE`], a stack below [`STACK`].
+
+mod exits;
+mod inject;
+mod life;
+mod memory;
+
+use crate::check::{Check, Outcome, done, equal, holds, refused};
+use crate::scene::{Events, Log, PAGE, Slot, arrives, cpu, in_ms, memory, page, peek, poke};
+use abi::{ArchState, Mtd, Segment, Status, event, perm};
+use parent::sel;
+use rt::Semaphore;
+use rt::hypercall as hc;
+use rt::vm::{GuestSpace, MsrSpace, PioSpace, Vcpu};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+pub const CHECKS: &[Check] = &[
+    ("STARTUP is the first event; state after reset", exits::startup),
+    ("exits: CPUID, IN, OUT, VMCALL, HLT with RIP, length, registers, qualification", exits::exits),
+    ("exits: RDMSR, WRMSR of what the MSR space does not grant", exits::msrs),
+    ("exits: an empty PIO space and MSR space exit as well", exits::empty_spaces),
+    ("registers that a reply writes reach the guest, and only its groups", exits::registers),
+    ("RFLAGS come and go", exits::flags),
+    ("guest memory is the memory that was delegated", memory::shared_memory),
+    ("injection: an external interrupt through the IVT", inject::interrupt),
+    (
+        "injection: a software interrupt pushes the address behind an instruction of the length in the UTCB",
+        inject::software_interrupt,
+    ),
+    ("injection: an exception in real mode", inject::exception),
+    ("interrupt window: exit as soon as the guest takes interrupts", inject::window),
+    ("EPT violation: read, write, fetch with address; goes on once the page is there", memory::violation),
+    ("EPT violation: write to a read-only page", memory::read_only),
+    ("revoking a guest page takes it away at once", memory::revoked),
+    ("RECALL stops a guest that loops with interrupts on, and off", life::recall),
+    ("RECALL before the first entry", life::recall_early),
+    ("a looping guest does not keep the CPU from others", life::shares_cpu),
+    ("CTRL: RDTSC and exception intercepts can be added", exits::intercepts),
+    ("vector registers: the guest's and the VMM's do not mix", exits::vectors),
+    ("TPR, CR2, CR3, XCR0 and MSR groups hold what is written", exits::groups),
+    ("failed entry on bad guest state: event 0x21; goes on once repaired", life::bad_state),
+    ("triple fault: event 2", life::triple_fault),
+    ("POISON kills a virtual CPU", life::poison),
+    ("a virtual CPU without guest space is killed when it would run (ipc_reply.md)", life::no_space),
+    ("an event without portal kills a virtual CPU", life::no_portal),
+    ("BAD_CAP: a guest space as source; delegation to it without GRANT", memory::bad_cap),
+    ("BAD_PAR: guest addresses misaligned or beyond 2^48", memory::bad_par),
+];
+
+const RAM: usize = 64 << 10;
+const CODE: u64 = 0x1000;
+const STACK: u64 = 0x8000;
+
+/// Basic exit reasons (Intel SDM vol. 3, appendix C).
+mod reason {
+    pub const EXCEPTION: u64 = 0;
+    pub const TRIPLE_FAULT: u64 = 2;
+    pub const INTERRUPT_WINDOW: u64 = 7;
+    pub const CPUID: u64 = 10;
+    pub const HLT: u64 = 12;
+    pub const RDTSC: u64 = 16;
+    pub const VMCALL: u64 = 18;
+    pub const IO: u64 = 30;
+    pub const RDMSR: u64 = 31;
+    pub const WRMSR: u64 = 32;
+    pub const ENTRY_FAILURE: u64 = 33;
+    pub const EPT_VIOLATION: u64 = 48;
+}
+
+/// More events than any guest here has: it goes in circles.
+const MANY: usize = 400;
+const EVENTS: u64 = event::GST_ARCH + event::GST_NOVA;
+/// Read at each event.
+const STATE: Mtd = Mtd::GPR_0_7
+    .union(Mtd::GPR_8_15)
+    .union(Mtd::RFLAGS)
+    .union(Mtd::RIP)
+    .union(Mtd::STA)
+    .union(Mtd::QUAL)
+    .union(Mtd::INJ)
+    .union(Mtd::CS_SS)
+    .union(Mtd::IDTR)
+    .union(Mtd::CR)
+    .union(Mtd::XSAVE)
+    .union(Mtd::SYSCALL)
+    .union(Mtd::PAT)
+    .union(Mtd::EFER)
+    .union(Mtd::KERNEL_GS);
+
+const RAX: usize = ArchState::RAX;
+
+/// A guest.
+struct Guest {
+    vcpu: Vcpu,
+    space: Arc<GuestSpace>,
+    /// Where its RAM is for us.
+    ram: u64,
+    log: Log,
+    end: Arc<Semaphore>,
+    _events: Events,
+}
+
+/// What starts a guest at [`CODE`] in real mode: the groups that it writes.
+fn enter(s: &mut ArchState) -> Mtd {
+    s.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
+    s.ss = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
+    s.rip = CODE;
+    s.gpr[ArchState::RSP] = STACK;
+    s.rflags = 2;
+    Mtd::CS_SS | Mtd::RIP | Mtd::GPR_0_7 | Mtd::RFLAGS
+}
+
+/// Goes on behind the instruction that exited.
+fn skip(s: &mut ArchState) -> Mtd {
+    s.rip += u64::from(s.inst_len);
+    Mtd::RIP
+}
+
+impl Guest {
+    /// `react` gets event and state, STARTUP after it was set up; `None`: that was the end.
+    fn new(
+        code: &[u8],
+        spaces: impl Fn(&mut ArchState) + Send + 'static,
+        mut react: impl FnMut(u64, &mut ArchState) -> Option<Mtd> + Send + 'static,
+    ) -> Result<Guest, String> {
+        let space = Arc::new(done("guest space", GuestSpace::new())?);
+        let ram = memory(RAM, RAM);
+        for (i, b) in code.iter().enumerate() {
+            let at = ram + CODE + i as u64;
+            // SAFETY: inside the new memory, to which there are no references.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(at as usize).write_volatile(*b) };
+        }
+        let host = std::ptr::with_exposed_provenance::<u8>(ram as usize);
+        // SAFETY: the memory is never given back, and only accessed volatile.
+        done("guest memory", unsafe { space.map(0, host, RAM as u64, perm::Mem::all()) })?;
+        let (log, end) = (Log::default(), Arc::new(Semaphore::new(0)));
+        let (seen, ended, gst) = (log.clone(), end.clone(), space.sel());
+        let mut over = false;
+        let events = Events::new(
+            EVENTS,
+            STATE,
+            Some(Box::new(move |n, s| {
+                seen.lock().expect("log").push((n, *s));
+                let first = if n == event::GST_STARTUP {
+                    (s.sel_gst, s.sel_pio, s.sel_msr) = (gst, 0, 0);
+                    spaces(s);
+                    enter(s) | Mtd::SPACES
+                } else {
+                    Mtd::empty()
+                };
+                over |= seen.lock().expect("log").len() > MANY;
+                match react(n, s) {
+                    Some(mtd) if !over => first | mtd,
+                    _ => {
+                        over = true;
+                        ended.up();
+                        Mtd::POISON
+                    }
+                }
+            })),
+        )?;
+        let vcpu = done("vCPU", Vcpu::new(cpu(), events.base))?;
+        Ok(Guest { vcpu, space, ram, log, end, _events: events })
+    }
+
+    /// Runs it to its end; returns all events.
+    fn run(&mut self) -> Result<Vec<(u64, ArchState)>, String> {
+        done("start", self.vcpu.start(1))?;
+        if let Err(e) = arrives("end of the guest", &self.end) {
+            let first: Vec<_> = self.numbers().into_iter().take(6).collect();
+            return Err(format!("{e}; first events: {first:x?}"));
+        }
+        Ok(self.events())
+    }
+
+    fn events(&self) -> Vec<(u64, ArchState)> {
+        self.log.lock().expect("log").clone()
+    }
+
+    /// Numbers of the events so far.
+    fn numbers(&self) -> Vec<u64> {
+        self.log.lock().expect("log").iter().map(|e| e.0).collect()
+    }
+}
+
+fn sleep_ms(n: u64) {
+    Semaphore::new(0).down_until(in_ms(n));
+}
