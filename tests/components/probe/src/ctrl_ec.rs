@@ -13,6 +13,7 @@ pub const CHECKS: &[Check] = &[
     ("a running thread raises RECALL, weak and strong, and goes on", running),
     ("several recalls before it runs make one event", merged),
     ("a blocked thread stays blocked and raises RECALL when it is released", blocked),
+    ("a thread can recall itself: the status is that of ctrl_ec", own),
     ("BAD_CAP: null, wrong type, no CTRL", bad_cap),
 ];
 
@@ -107,4 +108,25 @@ fn bad_cap() -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Recalls the EC in its argument, itself, and raises #UD with the status in RAX.
+extern "C" fn recalls_itself(ec: u64) -> ! {
+    // SAFETY: the check that starts this thread keeps the word.
+    let ec = unsafe { AtomicU64::from_ptr(std::ptr::with_exposed_provenance_mut(ec as usize)) }.load(SeqCst);
+    let r = hc::ctrl_ec(ec, true).map_or_else(|s| s as u64, |()| 0);
+    // SAFETY: the handler kills this thread.
+    unsafe { std::arch::asm!("ud2", in("rax") r, options(noreturn)) }
+}
+
+fn own() -> Outcome {
+    let at = crate::scene::page();
+    let react = |n, _: &mut ArchState| if n == event::HST_RECALL { Mtd::empty() } else { Mtd::POISON };
+    let (g, log) = Global::new(recalls_itself, at, 5, react)?;
+    // It runs below us: not before we wait.
+    crate::scene::poke(at, g.ec.0);
+    sleep_ms(5);
+    let log = log.lock().expect("log");
+    equal("events", log.iter().map(|e| e.0).collect(), vec![event::HST_STARTUP, event::HST_RECALL, 6])?;
+    equal("status", log[2].1.gpr[ArchState::RAX], 0)
 }

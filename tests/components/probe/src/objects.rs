@@ -24,6 +24,8 @@ pub const CHECKS: &[Check] = &[
     ("vector registers survive a blocking ctrl_sm", vectors_blocking),
     ("vector registers survive preemption by others that use them", vectors_preempted),
     ("vector registers of the callee are not seen by the caller", vectors_not_leaked),
+    ("vector registers survive an exception whose handler uses them", vectors_exception),
+    ("a semaphore that is waited on outlives its capabilities", lifetime_waiting),
     ("a semaphore lives as long as a capability to it", lifetime),
     ("an EC lives as long as a portal to it", portal_holds_ec),
     ("an event waits for a busy handler", busy_handler),
@@ -319,6 +321,40 @@ fn vectors_not_leaked() -> Outcome {
     // A call of our own thread.
     let (_, got) = with_vectors!(pattern(1), ["syscall"], inout("rdi") id => _, inout("rsi") 0u64 => _,);
     holds("none of the callee's values", got.iter().all(|&w| w != 0x5ec3_5ec3_5ec3_5ec3))
+}
+
+extern "C" fn holds_vectors(_: u64, _: u64, u: *mut u64) -> u64 {
+    let (a, b) = with_vectors!(pattern(77), ["ud2"],);
+    // SAFETY: the own UTCB.
+    unsafe { u.write_volatile(u64::from(a == b)) };
+    0
+}
+
+fn vectors_exception() -> Outcome {
+    let used = Arc::new(Mutex::new(false));
+    let u = used.clone();
+    let l = Local::new(
+        holds_vectors,
+        Some(Box::new(move |_, s| {
+            let (a, b) = with_vectors!(pattern(78), ["nop"],);
+            *u.lock().expect("used") = a == b;
+            s.rip += 2;
+            Mtd::RIP
+        })),
+    )?;
+    equal("the thread's registers are as they were", l.call(&[0]), Ok(vec![1]))?;
+    holds("the handler's registers", *used.lock().expect("used"))
+}
+
+fn lifetime_waiting() -> Outcome {
+    let sm = Slot::sm(0)?;
+    let (sel, until) = (sm.0, in_ms(20));
+    let t = thread::spawn(move || hc::sm_down(sel, false, Some(until)));
+    Semaphore::new(0).down_until(in_ms(5));
+    drop(sm);
+    // Others take its memory, if it was free.
+    let _others: Vec<_> = (0..100).map(|_| Slot::sm(3)).collect::<Result<_, _>>()?;
+    refused("down", t.join().map_err(|_| "panic")?, Status::Timeout)
 }
 
 fn lifetime() -> Outcome {
