@@ -114,7 +114,8 @@ fn control_words() -> Outcome {
     unsafe {
         asm!("ldmxcsr [r12]", "fldcw [r12 + 8]", "syscall", "stmxcsr [r12 + 4]", "fnstcw [r12 + 12]",
              "fninit", "push 0x1f80", "ldmxcsr [rsp]", "pop rcx",
-             in("r12") words.as_mut_ptr(), inout("rdi") id => _, inout("rsi") 0u64 => _, out("rdx") _, clobber_abi("C"));
+             in("r12") words.as_mut_ptr(), inout("rdi") id => _, inout("rsi") 0u64 => _, out("rdx") _,
+             clobber_abi("C"));
     }
     equal("MXCSR, x87 control word", (words[1], words[3] & 0xffff), (0x1f80, 0x37f))
 }

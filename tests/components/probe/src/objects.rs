@@ -253,13 +253,17 @@ macro_rules! with_vectors {
             asm!(
                 "movups xmm0, [r12]", "movups xmm1, [r12+16]", "movups xmm2, [r12+32]", "movups xmm3, [r12+48]",
                 "movups xmm4, [r12+64]", "movups xmm5, [r12+80]", "movups xmm6, [r12+96]", "movups xmm7, [r12+112]",
-                "movups xmm8, [r12+128]", "movups xmm9, [r12+144]", "movups xmm10, [r12+160]", "movups xmm11, [r12+176]",
-                "movups xmm12, [r12+192]", "movups xmm13, [r12+208]", "movups xmm14, [r12+224]", "movups xmm15, [r12+240]",
+                "movups xmm8, [r12+128]", "movups xmm9, [r12+144]",
+                "movups xmm10, [r12+160]", "movups xmm11, [r12+176]",
+                "movups xmm12, [r12+192]", "movups xmm13, [r12+208]",
+                "movups xmm14, [r12+224]", "movups xmm15, [r12+240]",
                 $($text,)+
                 "movups [r13], xmm0", "movups [r13+16], xmm1", "movups [r13+32], xmm2", "movups [r13+48], xmm3",
                 "movups [r13+64], xmm4", "movups [r13+80], xmm5", "movups [r13+96], xmm6", "movups [r13+112], xmm7",
-                "movups [r13+128], xmm8", "movups [r13+144], xmm9", "movups [r13+160], xmm10", "movups [r13+176], xmm11",
-                "movups [r13+192], xmm12", "movups [r13+208], xmm13", "movups [r13+224], xmm14", "movups [r13+240], xmm15",
+                "movups [r13+128], xmm8", "movups [r13+144], xmm9",
+                "movups [r13+160], xmm10", "movups [r13+176], xmm11",
+                "movups [r13+192], xmm12", "movups [r13+208], xmm13",
+                "movups [r13+224], xmm14", "movups [r13+240], xmm15",
                 in("r12") load.as_ptr(), in("r13") store.as_mut_ptr(), $($op)* clobber_abi("C"),
             );
         }

@@ -189,7 +189,8 @@ pub fn vectors() -> Outcome {
                 let mut out = 0u64;
                 // SAFETY: uses two vector registers.
                 unsafe {
-                    std::arch::asm!("movq {o}, xmm3", "movq xmm3, {v}", o = out(reg) out, v = in(reg) 0x77u64, out("xmm3") _);
+                    std::arch::asm!("movq {o}, xmm3", "movq xmm3, {v}", o = out(reg) out,
+                                v = in(reg) 0x77u64, out("xmm3") _);
                 }
                 bad += u64::from(out == 0xdead_beef);
                 m.store(bad, SeqCst);

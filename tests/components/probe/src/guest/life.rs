@@ -61,8 +61,8 @@ pub fn shares_cpu() -> Outcome {
     holds("an equal of the guest runs", a > 0 && b > a)
 }
 
-// A failed first entry is no launch: a kernel that takes it for one enters by VMRESUME afterwards, which the CPU refuses
-// (VM-instruction error 5) again and again.
+// A failed first entry is no launch: a kernel that takes it for one enters by VMRESUME afterwards, which the CPU
+// refuses (VM-instruction error 5) again and again.
 pub fn bad_state() -> Outcome {
     let mut g = Guest::new(
         &[0x0f, 0xa2, 0xf4],
