@@ -57,13 +57,13 @@ extern "C" fn ups(sm: u64) -> ! {
 
 fn startup() -> Outcome {
     let ran = Arc::new(Semaphore::new(0));
-    let (_g, log) = Global::new(ups, ran.sel(), 0, |_, _| Mtd::POISON)?;
+    let (g, log) = Global::new(ups, ran.sel(), 0, |_, _| Mtd::POISON)?;
     arrives("the thread", &ran)?;
     Semaphore::new(0).down_until(crate::scene::in_ms(5));
     let log = log.lock().expect("log");
     equal("events", log.iter().map(|e| e.0).collect(), vec![event::HST_STARTUP, 6])?;
     let s = log[0].1;
-    equal("RSP is aligned as it was given", s.gpr[ArchState::RSP] & 0xf, 8)?;
+    equal("RSP", s.gpr[ArchState::RSP], g.sp)?;
     equal("RFLAGS", s.rflags, 0x202)?;
     equal("RSP at #UD", log[1].1.gpr[ArchState::RSP] <= s.gpr[ArchState::RSP], true)
 }

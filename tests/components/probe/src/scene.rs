@@ -267,6 +267,8 @@ pub fn server(handler: rt::Handler) -> Result<(PortalThread, Slot), String> {
 pub struct Global {
     /// EC.
     pub ec: Slot,
+    /// Stack pointer that it was created with.
+    pub sp: u64,
     /// SC and events: only held.
     _rest: (Slot, Events),
 }
@@ -308,7 +310,7 @@ impl Global {
         // SAFETY: page and stack are new, and it is started at `body` only.
         done("create_ec", unsafe { hc::create_ec(ec.0, sel::PD, args) })?;
         start(ec.0, sc.0, lower)?;
-        Ok((Global { ec, _rest: (sc, events) }, log))
+        Ok((Global { ec, sp: top, _rest: (sc, events) }, log))
     }
 }
 

@@ -104,8 +104,8 @@ pub fn poison() -> Outcome {
     equal("events", g.numbers(), vec![event::GST_STARTUP, reason::CPUID])
 }
 
-// Fails as long as the kernel enters with an EPT pointer of 0, which the CPU refuses (VM-instruction error 7): the VMM
-// sees event 0x21 where docs/spec/ipc_reply.md says that the virtual CPU is killed.
+// docs/spec/ipc_reply.md. A kernel that enters with an EPT pointer of 0 is refused by the CPU (VM-instruction error 7),
+// and the VMM sees event 0x21 instead.
 pub fn no_space() -> Outcome {
     let mut g = Guest::new(&[0xf4], |s| s.sel_gst = 0, |n, _| (n == event::GST_STARTUP).then_some(Mtd::empty()))?;
     done("start", g.vcpu.start(1))?;

@@ -40,7 +40,7 @@ pub const CHECKS: &[Check] = &[
     ("a looping guest does not keep the CPU from others", life::shares_cpu),
     ("CTRL: RDTSC and exception intercepts can be added", exits::intercepts),
     ("vector registers: the guest's and the VMM's do not mix", exits::vectors),
-    ("TPR, CR2, CR3, XCR0 and MSR groups hold what is written", exits::groups),
+    ("CR2, CR3, CR8, XCR0, IDTR and MSR groups hold what is written", exits::groups),
     ("failed entry on bad guest state: event 0x21; goes on once repaired", life::bad_state),
     ("triple fault: event 2", life::triple_fault),
     ("POISON kills a virtual CPU", life::poison),
