@@ -6,7 +6,7 @@ use crate::mem::refs::Ref;
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
 use crate::object::pt::Pt;
 use crate::say;
-use crate::schedule::Next;
+use crate::schedule::{self, Next};
 use crate::{arch::cpu::cpu, arch::fpu};
 use abi::{ArchState, Mtd, Status, perm};
 
@@ -40,7 +40,7 @@ pub fn enter(caller: &'static Ec, pt: &Pt, mtd: u32) -> Next {
     caller.cont.set(Cont::Reply);
     h.chain.set(caller.chain.get());
     if let Some(sc) = h.chain.get() {
-        sc.leaf.set(h);
+        schedule::moved(sc, h);
     }
     let f = h.regs();
     f.set_rdi(pt.pid());
@@ -66,7 +66,7 @@ pub fn resume(ec: &'static Ec, cont: Cont) -> Next {
     ec.cont.set(cont);
     let chain = ec.chain.get();
     if let Some(sc) = chain {
-        sc.leaf.set(ec);
+        schedule::moved(sc, ec);
     }
     match (chain, cpu().sc.get()) {
         (Some(a), Some(b)) if core::ptr::eq(a, b) => Next::Run(ec),

@@ -18,7 +18,9 @@ pub enum Next {
     Run(&'static Ec),
     /// The current SC stays ready, but somebody else may be first.
     Resched,
-    /// The current SC cannot go on.
+    /// The current SC waits until this EC is released from its semaphore.
+    Park(&'static Ec),
+    /// There is no current SC any more.
     Pick,
 }
 
@@ -42,6 +44,13 @@ pub fn go(mut next: Next) -> ! {
                 requeue();
                 pick()
             }
+            Next::Park(ec) => {
+                charge();
+                if let Some(sc) = cpu().sc.take() {
+                    sc.park(ec);
+                }
+                pick()
+            }
             Next::Pick => pick(),
         };
     }
@@ -49,10 +58,7 @@ pub fn go(mut next: Next) -> ! {
 
 fn step(ec: &'static Ec) -> Next {
     if ec.blocked.get() {
-        if let Some(sc) = cpu().sc.get() {
-            ec.waiters.push_back::<sc::Blocked>(sc);
-        }
-        return Next::Pick;
+        return Next::Park(ec);
     }
     match ec.cont.get() {
         Cont::Sysret | Cont::Iret | Cont::Guest if preempted() => Next::Resched,
@@ -70,7 +76,12 @@ fn step(ec: &'static Ec) -> Next {
         }
         Cont::Event(n) => event::raise(ec, n),
         Cont::Call => crate::call::ipc::call(ec),
-        Cont::Receive | Cont::Reply | Cont::Dead => Next::Pick,
+        // The end of a chain receives or is dead only if the chain has ended: its SC has nothing to run.
+        Cont::Receive | Cont::Reply | Cont::Dead => {
+            charge();
+            cpu().sc.set(None);
+            Next::Pick
+        }
     }
 }
 
@@ -90,6 +101,15 @@ fn preempted() -> bool {
     let c = cpu();
     let Some(sc) = c.sc.get() else { return true };
     c.ready.highest().is_some_and(|p| p > sc.prio || (p == sc.prio && c.turn_over.get()))
+}
+
+/// The chain of `sc` has moved on to `leaf`. If a helper has moved it, the SC may wait for somebody that no longer
+/// matters.
+pub fn moved(sc: &'static Sc, leaf: &'static Ec) {
+    sc.leaf.set(leaf);
+    if sc.unpark() {
+        ready(sc);
+    }
 }
 
 /// Makes an SC ready.
@@ -214,6 +234,9 @@ fn enter_space(ec: &'static Ec) -> bool {
 }
 
 fn leave(ec: &'static Ec, sysret: bool) -> Next {
+    if let Some(sc) = ec.chain.get() {
+        moved(sc, ec);
+    }
     make_current(ec);
     if !enter_space(ec) {
         return event::kill(ec, "no memory for its page-table root");

@@ -73,7 +73,7 @@ pub mod controls {
         v.write(field::PRIMARY_PROCESSOR_CONTROLS, (c.proc1_with(u.ctrl[0]) | windows).into());
         v.write(field::SECONDARY_PROCESSOR_CONTROLS, c.proc2_with(u.ctrl[1]).into());
         cr::CR0.own(v, u.intcpt_cr0 | c.cr0_owned, c);
-        cr::CR4.own(v, u.intcpt_cr4 | c.cr4_fixed, c);
+        cr::CR4.own(v, u.intcpt_cr4 | c.cr4_fixed | crate::spec::cr4::NOT_SWITCHED, c);
     }
 }
 

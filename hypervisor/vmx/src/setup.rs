@@ -1,6 +1,6 @@
 //! A new VMCS: controls, host state, and a guest state as after reset.
 
-use crate::spec::{self, MACHINE_CHECK, reset};
+use crate::spec::{self, FORCED_EXCEPTIONS, cr4, reset};
 use crate::{Controls, Field, VmcsPort, field};
 
 /// What VM exit loads into the CPU. ES, DS, FS and GS become null.
@@ -84,7 +84,7 @@ fn init_controls(vmcs: &mut impl VmcsPort, c: &Controls) {
             (field::SECONDARY_PROCESSOR_CONTROLS, c.proc2.into()),
             (field::VM_EXIT_CONTROLS, c.exit.into()),
             (field::VM_ENTRY_CONTROLS, c.entry.into()),
-            (field::EXCEPTION_BITMAP, 1 << MACHINE_CHECK),
+            (field::EXCEPTION_BITMAP, FORCED_EXCEPTIONS.into()),
             (field::PAGE_FAULT_ERROR_CODE_MASK, 0),
             (field::PAGE_FAULT_ERROR_CODE_MATCH, 0),
             (field::CR3_TARGET_COUNT, 0),
@@ -93,7 +93,7 @@ fn init_controls(vmcs: &mut impl VmcsPort, c: &Controls) {
             (field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0),
             (field::VM_ENTRY_INSTRUCTION_LENGTH, 0),
             (field::CR0_GUEST_HOST_MASK, c.cr0_owned),
-            (field::CR4_GUEST_HOST_MASK, c.cr4_fixed),
+            (field::CR4_GUEST_HOST_MASK, c.cr4_fixed | cr4::NOT_SWITCHED),
         ],
     );
 }

@@ -187,6 +187,11 @@ pub const NMI_UNBLOCKING_DUE_TO_IRET: u64 = 1 << 12;
 pub const UNUSABLE: u64 = 1 << 16;
 /// Vector of the machine-check exception.
 pub const MACHINE_CHECK: u32 = 18;
+/// #DB and #AC: a guest whose handler raises them again at its first push would never be left (CVE-2015-8104,
+/// CVE-2015-5307).
+pub const ENDLESS: u32 = 1 << 1 | 1 << 17;
+/// Exceptions that exit whatever the VMM wants.
+pub const FORCED_EXCEPTIONS: u32 = 1 << MACHINE_CHECK | ENDLESS;
 /// Vector of the double fault.
 pub const DOUBLE_FAULT: u32 = 8;
 
@@ -210,6 +215,8 @@ pub mod cr0 {
 pub mod cr4 {
     /// VMX enable.
     pub const VMXE: u64 = 1 << 13;
+    /// What turns on state that is not switched between guests: PKE, CET, PKS, UINTR, LASS, LAM_SUP, FRED.
+    pub const NOT_SWITCHED: u64 = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 27 | 1 << 28 | 1 << 32;
 }
 
 /// IA32_EFER (2.2.1).

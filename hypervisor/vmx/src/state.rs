@@ -4,7 +4,7 @@
 //! frequent exits come first; one test skips all others.
 
 use crate::composite::*;
-use crate::spec::{MACHINE_CHECK, activity, dr7, efer, interruptibility, rflags};
+use crate::spec::{FORCED_EXCEPTIONS, activity, dr7, efer, interruptibility, rflags};
 use crate::{Controls, Field, VmcsPort, cr, field, segment};
 use abi::{ArchState, Mtd};
 use virt::{Access, VcpuRegs};
@@ -159,7 +159,7 @@ transfer! {
         W ctrl: composite controls;
         W intcpt_cr0: part_of controls;
         W intcpt_cr4: part_of controls;
-        W intcpt_exc: vmcs EXCEPTION_BITMAP with_machine_check;
+        W intcpt_exc: vmcs EXCEPTION_BITMAP with_forced;
         W pfe_mask: vmcs PAGE_FAULT_ERROR_CODE_MASK;
         W pfe_match: vmcs PAGE_FAULT_ERROR_CODE_MATCH;
     }
@@ -262,7 +262,7 @@ fn clean_activity(value: u32, controls: &Controls) -> u32 {
     if value == activity::HLT && controls.activity_hlt { activity::HLT } else { activity::ACTIVE }
 }
 
-/// Machine checks are for the host.
-fn with_machine_check(value: u32, _: &Controls) -> u32 {
-    value | 1 << MACHINE_CHECK
+/// Machine checks are for the host, and no guest may keep the CPU for good.
+fn with_forced(value: u32, _: &Controls) -> u32 {
+    value | FORCED_EXCEPTIONS
 }

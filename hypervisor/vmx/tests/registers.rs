@@ -70,7 +70,7 @@ fn changing_hands_does_not_change_what_the_guest_reads() {
     v.vmcs.poke(field::GUEST_CR0, v.vmcs.read(field::GUEST_CR0) | TS);
     v.load(Mtd::CTRL, ArchState { intcpt_cr0: TS, intcpt_cr4: PGE, ..ArchState::default() });
     assert_eq!(v.vmcs.read(field::CR0_GUEST_HOST_MASK), v.controls.cr0_owned | TS);
-    assert_eq!(v.vmcs.read(field::CR4_GUEST_HOST_MASK), v.controls.cr4_fixed | PGE);
+    assert_eq!(v.vmcs.read(field::CR4_GUEST_HOST_MASK), v.controls.cr4_fixed | cr4::NOT_SWITCHED | PGE);
     assert_eq!(v.save(Mtd::CR).cr0, 0x8005_0013 | TS, "now from the shadow");
     v.load(Mtd::CTRL, ArchState::default());
     assert_eq!(v.vmcs.read(field::CR0_GUEST_HOST_MASK), v.controls.cr0_owned);
@@ -202,7 +202,7 @@ fn controls_end_in_their_fields() {
         (field::SECONDARY_PROCESSOR_CONTROLS, c.proc2),
         (field::VM_EXIT_CONTROLS, c.exit),
         (field::VM_ENTRY_CONTROLS, c.entry),
-        (field::EXCEPTION_BITMAP, 1 << 18),
+        (field::EXCEPTION_BITMAP, 1 << 18 | 1 << 17 | 1 << 1),
     ] {
         assert_eq!(v.vmcs.read(f), u64::from(want), "{f:x?}");
     }
@@ -216,4 +216,14 @@ fn fields_of_missing_features_are_not_touched() {
     for f in [field::VMX_PREEMPTION_TIMER_VALUE, field::VIRTUAL_APIC_ADDRESS, field::TPR_THRESHOLD] {
         assert!(!vmcs.0.contains_key(&f), "{f:x?}");
     }
+}
+
+#[test]
+fn features_whose_state_is_not_switched_are_never_in_force() {
+    let mut v = Vcpu::new();
+    let pke = 1 << 22;
+    v.load(Mtd::CR, ArchState { cr0: 0x8005_0013, cr4: 0x20 | pke, ..ArchState::default() });
+    assert_eq!(v.vmcs.read(field::GUEST_CR4) & cr4::NOT_SWITCHED, 0);
+    assert_eq!(v.vmcs.read(field::CR4_GUEST_HOST_MASK) & pke, pke, "and setting them exits");
+    assert_eq!(v.save(Mtd::CR).cr4, 0x20 | pke, "what the VMM wrote is what the guest reads");
 }

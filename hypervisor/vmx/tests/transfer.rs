@@ -244,7 +244,7 @@ fn required_controls_cannot_be_dropped_and_choices_can_be_made() {
     load(Mtd::CTRL, &u, &mut vmcs, &mut regs, &c);
     assert_eq!(vmcs.read(field::PRIMARY_PROCESSOR_CONTROLS), u64::from(c.proc1));
     assert_eq!(vmcs.read(field::SECONDARY_PROCESSOR_CONTROLS), u64::from(c.proc2));
-    assert_eq!(vmcs.read(field::EXCEPTION_BITMAP), 1 << 18);
+    assert_eq!(vmcs.read(field::EXCEPTION_BITMAP), 1 << 18 | 1 << 17 | 1 << 1);
     u.ctrl = [u32::MAX; 2];
     u.intcpt_exc = 1 << 14;
     (u.pfe_mask, u.pfe_match) = (5, 4);

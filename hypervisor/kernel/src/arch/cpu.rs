@@ -66,9 +66,18 @@ pub struct Cpu {
     pub host_msrs: Cell<u64>,
     /// Local APIC.
     pub lapic: UnsafeCell<Option<LocalApic>>,
-    /// Descriptor table.
+    /// Vector registers hold nothing of anybody.
+    pub fpu_clean: Cell<bool>,
+    /// The vCPU whose debug registers are in the CPU.
+    pub debug_owner: Cell<Option<&'static Ec>>,
+    /// NMIs that came while the kernel ran.
+    pub nmis: Cell<u32>,
+    /// Descriptor table; the last field, see [`layout::TSS`].
     pub gdt: Cell<[u64; 8]>,
 }
+
+const BEHIND_GDT: u64 = layout::CPU + size_of::<Cpu>() as u64 + 0x1_0000;
+const _: () = assert!(layout::IST_STACKS >= BEHIND_GDT && layout::TSS >= BEHIND_GDT);
 
 /// What this CPU can do, as far as the kernel cares.
 #[derive(Clone, Copy, Default)]
@@ -113,6 +122,7 @@ pub fn init(id: u16) {
     c.bare_root.set(root);
     c.cr3.set(root);
     c.timer.set(u64::MAX);
+    c.since.set(super::time::now());
     init_controls();
     tables::load();
 }
@@ -144,7 +154,8 @@ fn init_controls() {
         | Cr4::CR4_ENABLE_SSE
         | Cr4::CR4_UNMASKED_SSE
         | Cr4::CR4_ENABLE_OS_XSAVE
-        | Cr4::CR4_ENABLE_FSGSBASE;
+        | Cr4::CR4_ENABLE_FSGSBASE
+        | Cr4::CR4_ENABLE_MACHINE_CHECK;
     r4.set(Cr4::CR4_ENABLE_PCID, id.get_feature_info().is_some_and(|f| f.has_pcid()));
     r4.set(Cr4::CR4_ENABLE_SMEP, has(|e| e.has_smep()));
     r4.set(Cr4::CR4_ENABLE_SMAP, has(|e| e.has_smap()));
@@ -176,6 +187,10 @@ fn init_syscall() {
         msr::wrmsr(msr::IA32_FMASK, SYSCALL_FLAG_MASK);
         msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) | 0x801);
         msr::wrmsr(msr::IA32_PAT, ptab::IA32_PAT);
+        // SYSENTER is not an entry: with a null code segment it is #GP.
+        for m in [msr::IA32_SYSENTER_CS, msr::IA32_SYSENTER_ESP, msr::IA32_SYSENTER_EIP] {
+            msr::wrmsr(m, 0);
+        }
     }
 }
 

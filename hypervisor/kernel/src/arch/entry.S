@@ -7,7 +7,7 @@
 
 .set CPU,       0xffffffffffe20000      # layout::CPU
 .set SCRATCH,   CPU + 0                 # Cpu::scratch
-.set RSP0,      0xffffffffffe30004      # layout::TSS + 4
+.set RSP0,      0xffffffffffe50004      # layout::TSS + 4
 .set STACK_TOP, 0xffffffffffe19000      # layout::STACK + STACK_LEN
 .set USER_CS, 0x23
 .set USER_SS, 0x1b
@@ -74,9 +74,15 @@ leave_iret:
 idle_halt:
     mov rsp, STACK_TOP
     sti
-    hlt
-    cli
-    ud2                                 # the interrupt that ends HLT does not return here
+1:  hlt                                 # an interrupt does not return here, an NMI does
+    jmp 1b
+
+# Goes on with a #DB that came from user mode, whose frame is in the EC now, on the CPU's stack.
+.globl user_trap_again
+user_trap_again:
+    mov rsp, STACK_TOP
+    call {user_trap}
+    ud2
 
 # Interrupt stubs: vector and error code complete the frame.
 .macro stub vector
@@ -112,7 +118,13 @@ trap:
     mov rsp, STACK_TOP
     call {user_trap}
     ud2
-1:  mov rdi, rsp
+1:  mov edi, [rsp + 16 * 8]             # vector
+    cmp edi, 32
+    jb 2f
+    mov rsp, STACK_TOP                  # what was interrupted, idling or a long chain, does not go on
+    call {kernel_interrupt}
+    ud2
+2:  mov rdi, rsp
     and rsp, -16
     call {kernel_trap}
     ud2

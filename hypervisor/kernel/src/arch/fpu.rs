@@ -104,8 +104,12 @@ fn save(ec: &Ec) {
 
 fn load(ec: &Ec) {
     let Some(clean) = CLEAN.get() else { return };
+    restore(ec.fpu.as_ref().filter(|a| a.saved.get()).map_or(&clean.0, |a| &a.page));
+}
+
+fn restore(from: &Page) {
     let mask = cpu().features.get().xcr0;
-    let from = ec.fpu.as_ref().filter(|a| a.saved.get()).map_or(&clean.0, |a| &a.page).at::<u8>();
+    let from = from.at::<u8>();
     // SAFETY: a state that `save` wrote, or the clean one.
     unsafe {
         asm!("xrstor64 [{}]", in(reg) from.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
@@ -120,6 +124,18 @@ fn switch(to: &'static Ec) {
     }
     load(to);
     cpu().fpu_owner.set(Some(to));
+    cpu().fpu_clean.set(false);
+}
+
+/// Leaves nothing in the registers: an EC without vector state must not find that of others, not even in speculation.
+fn clear() {
+    let Some(clean) = CLEAN.get().filter(|_| !cpu().fpu_clean.replace(true)) else { return };
+    set_ts(false);
+    set_xcr0(cpu().features.get().xcr0);
+    if let Some(o) = cpu().fpu_owner.take() {
+        save(o);
+    }
+    restore(&clean.0);
 }
 
 fn owns(ec: &'static Ec) -> bool {
@@ -144,6 +160,8 @@ pub fn disown() {
 /// Before a host EC goes on in user mode.
 pub fn enter_host(ec: &'static Ec) {
     if ec.fpu.is_none() {
+        clear();
+        set_xcr0(cpu().features.get().xcr0);
         return set_ts(true);
     }
     match cpu().fpu_owner.get() {

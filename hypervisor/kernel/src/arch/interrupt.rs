@@ -52,10 +52,10 @@ pub fn set_local_apic_address(phys: u64) {
     XAPIC.call_once(|| paging::map_device(phys));
 }
 
-/// Adds an IOAPIC whose first pin is global interrupt `first`; all its pins are masked.
-pub fn add_ioapic(phys: u64, first: u32) {
+/// Adds an IOAPIC whose first pin is global interrupt `first`; all its pins are masked. `false`: not used.
+pub fn add_ioapic(phys: u64, first: u32) -> bool {
     let mut list = CONTROLLERS.lock();
-    let Some(slot) = list.iter_mut().find(|c| c.is_none()) else { return };
+    let Some(slot) = list.iter_mut().find(|c| c.is_none()).filter(|_| first < MAX_PINS as u32) else { return false };
     let base = paging::map_device(phys);
     // SAFETY: the firmware's MADT names this address as an IOAPIC; it is mapped uncacheable.
     let mut chip = unsafe { IoApic::new(base) };
@@ -67,6 +67,7 @@ pub fn add_ioapic(phys: u64, first: u32) {
     }
     PIN_COUNT.fetch_max((first as u16 + pins).min(MAX_PINS as u16), Relaxed);
     *slot = Some(Controller { first: first as u16, pins, chip });
+    true
 }
 
 /// Number of pins that interrupt semaphores exist for.

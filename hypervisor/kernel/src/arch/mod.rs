@@ -16,6 +16,7 @@ global_asm!(
     include_str!("entry.S"),
     hypercall = sym crate::call::hypercall,
     user_trap = sym trap::user_trap,
+    kernel_interrupt = sym trap::kernel_interrupt,
     kernel_trap = sym trap::kernel_trap,
     ist_trap = sym trap::ist_trap,
     vmx_entry_failed = sym vmx::entry_failed,
@@ -27,6 +28,8 @@ unsafe extern "C" {
     pub fn leave_sysret(frame: *const trap::Regs) -> !;
     /// Return to user mode from a trap.
     pub fn leave_iret(frame: *const trap::Regs) -> !;
+    /// [`trap::user_trap`], on the CPU's stack.
+    pub fn user_trap_again() -> !;
     /// Waits for an interrupt.
     pub fn idle_halt() -> !;
     /// Start of the 16-byte interrupt stubs.

@@ -102,6 +102,9 @@ pub fn build_cpu_part(cpu_frames: &[Frame]) -> u64 {
         page(layout::CPU + i as u64 * 4096, pool::phys(*f));
     }
     page(layout::TSS, frame());
+    let ones = pool::Page::filled(0xff).expect("pool too small to boot");
+    page(layout::TSS + 0x3000, ones.phys());
+    core::mem::forget(ones);
     for i in 0..4 {
         page(layout::IST_STACKS + (2 * i + 1) * 4096, frame());
     }

@@ -5,7 +5,7 @@ use crate::mem::layout;
 
 use spin::Once;
 use x86::bits64::segmentation::Descriptor64;
-use x86::dtables::{DescriptorTablePointer, lgdt, lidt};
+use x86::dtables::{DescriptorTablePointer, lgdt, lidt, load_ldtr};
 use x86::segmentation::{BuildDescriptor, DescriptorBuilder, GateDescriptorBuilder, SegmentSelector, load_cs, load_ss};
 use x86::{Ring, task};
 
@@ -22,8 +22,8 @@ pub const TSS: u16 = 0x28;
 
 /// Offset of the I/O permission bitmap in the TSS.
 const IO_BITMAP_OFFSET: u16 = 0x1000;
-/// The segment ends with the bitmap.
-const TSS_LIMIT: u64 = 0x2fff;
+/// The segment ends with a byte of ones behind the bitmap (Intel SDM vol. 1, 20.5.2).
+const TSS_LIMIT: u64 = 0x3000;
 
 /// Task-state segment (Intel SDM vol. 3, 9.7).
 #[repr(C, packed(4))]
@@ -97,6 +97,8 @@ pub fn load() {
         lgdt(&p);
         load_cs(SegmentSelector::from_raw(KERNEL_CS));
         load_ss(SegmentSelector::from_raw(KERNEL_SS));
+        // After reset the LDT is one of 64 KiB at address 0, which is user memory.
+        load_ldtr(SegmentSelector::from_raw(0));
         lidt(&DescriptorTablePointer::new(idt));
         for i in 0..4 {
             (&raw mut (*tss()).ist[i]).write_unaligned(layout::IST_STACKS + (2 * i as u64 + 2) * 4096);

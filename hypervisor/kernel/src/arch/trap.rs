@@ -140,12 +140,14 @@ fn user_trap_of(ec: &'static crate::object::ec::Ec) -> Next {
     event::raise(ec, f.regs.vector as u16)
 }
 
-/// A trap from kernel mode. Interrupts arrive while the CPU idles or at a preemption point; anything else is a bug.
+/// An interrupt while the CPU idles or at a preemption point.
+pub extern "C" fn kernel_interrupt(vector: u32) -> ! {
+    interrupt::handle(vector as u8);
+    schedule::go(Next::Resched)
+}
+
+/// An exception in kernel mode: a bug.
 pub extern "C" fn kernel_trap(r: &Regs) -> ! {
-    if r.vector >= 32 {
-        interrupt::handle(r.vector as u8);
-        schedule::go(Next::Resched)
-    }
     // SAFETY: reading CR2 has no effect.
     let cr2 = unsafe { cr2() };
     panic!(
@@ -160,10 +162,13 @@ pub extern "C" fn ist_trap(r: &Regs) {
     match (r.vector, user, cpu().ec.get()) {
         (DB, true, Some(ec)) => {
             ec.regs().regs = *r;
-            user_trap()
+            // SAFETY: the frame is complete; the stack that this runs on is not needed any more.
+            unsafe { super::user_trap_again() }
         }
         (DB, ..) => {}
-        (NMI, ..) => say!("cpu {}: NMI", cpu().id.get()),
+        (NMI, true, _) => say!("cpu {}: NMI", cpu().id.get()),
+        // The kernel may hold any lock: only count.
+        (NMI, ..) => cpu().nmis.set(cpu().nmis.get().wrapping_add(1)),
         (MC, true, _) => say!("cpu {}: machine check at {:#x}", cpu().id.get(), r.rip),
         _ => panic!("exception {} in the kernel: error {:#x} at {:#x}, stack {:#x}", r.vector, r.error, r.rip, r.rsp),
     }

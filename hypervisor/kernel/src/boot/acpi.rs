@@ -1,8 +1,8 @@
 //! ACPI tables: interrupt controllers, CPUs, and the registers that put the machine to sleep.
 
 use super::memory;
-use crate::arch::interrupt;
-use crate::call::{Done, Outcome};
+use crate::arch::{interrupt, time};
+use crate::call::Outcome;
 use crate::mem::window;
 use crate::say;
 use abi::{HwOp, Status};
@@ -31,6 +31,8 @@ impl AcpiHandler for Window {
 
 static PM1A: AtomicU16 = AtomicU16::new(0);
 static PM1B: AtomicU16 = AtomicU16::new(0);
+static PM2: AtomicU16 = AtomicU16::new(0);
+static SMI_CMD: AtomicU16 = AtomicU16::new(0);
 static RESET: AtomicU16 = AtomicU16::new(0);
 static RESET_VALUE: AtomicU16 = AtomicU16::new(0);
 
@@ -79,12 +81,17 @@ fn madt(m: &PhysicalMapping<Window, Madt>) {
     let local = m.get().local_apic_address as u64;
     let mut cpus = 0;
     interrupt::set_local_apic_address(local);
+    memory::protect(local, local + 0x1000);
+    if !well_formed(m) {
+        return say!("ACPI: damaged MADT: no interrupt pins");
+    }
     for e in m.get().entries() {
         match e {
             MadtEntry::IoApic(i) => {
                 let a = i.io_apic_address as u64;
-                interrupt::add_ioapic(a, i.global_system_interrupt_base);
-                memory::protect(a, a + 0x1000);
+                if interrupt::add_ioapic(a, i.global_system_interrupt_base) {
+                    memory::protect(a, a + 0x1000);
+                }
             }
             MadtEntry::LocalApic(l) if l.flags & 1 != 0 => cpus += 1,
             MadtEntry::LocalX2Apic(l) if l.flags & 1 != 0 => cpus += 1,
@@ -96,6 +103,20 @@ fn madt(m: &PhysicalMapping<Window, Madt>) {
     }
 }
 
+/// Whether the entries fill the table exactly: the crate's iterator believes their lengths.
+fn well_formed(m: &PhysicalMapping<Window, Madt>) -> bool {
+    // SAFETY: the mapping covers the whole table.
+    let b = unsafe { core::slice::from_raw_parts(m.virtual_start().as_ptr().cast::<u8>(), m.region_length()) };
+    let mut rest = b.get(size_of::<Madt>()..).unwrap_or_default();
+    while let [_, len, ..] = *rest {
+        match rest.get(len as usize..).filter(|_| len >= 2) {
+            Some(next) => rest = next,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
 fn port(a: GenericAddress) -> u16 {
     if matches!(a.address_space, AddressSpace::SystemIo) { a.address as u16 } else { 0 }
 }
@@ -103,6 +124,8 @@ fn port(a: GenericAddress) -> u16 {
 fn fadt(f: &PhysicalMapping<Window, Fadt>) {
     PM1A.store(f.pm1a_control_block().map_or(0, port), Relaxed);
     PM1B.store(f.pm1b_control_block().ok().flatten().map_or(0, port), Relaxed);
+    PM2.store(f.pm2_control_block().ok().flatten().map_or(0, port), Relaxed);
+    SMI_CMD.store(f.smi_cmd_port as u16, Relaxed);
     // The register and its value exist from revision 2 on, if a flag says so.
     let flags = f.flags;
     if AcpiTable::header(f.get().get_ref()).revision >= 2 && flags.supports_system_reset_via_fadt() {
@@ -111,9 +134,9 @@ fn fadt(f: &PhysicalMapping<Window, Fadt>) {
     }
 }
 
-/// Ports that user land must not reach: PM1 control (8.2.2).
-pub fn protected_ports() -> [u16; 2] {
-    [PM1A.load(Relaxed), PM1B.load(Relaxed)]
+/// Ports that user land must not reach, with their number: PM1 and PM2 control, SMI command (8.2.2).
+pub fn protected_ports() -> [(u16, u64); 4] {
+    [(PM1A.load(Relaxed), 2), (PM1B.load(Relaxed), 2), (PM2.load(Relaxed), 1), (SMI_CMD.load(Relaxed), 1)]
 }
 
 /// Enters a sleep state or resets the platform (5.5.1). Only soft off and reset are there.
@@ -138,8 +161,14 @@ fn soft_off(a: u8, b: u8) -> Outcome {
     }
     set(PM1A.load(Relaxed), a);
     set(PM1B.load(Relaxed), b);
-    // Some machines take a moment.
-    Ok(Done::Now)
+    no_reaction()
+}
+
+/// Gives the machine a second to go away.
+fn no_reaction() -> Outcome {
+    let end = time::now() + time::frequency();
+    while time::now() < end {}
+    Err(Status::Aborted)
 }
 
 fn reset() -> Outcome {
@@ -152,5 +181,5 @@ fn reset() -> Outcome {
         outb(0xcf9, 2);
         outb(0xcf9, 6);
     }
-    Ok(Done::Now)
+    no_reaction()
 }

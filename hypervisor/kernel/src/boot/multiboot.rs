@@ -19,7 +19,11 @@ pub fn read(magic: u32, at: u32) -> Result<Info, &'static str> {
     if magic != MAGIC {
         return Err("not started by a Multiboot 2 loader");
     }
-    let p = window::map(at.into(), 2 << 20).ok_or("no room to map the Multiboot information")?;
+    // The first word is the total length.
+    // SAFETY: the loader put the information there; nobody writes to it.
+    let head = unsafe { window::bytes(at.into(), 8) }.ok_or("no room to map the Multiboot information")?;
+    let len = u32::from_le_bytes([head[0], head[1], head[2], head[3]]);
+    let p = window::map(at.into(), len.into()).ok_or("no room to map the Multiboot information")?;
     // SAFETY: the loader put the information there, below the window's end; nobody writes to it.
     let info = unsafe { BootInformation::load(p.cast::<BootInformationHeader>()) };
     let info = info.map_err(|_| "damaged Multiboot information")?;

@@ -113,12 +113,12 @@ fn fill_nova(s: &Spaces) -> Result<(), Refused> {
 /// The idle SC: never runs, but knows how long the CPU had nothing to do.
 fn idle_sc(s: &Spaces) -> Result<(), Refused> {
     let ec = Ec::create(NewEc {
-        kind: EcKind::Local,
+        kind: EcKind::Idle,
         cpu: 0,
         obj: s.obj.clone(),
         hst: s.hst.clone(),
         pio: None,
-        page: (HIP_ADDR >> 12) - 2,
+        page: 0,
         sp: 0,
         evt: 0,
         fpu: false,
@@ -131,9 +131,10 @@ fn idle_sc(s: &Spaces) -> Result<(), Refused> {
 
 fn nova_pio() -> Result<Ref<PioSpace>, Refused> {
     let p = PioSpace::create(true).ok_or(NO_MEMORY)?;
-    for port in acpi::protected_ports().into_iter().filter(|p| *p != 0) {
-        p.set(port.into(), false);
-        p.set(port as u64 + 1, false);
+    for (port, len) in acpi::protected_ports().into_iter().filter(|(p, _)| *p != 0) {
+        for i in 0..len {
+            p.set(port as u64 + i, false);
+        }
     }
     Ok(p)
 }

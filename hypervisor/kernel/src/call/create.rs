@@ -12,7 +12,7 @@ use crate::object::{pt::Pt, sc::Sc, sm::Sm};
 use crate::schedule;
 use abi::{CreatePdOp, Scd, Sel, Status, perm};
 
-/// A null slot of the caller's object space, with room for a capability.
+/// A null slot of the caller's object space.
 struct Slot {
     ec: &'static Ec,
     sel: Sel,
@@ -24,10 +24,16 @@ impl Slot {
         if cap::index(sel).is_none() || !ec.obj.get(sel).is_null() {
             return Err(Status::BadCap);
         }
-        ec.obj.reserve(sel).map_err(|_| Status::MemCap)?;
         Ok(Slot { ec, sel })
     }
 
+    /// Makes room for the capability: the last thing before the object is created.
+    fn reserve(self) -> Result<Slot, Status> {
+        self.ec.obj.reserve(self.sel).map_err(|_| Status::MemCap)?;
+        Ok(self)
+    }
+
+    /// Fills the slot, which has room.
     fn fill<T: Object>(self, object: Ref<T>, perms: u8) -> Outcome {
         self.ec.obj.put(self.sel, object, perms);
         Ok(Done::Now)
@@ -44,6 +50,10 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
     let pd_sel = ec.regs().rsi();
     let slot = Slot::of(ec)?;
     let pd = owner(ec, pd_sel, perm::Pd::PD)?;
+    if matches!(op, CreatePdOp::Dma) || matches!(op, CreatePdOp::Gst) && !vmx::missing().is_empty() {
+        return Err(Status::BadFtr);
+    }
+    let slot = slot.reserve()?;
     match op {
         CreatePdOp::Pd => slot.fill(Pd::create().ok_or(Status::MemObj)?, ec.obj.get(pd_sel).perms()),
         CreatePdOp::Obj => {
@@ -60,7 +70,7 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
             }
             slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
         }
-        CreatePdOp::Gst if vmx::missing().is_empty() => {
+        CreatePdOp::Gst => {
             let s = GstSpace::create().ok_or(Status::MemObj)?;
             slot.fill(s, (perm::Space::GRANT | perm::Space::ASSIGN).bits())
         }
@@ -70,7 +80,7 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
             slot.fill(s, perm::Space::all().bits())
         }
         CreatePdOp::Msr => slot.fill(MsrSpace::create().ok_or(Status::MemObj)?, perm::Space::all().bits()),
-        CreatePdOp::Gst | CreatePdOp::Dma => Err(Status::BadFtr),
+        CreatePdOp::Dma => Err(Status::BadFtr),
     }
 }
 
@@ -101,6 +111,7 @@ pub fn create_ec(ec: &'static Ec) -> Outcome {
     let pd = owner(ec, pd_sel, perm::Pd::EC)?;
     let (obj, hst) = (pd.obj().ok_or(Status::Aborted)?, pd.hst().ok_or(Status::Aborted)?);
     let pio = if kind == EcKind::Vcpu { None } else { pd.pio() };
+    let slot = slot.reserve()?;
     let new = NewEc { kind, cpu, obj, hst, pio, page, sp, evt, fpu: f & FPU != 0 };
     slot.fill(Ec::create(new).ok_or(Status::MemObj)?, perm::Ec::all().bits())
 }
@@ -118,6 +129,7 @@ pub fn create_sc(ec: &'static Ec) -> Outcome {
     if target.kind == EcKind::Local {
         return Err(Status::BadCap);
     }
+    let slot = slot.reserve()?;
     if target.dead() || target.bound.replace(true) {
         return Err(Status::Aborted);
     }
@@ -143,6 +155,7 @@ pub fn create_pt(ec: &'static Ec) -> Outcome {
     if target.kind != EcKind::Local {
         return Err(Status::BadCap);
     }
+    let slot = slot.reserve()?;
     let pt = Pt::create(Ref::from_found(target), ip).ok_or(Status::MemObj)?;
     slot.fill(pt, perm::Pt::all().bits())
 }
@@ -153,6 +166,7 @@ pub fn create_sm(ec: &'static Ec) -> Outcome {
     let (pd_sel, count) = (r.rsi(), r.rdx());
     let slot = Slot::of(ec)?;
     owner(ec, pd_sel, perm::Pd::SM)?;
+    let slot = slot.reserve()?;
     let sm = Sm::create(count, None).ok_or(Status::MemObj)?;
     slot.fill(sm, (perm::Sm::CTRL_UP | perm::Sm::CTRL_DN).bits())
 }

@@ -5,6 +5,7 @@
 
 pub mod pool;
 pub mod refs;
+pub mod tags;
 pub mod window;
 
 /// Where the kernel is and what it maps where.
@@ -26,7 +27,10 @@ pub mod layout {
     /// [`crate::arch::cpu::Cpu`].
     pub const CPU: u64 = CPU_PART + 0x2_0000;
     /// Task-state segment; the two pages behind it are the I/O permission bitmap.
-    pub const TSS: u64 = CPU_PART + 0x3_0000;
+    ///
+    /// More than 64 KiB behind the GDT, like all that is behind [`CPU`]: a VM exit leaves GDTR with limit ffff, and user
+    /// mode must not find anything there that it could load as a descriptor.
+    pub const TSS: u64 = CPU_PART + 0x5_0000;
     /// I/O permission bitmap of the PIO space in use.
     pub const IO_BITMAP: u64 = TSS + 0x1000;
     /// Stacks for NMI, #DF, #MC, #DB: one page each, an unmapped page below each.

@@ -3,7 +3,7 @@
 //! An EC that is not running is a register frame and a continuation ([`Cont`]), not a stack. Its cells are touched by
 //! its own CPU only; `recall` is atomic.
 
-use super::{hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc, sc::Sc, sm::Sm};
+use super::{hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::arch::{cpu::cpu, fpu, trap::Frame, vmx::Vcpu};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
@@ -22,6 +22,8 @@ pub enum EcKind {
     Global,
     /// Virtual CPU with an SC.
     Vcpu,
+    /// Stands for a CPU without work; never runs.
+    Idle,
 }
 
 /// How an EC goes on when it is next chosen.
@@ -162,7 +164,7 @@ impl Ec {
     /// A new EC. `None`: no memory. Its UTCB is mapped.
     pub fn create(n: NewEc) -> Option<Ref<Ec>> {
         let guest = n.kind == EcKind::Vcpu;
-        let utcb = if guest { None } else { Some(Page::new()?) };
+        let utcb = if matches!(n.kind, EcKind::Local | EcKind::Global) { Some(Page::new()?) } else { None };
         let vcpu = if guest { Some(Vcpu::create()?) } else { None };
         let frame = Frame::new(n.sp);
         let ec = Ref::new(Ec {
@@ -249,7 +251,8 @@ impl Ec {
         self.blocked_on.take();
         self.blocked.set(false);
         self.set_status(s);
-        while let Some(sc) = self.waiters.pop_front::<sc::Blocked>() {
+        while let Some(sc) = self.waiters.head() {
+            sc.unpark();
             schedule::ready(sc);
         }
     }
@@ -264,6 +267,9 @@ impl Drop for Ec {
         }
         if c.fpu_owner.get().is_some_and(|e| core::ptr::eq(e, me)) {
             fpu::disown();
+        }
+        if c.debug_owner.get().is_some_and(|e| core::ptr::eq(e, me)) {
+            c.debug_owner.set(None);
         }
         if let Some(phys) = self.mapped_frame()
             && self.hst.lookup(self.utcb_page).is_ok_and(|l| l.phys == phys)

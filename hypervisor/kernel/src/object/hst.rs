@@ -13,6 +13,7 @@ use crate::arch::cpu::{MAX_CPUS, cpu};
 use crate::arch::paging;
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
+use crate::mem::tags::Tags;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use ptab::{Change, Full, Hole, Hpt, Leaf, PageTable};
 use spin::Mutex;
@@ -25,8 +26,7 @@ pub const END_PAGE: u64 = (crate::mem::layout::USER_END >> abi::PAGE_BITS) - 1;
 
 /// In a root: the space was changed since this CPU last flushed it.
 const STALE: u64 = 1;
-static NEXT_PCID: AtomicU64 = AtomicU64::new(1);
-const MAX_PCID: u64 = 0xfff;
+static PCIDS: Tags<4096> = Tags::new();
 
 /// Host space.
 #[repr(C, align(32))]
@@ -50,9 +50,8 @@ impl HstSpace {
         let (master, roots) = (Page::new()?, Page::new()?);
         let format = Hpt { giant: cpu().features.get().giant, nx: true };
         let table = Mutex::new(PageTable::new(master.phys(), format));
-        // Two spaces must not share one; PCID 0 is flushed at every switch.
-        let n = if cpu().features.get().pcid { NEXT_PCID.fetch_add(1, Relaxed) } else { 0 };
-        let pcid = if n <= MAX_PCID { n } else { 0 };
+        // Without one of its own the space has PCID 0, which is flushed at every switch.
+        let pcid = if cpu().features.get().pcid { PCIDS.take().unwrap_or(0) as u64 } else { 0 };
         Ref::new(HstSpace { header: Header::new(Self::KIND), table, master, roots, pcid, nova })
     }
 
@@ -97,7 +96,8 @@ impl HstSpace {
         for r in self.roots().iter().filter(|r| r.load(Relaxed) != 0) {
             r.fetch_or(STALE, Relaxed);
         }
-        if self.cr3() == Some(cpu().cr3.get()) {
+        let root = self.slot().load(Relaxed) & !STALE;
+        if root != 0 && cpu().cr3.get() == root | self.pcid {
             self.enter();
         }
     }
@@ -163,5 +163,7 @@ impl Drop for HstSpace {
         let mut mem = Tables::new();
         self.table.lock().clear(&mut mem, USER_ENTRIES);
         mem.flushed();
+        // The next owner of the PCID starts stale on every CPU.
+        PCIDS.give(self.pcid as u16);
     }
 }

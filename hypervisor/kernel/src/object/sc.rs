@@ -16,6 +16,8 @@ pub struct Sc {
     budget: Cell<Budget>,
     /// The EC at the end of the call chain that starts at `ec`: the one that runs.
     pub leaf: Cell<&'static Ec>,
+    /// The blocked EC that it waits for.
+    parked: Cell<Option<&'static Ec>>,
     /// While `ec` lives, the SC counts on itself.
     active: Cell<Option<Ref<Sc>>>,
     ready: Link<Sc>,
@@ -49,6 +51,7 @@ impl Sc {
             ec,
             prio,
             budget: Cell::new(Budget::new(budget)),
+            parked: Cell::new(None),
             active: Cell::new(None),
             ready: Link::new(),
             blocked: Link::new(),
@@ -57,8 +60,23 @@ impl Sc {
         Some(sc)
     }
 
-    /// Its EC died: nothing but capabilities keep it.
-    pub fn retire(&self) {
+    /// Waits until `ec` is released.
+    pub fn park(&'static self, ec: &'static Ec) {
+        self.parked.set(Some(ec));
+        ec.waiters.push_back::<Blocked>(self);
+    }
+
+    /// Stops waiting; `false` if it did not wait.
+    pub fn unpark(&'static self) -> bool {
+        let Some(ec) = self.parked.take() else { return false };
+        ec.waiters.remove::<Blocked>(self);
+        true
+    }
+
+    /// Its EC died: nothing but capabilities keep it, and nothing refers to another EC.
+    pub fn retire(&'static self) {
+        self.unpark();
+        self.leaf.set(self.ec.found());
         self.active.take();
     }
 

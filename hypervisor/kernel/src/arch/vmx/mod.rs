@@ -99,7 +99,7 @@ pub fn init() {
 }
 
 fn enable(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
-    let region = Page::new().ok_or(VirtMissing::CONTROLS)?;
+    let (region, host) = Page::new().zip(Page::new()).ok_or(VirtMissing::CONTROLS)?;
     set_revision(&region);
     // SAFETY: the fixed bits are those that VMX operation demands; the frame is the VMXON region and nothing else.
     unsafe {
@@ -107,7 +107,6 @@ fn enable(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
         cr4_write(cr4() | Cr4::from_bits_truncate(caps.cr4_fixed0 as usize) | Cr4::CR4_ENABLE_VMX);
         insn::vmxon(region.phys()).map_err(|_| VirtMissing::CONTROLS)?;
     }
-    let host = Page::new().ok_or(VirtMissing::CONTROLS)?;
     let mut area = MsrArea::new();
     area.set_star(read(msr::IA32_STAR));
     area.set_lstar(read(msr::IA32_LSTAR));
@@ -170,6 +169,9 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
     let Some(c) = CONTROLS.get() else { return };
     v.make_current();
     vmx::load(mtd, s, &mut Port, v.regs(), c);
+    if mtd.contains(Mtd::CTRL) {
+        v.exceptions.set(s.intcpt_exc);
+    }
     if mtd.contains(Mtd::CR) {
         v.store_cr8();
     }
@@ -182,9 +184,13 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 pub fn run(ec: &'static Ec) -> Next {
     let (Some(v), Some(c)) = (&ec.vcpu, CONTROLS.get()) else { return event::kill(ec, "not a vCPU") };
     let Some(cr3) = ec.hst.cr3() else { return event::kill(ec, "no memory for its page-table root") };
+    if !v.has_guest_space() {
+        return event::kill(ec, "vCPU without guest space");
+    }
     schedule::make_current(ec);
     v.make_current();
     v.prepare(cr3);
+    vcpu::switch_debug_registers(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {
         let left = cpu().timer.get().saturating_sub(time::now());
@@ -205,22 +211,28 @@ pub extern "C" fn exit() -> ! {
     ec.cont.set(Cont::Guest);
     fpu::note_ts();
     cpu().tr_stale.set(true);
-    if let (Some(v), Some(cr3)) = (&ec.vcpu, ec.hst.cr3()) {
-        v.entered();
-        cpu().cr3.set(cr3);
-    }
     let reason = Port.read(field::EXIT_REASON);
-    // After a failed entry the vectoring information is that of an older exit.
-    if reason & ENTRY_FAILED == 0 {
-        vmx::requeue(&mut Port);
+    if let (Some(v), Some(cr3)) = (&ec.vcpu, ec.hst.cr3()) {
+        // After a failed entry the vectoring information is that of an older exit, and the VMCS is not launched.
+        if reason & ENTRY_FAILED == 0 {
+            v.entered();
+            vmx::requeue(&mut Port);
+        }
+        // VM exits do not flush, and PCID 0 is everybody's.
+        if cpu().cr3.replace(cr3) != cr3 && cr3 & 0xfff == 0 {
+            // SAFETY: the root that the exit has loaded.
+            unsafe { super::paging::set_cr3(cr3) };
+        }
     }
     let next = match vmx::decode_exit(reason, || Port.read(field::VM_EXIT_INTERRUPTION_INFO)) {
         Exit::Portal(n) if n >= abi::event::GST_ARCH => event::kill(ec, "exit of a kind that has no event"),
+        Exit::Portal(0) if reflect(ec) => Next::Run(ec),
         Exit::Portal(n) => {
             vmx::restore_nmi_blocking(&mut Port, reason);
             ec.expect.set(Expect::State(Resume::Guest));
             event::raise(ec, n as u16)
         }
+        Exit::Host(HostExit::MachineCheck) => event::kill(ec, "machine check in its guest"),
         Exit::Host(h) => {
             host_exit(h);
             Next::Run(ec)
@@ -229,12 +241,30 @@ pub extern "C" fn exit() -> ! {
     schedule::go(next)
 }
 
+/// Gives a forced exception that the VMM did not ask for to the guest; `false` if it is not one.
+///
+/// An event whose delivery it interrupted is given up for it.
+fn reflect(ec: &Ec) -> bool {
+    let Some(v) = &ec.vcpu else { return false };
+    let info = Port.read(field::VM_EXIT_INTERRUPTION_INFO) as u32;
+    let bit = 1u32.checked_shl(info & virt::info::VECTOR).unwrap_or(0);
+    if bit & vmx::spec::ENDLESS & !v.exceptions.get() == 0 {
+        return false;
+    }
+    if bit == 1 << 1 {
+        v.note_debug(Port.read(field::EXIT_QUALIFICATION));
+    }
+    Port.write(field::VM_ENTRY_INTERRUPTION_INFO, (info & virt::info::ALL).into());
+    Port.write(field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0);
+    true
+}
+
 fn host_exit(h: HostExit) {
     match h {
         HostExit::ExternalInterrupt(vector) => interrupt::handle(vector),
         HostExit::Timer => time::fired(),
         HostExit::Nmi => say!("cpu {}: NMI", cpu().id.get()),
-        HostExit::MachineCheck => say!("cpu {}: machine check in a guest", cpu().id.get()),
+        HostExit::MachineCheck => {}
     }
 }
 

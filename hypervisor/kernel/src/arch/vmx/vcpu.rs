@@ -4,16 +4,17 @@ use super::{Port, host_state, insn, msr_count, set_revision};
 use crate::arch::cpu::cpu;
 use crate::mem::pool::Page;
 use crate::mem::refs::Ref;
-use crate::object::{gst::GstSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use crate::mem::tags::Tags;
+use crate::object::{ec::Ec, gst::GstSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use abi::{ArchState, perm};
+use core::arch::asm;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use virt::VcpuRegs;
 use vmx::{GuestSetup, VmcsPort, field};
 
 /// Offset of the TPR in the virtual-APIC page.
 const VTPR: usize = 0x80;
-static NEXT_VPID: AtomicU16 = AtomicU16::new(1);
+static VPIDS: Tags<4096> = Tags::new();
 
 /// Virtual CPU.
 pub struct Vcpu {
@@ -29,6 +30,10 @@ pub struct Vcpu {
     gst: Cell<Option<Ref<GstSpace>>>,
     pio: Cell<Option<Ref<PioSpace>>>,
     msr: Cell<Option<Ref<MsrSpace>>>,
+    /// DR0 to DR3 and DR6 while another vCPU's are in the CPU.
+    debug: Cell<[u64; 5]>,
+    /// Exceptions that the VMM wants.
+    pub exceptions: Cell<u32>,
     /// The space fields of the VMCS are to be written.
     moved: Cell<bool>,
     /// A frame of ones: bitmaps of a vCPU without PIO or MSR space.
@@ -46,21 +51,37 @@ impl Vcpu {
             block,
             vmcs,
             vapic,
-            // VPIDs are not used twice; 65535 vCPUs in a machine's life must do for now.
-            vpid: NEXT_VPID.try_update(Relaxed, Relaxed, |n| n.checked_add(1)).ok()?,
+            vpid: VPIDS.take()?,
             complete: Cell::new(false),
             launched: Cell::new(false),
             gst: Cell::new(None),
             pio: Cell::new(None),
             msr: Cell::new(None),
+            debug: Cell::new([0, 0, 0, 0, DR6_RESET]),
+            exceptions: Cell::new(0),
             moved: Cell::new(true),
             all_exit,
         })
     }
 
-    /// The virtual-APIC page, which the VMM sees.
+    /// The virtual-APIC page, which the VMM sees if the CPU uses it.
     pub fn vapic_frame(&self) -> Option<u64> {
-        Some(self.vapic.phys())
+        super::CONTROLS.get().filter(|c| c.tpr_shadow).map(|_| self.vapic.phys())
+    }
+
+    /// Whether it has memory to run in.
+    pub fn has_guest_space(&self) -> bool {
+        let g = self.gst.take();
+        let yes = g.is_some();
+        self.gst.set(g);
+        yes
+    }
+
+    /// A debug exception is given to the guest: what the exit says of it goes into DR6.
+    pub fn note_debug(&self, qualification: u64) {
+        let mut d = read_debug();
+        d[4] = d[4] & !0xf | qualification & DR6_CAUSES;
+        write_debug(&d);
     }
 
     /// Registers that the VMCS does not hold.
@@ -182,6 +203,45 @@ impl Vcpu {
     }
 }
 
+/// DR6 after reset.
+const DR6_RESET: u64 = 0xffff_0ff0;
+/// B0 to B3, BD, BS.
+const DR6_CAUSES: u64 = 0x600f;
+
+fn read_debug() -> [u64; 5] {
+    let mut d = [0; 5];
+    // SAFETY: reading debug registers, which only guests use.
+    unsafe {
+        asm!("mov {}, dr0", "mov {}, dr1", "mov {}, dr2", "mov {}, dr3", "mov {}, dr6",
+            out(reg) d[0], out(reg) d[1], out(reg) d[2], out(reg) d[3], out(reg) d[4],
+            options(nomem, nostack, preserves_flags));
+    }
+    d
+}
+
+fn write_debug(d: &[u64; 5]) {
+    // SAFETY: the host runs with DR7 clear; the values were read from there, so reserved bits are right.
+    unsafe {
+        asm!("mov dr0, {}", "mov dr1, {}", "mov dr2, {}", "mov dr3, {}", "mov dr6, {}",
+            in(reg) d[0], in(reg) d[1], in(reg) d[2], in(reg) d[3], in(reg) d[4],
+            options(nomem, nostack, preserves_flags));
+    }
+}
+
+/// Before a vCPU runs: the debug registers become its own.
+pub fn switch_debug_registers(ec: &'static Ec) {
+    let old = cpu().debug_owner.replace(Some(ec));
+    if old.is_some_and(|o| core::ptr::eq(o, ec)) {
+        return;
+    }
+    if let Some(o) = old.and_then(|o| o.vcpu.as_ref()) {
+        o.debug.set(read_debug());
+    }
+    if let Some(v) = &ec.vcpu {
+        write_debug(&v.debug.get());
+    }
+}
+
 impl Drop for Vcpu {
     fn drop(&mut self) {
         let phys = self.vmcs.phys();
@@ -191,7 +251,8 @@ impl Drop for Vcpu {
             if cpu().vmcs.get() == phys {
                 cpu().vmcs.set(0);
             }
-            self.flush();
         }
+        self.flush();
+        VPIDS.give(self.vpid);
     }
 }
