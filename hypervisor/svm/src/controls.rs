@@ -1,7 +1,7 @@
 //! Which features the microhypervisor needs, which of them this CPU has, and which intercepts a VMM may add.
 //!
-//! Not used although CPUs have them: VGIF, virtual VMLOAD and LBR (for guests that run guests), PauseFilter (PAUSE exits
-//! are all or nothing, as on VMX), AVIC, VNMI.
+//! Not used although CPUs have them: VGIF, virtual VMLOAD and LBR (for guests that run guests), PauseFilter (PAUSE
+//! exits are all or nothing, as on VMX), AVIC, VNMI.
 
 use crate::Intercepts;
 use crate::spec::{cr0, feature, misc1, misc2, proc1, proc2, vector, vm_cr};
@@ -140,8 +140,8 @@ impl Controls {
     }
 }
 
-/// Intercepts of writes for owned bits of CR0 and CR4. Where neither TS nor MP is owned, the frequent switching of these
-/// two does not exit.
+/// Intercepts of writes for owned bits of CR0 and CR4. Where neither TS nor MP is owned, the frequent switching of
+/// these two does not exit.
 fn register_intercepts(owned_cr0: u64, owned_cr4: u64) -> Intercepts {
     let frequent = owned_cr0 & (cr0::TS | cr0::MP) != 0;
     let selective = owned_cr0 != 0 && !frequent;

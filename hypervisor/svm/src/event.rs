@@ -4,9 +4,9 @@
 //! interrupt, whose delivery exits at the moment when the guest could take one, and of the intercept of IRET; [`arm`]
 //! sets both from what was asked for.
 //!
-//! An NMI window opens only after the IRET, which is intercepted before. The guest executes it with the virtual interrupt
-//! pending, which exits as soon as interrupts are on again; if they stay off (or were on before), the next exit of any
-//! kind opens the window. To step over the IRET with RFLAGS.TF would be exact, but the guest can see it.
+//! An NMI window opens only after the IRET, which is intercepted before. The guest executes it with the virtual
+//! interrupt pending, which exits as soon as interrupts are on again; if they stay off (or were on before), the next
+//! exit of any kind opens the window. To step over the IRET with RFLAGS.TF would be exact, but the guest can see it.
 
 use crate::spec::{ERROR_CODE_SHIFT, INTERRUPT_SHADOW, clean, code, misc1, reason, rflags, tlb, vector, vintr};
 use crate::{Controls, Software, Vmcb, exit};
@@ -31,9 +31,9 @@ pub fn entry_failed(vmcb: &Vmcb) -> bool {
 
 /// What the last exit means. To be called after [`requeue`] and [`track_nmi`].
 ///
-/// Interrupts and NMIs are not acknowledged: they stay pending until the kernel executes STGI (and interrupts are on), and
-/// come by the IDT. The vector of [`HostExit::ExternalInterrupt`] means nothing. A machine check has happened; its
-/// handler has to be called.
+/// Interrupts and NMIs are not acknowledged: they stay pending until the kernel executes STGI (and interrupts are
+/// on), and come by the IDT. The vector of [`HostExit::ExternalInterrupt`] means nothing. A machine check has
+/// happened; its handler has to be called.
 #[inline]
 pub fn decode_exit(vmcb: &Vmcb) -> Exit {
     const MACHINE_CHECK: u32 = code::EXCP0 + vector::MACHINE_CHECK;
@@ -71,8 +71,8 @@ pub fn window_due(vmcb: &Vmcb) -> Option<u64> {
 /// Puts an event whose delivery the exit interrupted back in the queue: the next entry injects it. Notes that all else
 /// that the entry had to do is done.
 ///
-/// To be called once after each exit, host exits included, before [`crate::save`]. Does nothing if the entry failed: then
-/// nothing was delivered nor flushed.
+/// To be called once after each exit, host exits included, before [`crate::save`]. Does nothing if the entry failed:
+/// then nothing was delivered nor flushed.
 #[inline]
 pub fn requeue(vmcb: &mut Vmcb, controls: &Controls) {
     if entry_failed(vmcb) {
@@ -93,8 +93,8 @@ fn requeue_event(vmcb: &mut Vmcb, interrupted: bool) {
     let before = vmcb.control.software.queued;
     let word = if interrupted { vmcb.control.exitintinfo } else { 0 };
     let info = word as u32 & info::ALL;
-    // The processor forgets where the instruction of a software event ends. If the event is one that was injected, it is
-    // known; if not, the guest is still at the instruction and executes it again.
+    // The processor forgets where the instruction of a software event ends. If the event is one that was injected, it
+    // is known; if not, the guest is still at the instruction and executes it again.
     let again = soft(info);
     let keep = !again || resumes(vmcb, before, info);
     (vmcb.control.eventinj, vmcb.control.software.queued) = match keep {

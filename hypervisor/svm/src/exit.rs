@@ -206,8 +206,8 @@ fn task_switch(info1: u64, info2: u64) -> u64 {
     info1 & 0xffff | source << qual::TASK_SHIFT
 }
 
-/// VMX: access in 2:0, permissions in 5:3; bit 7, linear address valid, stays clear. Bit 8 counts nevertheless: it tells
-/// an access of the instruction from one to the guest's page tables.
+/// VMX: access in 2:0, permissions in 5:3; bit 7, linear address valid, stays clear. Bit 8 counts nevertheless: it
+/// tells an access of the instruction from one to the guest's page tables.
 fn nested_page_fault(info1: u64) -> u64 {
     let access = match () {
         _ if info1 & npf::ID != 0 => qual::FETCH,

@@ -1,7 +1,7 @@
 //! The I/O permission map: AMD APM vol. 2, 15.10. One bit for each port, set to exit.
 //!
-//! 12 KiB in three frames that are **contiguous in physical memory**: the first two are what VMX calls I/O bitmaps A and
-//! B, the third has bits for accesses that reach beyond port ffff.
+//! 12 KiB in three frames that are **contiguous in physical memory**: the first two are what VMX calls I/O bitmaps A
+//! and B, the third has bits for accesses that reach beyond port ffff.
 
 /// Size in bytes.
 pub const SIZE: usize = 3 * HALF;

@@ -1,19 +1,20 @@
 //! SVM without the instructions: controls, state transfer between VMCB and UTCB, events and exits.
 //!
-//! The kernel owns everything that executes an instruction; here a [`Vmcb`] is plain memory. Start: [`negotiate`] once a
-//! CPU, [`init`] once a vCPU; then per exit [`requeue`], [`track_nmi`], [`decode_exit`], [`save`]; per reply [`load`]; and
-//! before each entry [`window_due`]. Vendor-neutral parts are in `virt`; the twin is `vmx`.
+//! The kernel owns everything that executes an instruction; here a [`Vmcb`] is plain memory. Start: [`negotiate`]
+//! once a CPU, [`init`] once a vCPU; then per exit [`requeue`], [`track_nmi`], [`decode_exit`], [`save`]; per reply
+//! [`load`]; and before each entry [`window_due`]. Vendor-neutral parts are in `virt`; the twin is `vmx`.
 //!
 //! VMMs see one architecture: guest events have the numbers of VMX exit reasons, and UTCB fields (qualifications,
 //! interruption information, execution controls) have their VMX encodings on both back ends. Where SVM says less:
 //!
 //! - `inst_len` is 0 if the length is not known: always for exceptions; without NRIPS also for CR, DR and
 //!   descriptor-table accesses and INVLPG. Lengths of other instructions count without redundant prefixes then.
-//! - `inst_info` has [`spec::inst_info::DECODE`] if the qualification lacks register, address or segment: for CR and DR
-//!   accesses and INVLPG without decode assists, LMSW and CLTS, accesses to descriptor tables, and INS and OUTS where the
-//!   CPU reports no address size.
+//! - `inst_info` has [`spec::inst_info::DECODE`] if the qualification lacks register, address or segment: for CR and
+//!   DR accesses and INVLPG without decode assists, LMSW and CLTS, accesses to descriptor tables, and INS and OUTS
+//!   where the CPU reports no address size.
 //! - EPT violations have no guest-linear address, and of the permissions only "readable" where the page is present.
 //! - There is no activity state HLT, no monitor trap flag, and no PDPTE: the CPU reads them from guest memory.
+//! - Task switches do not exit: the CPU carries them out.
 //! - CR0 and CR4 have no owned bits: a VMM that asks for some gets an exit for each write to the register, or for each
 //!   that changes more than TS and MP.
 //! - Blocking by STI and MOV SS are one; blocking by NMI is kept by software, and ends when IRET was executed.

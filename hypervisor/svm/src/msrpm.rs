@@ -1,7 +1,7 @@
 //! The MSR permission map: AMD APM vol. 2, 15.11. 8 KiB, contiguous in physical memory, two bits for each MSR.
 //!
-//! MSR spaces have the layout of VMX: 4 KiB, 1 KiB each for reading and writing MSRs from 0, and the same from C000_0000
-//! (read low, read high, write low, write high). SVM has a third range from C001_0000, which always exits.
+//! MSR spaces have the layout of VMX: 4 KiB, 1 KiB each for reading and writing MSRs from 0, and the same from
+//! C000_0000 (read low, read high, write low, write high). SVM has a third range from C001_0000, which always exits.
 
 use crate::spec::efer;
 

@@ -38,7 +38,7 @@ pub struct Row {
 /// Statement that moves a row's value to the UTCB.
 macro_rules! save_row {
     ($u:ident $v:ident $r:ident $c:ident W $($rest:tt)*) => {};
-    ($u:ident $v:ident $r:ident $c:ident $access:ident $field:ident vmcb $from:ident $groups:ident $($clean:ident)?) => {
+    ($u:ident $v:ident $r:ident $c:ident $access:ident $field:ident vmcb $from:ident $group:ident $($clean:ident)?) => {
         $u.$field = $v.save.$from;
     };
     ($u:ident $v:ident $r:ident $c:ident $access:ident $field:ident segment $from:ident $groups:ident) => {

@@ -144,7 +144,7 @@ fn page_faults_exit_if_some_of_them_should() {
 
 proptest! {
     #[test]
-    fn no_reply_drops_a_required_intercept(bytes in proptest::collection::vec(any::<u8>(), size_of::<ArchState>()), mtd: u32) {
+    fn no_reply_drops_a_required_intercept(bytes: [u8; size_of::<ArchState>()], mtd: u32) {
         for c in [poor(), rich()] {
             let u = ArchState::read_from_bytes(&bytes).expect("the right size");
             let (mut vmcb, mut regs) = vcpu(&c);

@@ -229,6 +229,19 @@ fn an_injected_software_event_keeps_its_return_address() {
 }
 
 #[test]
+fn another_software_event_at_the_same_place_is_not_the_injected_one() {
+    for mut v in both() {
+        v.inject(VALID | SOFT_INTERRUPT | 0x80, 0, 2);
+        let rip = v.vmcb.save.rip;
+        v.run(NPF, rip, event(VALID | SOFT_INTERRUPT | 0x81, 0));
+        assert_eq!((v.queued(), v.told().inj_info), (0, 0), "another vector");
+        v.inject(VALID | EXTERNAL | 0x80, 0, 0);
+        v.run(NPF, rip, event(VALID | SOFT_INTERRUPT | 0x80, 0));
+        assert_eq!((v.queued(), v.told().inj_info), (0, 0), "the injected one was an interrupt");
+    }
+}
+
+#[test]
 fn an_interrupt_window_is_a_virtual_interrupt_above_every_priority() {
     let mut v = Vcpu::new(poor());
     v.inject(IRQ_WINDOW, 0, 0);
@@ -322,6 +335,28 @@ fn an_iret_that_did_not_complete_is_intercepted_again() {
     assert!(v.run(IRET, 0x8010, 0));
     v.run(NPF, 0x1000, 0);
     assert!(!v.nmi_blocked());
+}
+
+#[test]
+fn a_failed_entry_says_nothing_about_an_iret() {
+    let mut v = Vcpu::new(poor());
+    v.set_intr_state(8);
+    assert!(v.run(IRET, 0x8010, 0));
+    // Some emulators leave another RIP.
+    assert!(!v.run(u64::MAX, 0xdead_0000, 0));
+    assert!(v.nmi_blocked() && !v.intercepts(misc1::IRET));
+    v.run(INTR, 0x8010, 0);
+    assert!(v.nmi_blocked() && v.intercepts(misc1::IRET));
+}
+
+#[test]
+fn a_repeated_nmi_finds_nmis_unblocked() {
+    let mut v = Vcpu::new(poor());
+    v.set_intr_state(8);
+    v.run(NPF, 0x1000, event(VALID | NMI | 2, 0));
+    assert!(!v.nmi_blocked() && v.intercepts(misc1::IRET));
+    v.run(INTR, 0x1000, event(VALID | EXCEPTION | 6, 0));
+    assert!(v.nmi_blocked(), "delivered, and its handler faulted");
 }
 
 #[test]

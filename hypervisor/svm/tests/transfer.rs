@@ -198,6 +198,9 @@ fn groups_that_change_nothing_cached_leave_the_cache_alone() {
     let with_vmload = Mtd::FS_GS | Mtd::TR | Mtd::LDTR | Mtd::SYSCALL | Mtd::SYSENTER | Mtd::KERNEL_GS;
     load(frequent | with_vmload, &u, &mut vmcb, &mut regs, &c);
     assert_eq!(vmcb.control.vmcb_clean, spec::clean::ALL);
+    load(Mtd::CTRL, &u, &mut vmcb, &mut regs, &c);
+    assert_eq!(vmcb.control.vmcb_clean, spec::clean::ALL & !spec::clean::I);
+    vmcb.control.vmcb_clean = spec::clean::ALL;
     load(Mtd::DR, &u, &mut vmcb, &mut regs, &c);
     assert_eq!(vmcb.control.vmcb_clean, spec::clean::ALL & !spec::clean::DRX);
 }

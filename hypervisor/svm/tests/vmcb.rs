@@ -109,6 +109,7 @@ fn reset_leaves_nothing_of_the_state_but_the_setup() {
     (vmcb.control.eventinj, vmcb.control.interrupt_shadow) = (0x8000_0030, 1);
     vmcb.control.intercepts.misc1 |= 1 << 4 | 1 << 20;
     vmcb.control.vintr |= 1 << 8 | 7;
+    vmcb.control.vmcb_clean = 0x3ff;
     reset(&mut vmcb);
     assert!(vmcb == fresh);
 }
