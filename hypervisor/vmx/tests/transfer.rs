@@ -252,7 +252,7 @@ fn required_controls_cannot_be_dropped_and_choices_can_be_made() {
     let (p1, p2) = (vmcs.read(field::PRIMARY_PROCESSOR_CONTROLS), vmcs.read(field::SECONDARY_PROCESSOR_CONTROLS));
     assert_eq!(p1, u64::from(c.proc1 | c.proc1_choice));
     assert_eq!(p2, u64::from(c.proc2 | c.proc2_choice));
-    assert_eq!(vmcs.read(field::EXCEPTION_BITMAP), 1 << 18 | 1 << 14);
+    assert_eq!(vmcs.read(field::EXCEPTION_BITMAP), 1 << 18 | 1 << 17 | 1 << 1 | 1 << 14);
     let page_faults = (field::PAGE_FAULT_ERROR_CODE_MASK, field::PAGE_FAULT_ERROR_CODE_MATCH);
     assert_eq!((vmcs.read(page_faults.0), vmcs.read(page_faults.1)), (5, 4));
     // Nothing that needs an address in the VMCS, or takes the timer and interrupts from the host.
