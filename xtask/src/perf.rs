@@ -3,7 +3,7 @@
 //! Key types: [`Budgets`], [`Figures`], [`Guest`].
 
 use crate::emulator::{End, Machine};
-use crate::image::{self, Image};
+use crate::image;
 use crate::iso::{self, Payload};
 use crate::platform::Platform;
 use crate::progress::Step;
@@ -29,6 +29,9 @@ pub struct Args {
 const LIMIT: Duration = Duration::from_secs(1200);
 /// What makes `/init` write the end mark.
 const MARKER: &str = "ferronova.marker";
+/// The boots: name, and what is added to the guest's command line. The kernel's default is 9600 baud, and on the bare machine it
+/// waits for each character; under us it does not, so at that rate the comparison would flatter us.
+const BOOTS: [(&str, &str); 2] = [("console", "console=ttyS0,115200"), ("quiet", "console=ttyS0,115200 quiet")];
 /// The system that is measured, and its VMM.
 const SYSTEM: &str = "linux";
 const VMM: &str = "vmm";
@@ -44,17 +47,36 @@ struct Budgets {
 }
 
 /// What was measured.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 struct Figures {
-    native_ticks: u64,
-    guest_ticks: u64,
-    guest_boot_ratio: f64,
-    exits_at_prompt: u64,
-    /// Reason and number.
-    exits: Vec<(String, u64)>,
+    boots: Vec<Boot>,
     kernel_text_rodata_bytes: u64,
     kernel_memory_bytes: u64,
     vmm_memory_bytes: u64,
+}
+
+/// A boot, measured on the bare machine and under us.
+#[derive(Debug, PartialEq, Serialize)]
+struct Boot {
+    name: &'static str,
+    native_ticks: u64,
+    guest_ticks: u64,
+    exits_at_prompt: u64,
+    /// Reason and number, until power-off.
+    exits: Vec<(String, u64)>,
+}
+
+impl Boot {
+    fn ratio(&self) -> f64 {
+        self.guest_ticks as f64 / self.native_ticks as f64
+    }
+}
+
+impl Figures {
+    /// The worst of the boots.
+    fn guest_boot_ratio(&self) -> f64 {
+        self.boots.iter().map(Boot::ratio).fold(0.0, f64::max)
+    }
 }
 
 /// Fails if a promise is broken.
@@ -62,14 +84,16 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let platform = Platform::load("bochs")?;
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()))?;
     let budgets: Budgets = toml::from_str(&tree::read_text(&tree::root().join("perf/budgets.toml"))?)?;
-    let system = System::load(SYSTEM)?;
-    let guest = Guest::of(&system.text)?;
-    let native_ticks = native(&platform, &guest)?;
-    if args.native {
-        println!("{native_ticks} ticks from kernel entry to shell on the bare machine");
-        return Ok(ExitCode::SUCCESS);
+    let text = System::load(SYSTEM)?.text;
+    let mut measured = Vec::new();
+    for (name, cmdline) in BOOTS {
+        let guest = Guest::of(&text, cmdline)?;
+        let native_ticks = native(&platform, &guest, name)?;
+        if !args.native {
+            measured.push(ours(&platform, &guest, name, native_ticks)?);
+        }
     }
-    let figures = ours(&platform, &guest, native_ticks)?;
+    let Some(figures) = Figures::of(measured) else { return Ok(ExitCode::SUCCESS) };
     std::fs::write(tree::build("perf.json"), serde_json::to_string_pretty(&figures)?)?;
     let (text, kept) = report(&figures, &budgets);
     print!("{text}");
@@ -88,18 +112,17 @@ struct Guest {
 }
 
 impl Guest {
-    fn of(text: &str) -> Result<Guest> {
+    fn of(text: &str, cmdline: &str) -> Result<Guest> {
         let mut file: toml::Table = toml::from_str(text)?;
         let components = file.get_mut("component").and_then(|c| c.as_array_mut()).context("no [[component]]")?;
         let is_vmm = |c: &&mut toml::Value| c.get("binary").and_then(|b| b.as_str()) == Some(VMM);
         let vm = components.iter_mut().find(is_vmm).with_context(|| format!("no component has the binary {VMM}"))?;
         let granted_bytes = size(vm.get("ram"))?;
         let config = vm.get_mut("config").and_then(|c| c.as_table_mut()).context("the VMM has no config")?;
-        let cmdline = config.get("cmdline").and_then(|c| c.as_str()).unwrap_or_default().to_owned();
-        let marked = format!("{cmdline} {MARKER}");
+        let cmdline = format!("{cmdline} {MARKER}");
         let ram_bytes = size(config.get("ram"))?;
-        config.insert("cmdline".into(), marked.clone().into());
-        Ok(Guest { cmdline: marked, ram_bytes, granted_bytes, marked: toml::to_string(&file)? })
+        config.insert("cmdline".into(), cmdline.clone().into());
+        Ok(Guest { cmdline, ram_bytes, granted_bytes, marked: toml::to_string(&file)? })
     }
 }
 
@@ -120,12 +143,12 @@ fn entry(kernel: &[u8]) -> Result<u64> {
 }
 
 /// Ticks from the kernel's entry to the end mark, on the bare machine.
-fn native(platform: &Platform, guest: &Guest) -> Result<u64> {
+fn native(platform: &Platform, guest: &Guest, name: &str) -> Result<u64> {
     let linux = guest::linux()?;
-    let step = Step::begin("booting the guest on the bare machine");
+    let step = Step::begin(format!("booting the guest on the bare machine ({name})"));
     let at = entry(&tree::read_bytes(&linux.kernel)?)?;
     let debugger = [&format!("pb {at:#x}"), "c", "ptime", "d 1", "c", "ptime"].map(|s: &str| s.to_owned()).to_vec();
-    let dir = tree::build_dir("perf/native")?;
+    let dir = tree::build_dir(format!("perf/{name}-native"))?;
     let iso = dir.join("native.iso");
     let payload = Payload::Linux { kernel: linux.kernel, initramfs: linux.initramfs, cmdline: guest.cmdline.clone() };
     iso::make(&payload, &iso, &step)?;
@@ -165,19 +188,48 @@ fn start(p: &Platform, memory_mib: u32, iso: &Path, dir: &Path, debugger: Vec<St
     Session::start(machine, std::io::sink())
 }
 
+/// What one boot says about everything.
+struct Measured {
+    boot: Boot,
+    kernel_text_rodata_bytes: u64,
+    kernel_memory_bytes: u64,
+    vmm_memory_bytes: u64,
+}
+
 /// The same guest under our system.
-fn ours(platform: &Platform, guest: &Guest, native_ticks: u64) -> Result<Figures> {
+fn ours(platform: &Platform, guest: &Guest, name: &'static str, native_ticks: u64) -> Result<Measured> {
     let system = System::parse(guest.marked.clone())?;
     let image = image::make(&system, "perf", &platform.kernel_cmdline)?;
-    let step = Step::begin("booting the guest under Ferronova");
-    let dir = tree::build_dir("perf/ours")?;
+    let step = Step::begin(format!("booting the guest under Ferronova ({name})"));
+    let dir = tree::build_dir(format!("perf/{name}-ours"))?;
     let mut session = start(platform, platform.memory_mib, &image.iso, &dir, vec![])?;
     let result = to_power_off(&mut session);
     let text = session.text();
     result.with_context(|| format!("see {}", tree::shown(&session.log)))?;
-    let figures = figures(&text, guest, &image, native_ticks)?;
-    step.done(&format!("{} ticks", figures.guest_ticks));
-    Ok(figures)
+    let boot = boot(&text, name, native_ticks)?;
+    step.done(&format!("{} ticks", boot.guest_ticks));
+    let vmm = image.components.iter().find(|(n, _)| n == VMM).context("the VMM was not built")?;
+    let vmm_image = lint::memory(&tree::read_bytes(&vmm.1.linked)?)?;
+    Ok(Measured {
+        boot,
+        kernel_text_rodata_bytes: lint::text_and_rodata(&tree::read_bytes(&image.kernel.linked)?)?,
+        kernel_memory_bytes: kernel_memory(&text)?,
+        vmm_memory_bytes: guest.granted_bytes.saturating_sub(guest.ram_bytes) + vmm_image,
+    })
+}
+
+impl Figures {
+    /// `None` if nothing was measured. The sizes are the same in all boots.
+    fn of(measured: Vec<Measured>) -> Option<Figures> {
+        let m = measured.last()?;
+        let (text, memory, vmm) = (m.kernel_text_rodata_bytes, m.kernel_memory_bytes, m.vmm_memory_bytes);
+        Some(Figures {
+            boots: measured.into_iter().map(|m| m.boot).collect(),
+            kernel_text_rodata_bytes: text,
+            kernel_memory_bytes: memory,
+            vmm_memory_bytes: vmm,
+        })
+    }
 }
 
 fn to_power_off(session: &mut Session) -> Result<()> {
@@ -190,48 +242,49 @@ fn to_power_off(session: &mut Session) -> Result<()> {
     }
 }
 
-fn figures(text: &str, guest: &Guest, image: &Image, native_ticks: u64) -> Result<Figures> {
-    let vmm = image.components.iter().find(|(n, _)| n == VMM).context("the VMM was not built")?;
-    let vmm_image = lint::memory(&tree::read_bytes(&vmm.1.linked)?)?;
-    let logged = logged(text)?;
-    Ok(Figures {
+/// What the VMM printed about the boot.
+fn boot(text: &str, name: &'static str, native_ticks: u64) -> Result<Boot> {
+    let exits = Regex::new(r"(?m)\bexits 0x[0-9a-f]+ (.*\S) +(\d+)\s*$")?;
+    Ok(Boot {
+        name,
         native_ticks,
-        guest_boot_ratio: logged.guest_ticks as f64 / native_ticks as f64,
-        kernel_text_rodata_bytes: lint::text_and_rodata(&tree::read_bytes(&image.kernel.linked)?)?,
-        vmm_memory_bytes: guest.granted_bytes.saturating_sub(guest.ram_bytes) + vmm_image,
-        ..logged
+        guest_ticks: number(text, r"marker 0x44 at TSC \d+, since entry (\d+)")?,
+        exits_at_prompt: number(text, r"marker 0x44 .* exits (\d+)")?,
+        exits: exits.captures_iter(text).map(|c| Ok((c[1].to_owned(), c[2].parse()?))).collect::<Result<_>>()?,
     })
 }
 
-/// What the system printed about itself.
-fn logged(text: &str) -> Result<Figures> {
-    let exits = Regex::new(r"(?m)\] exits 0x([0-9a-f]+) (.*\S) +(\d+)\s*$")?;
-    Ok(Figures {
-        guest_ticks: number(text, r"marker 0x44 at TSC \d+, since entry (\d+)")?,
-        exits_at_prompt: number(text, r"marker 0x44 .* exits (\d+)")?,
-        exits: exits.captures_iter(text).map(|c| Ok((c[2].trim().to_owned(), c[3].parse()?))).collect::<Result<_>>()?,
-        kernel_memory_bytes: number(text, r"kernel uses (\d+) of \d+ KiB")? << 10,
-        ..Figures::default()
-    })
+/// What the root task printed at start.
+fn kernel_memory(text: &str) -> Result<u64> {
+    Ok(number(text, r"kernel uses (\d+) of \d+ KiB")? << 10)
+}
+
+fn show_boot(b: &Boot) -> String {
+    let mut text = format!(
+        "guest kernel entry to shell ({}): {} ticks, {} on the bare machine, ratio {:.3}, {} exits\n",
+        b.name,
+        b.guest_ticks,
+        b.native_ticks,
+        b.ratio(),
+        b.exits_at_prompt
+    );
+    let mut exits: Vec<_> = b.exits.iter().collect();
+    exits.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    text += "  exits by reason, until power-off:\n";
+    exits.iter().for_each(|(reason, n)| text += &format!("  {n:>10}  {reason}\n"));
+    text
 }
 
 /// The figures for people, and whether all promises are kept.
 fn report(f: &Figures, b: &Budgets) -> (String, bool) {
     let kib = |bytes: f64| format!("{:.0} KiB", bytes / 1024.0);
     let rows = [
-        ("guest boot, ratio to bare machine", f.guest_boot_ratio, b.guest_boot_ratio, false),
+        ("guest boot, ratio to bare machine", f.guest_boot_ratio(), b.guest_boot_ratio, false),
         ("kernel text and read-only data", f.kernel_text_rodata_bytes as f64, b.kernel_text_rodata_bytes, true),
         ("kernel memory after boot", f.kernel_memory_bytes as f64, b.kernel_memory_bytes, true),
         ("VMM memory beyond guest RAM", f.vmm_memory_bytes as f64, b.vmm_memory_bytes, true),
     ];
-    let mut text = format!(
-        "guest kernel entry to shell: {} ticks, {} on the bare machine, {} exits\n",
-        f.guest_ticks, f.native_ticks, f.exits_at_prompt
-    );
-    let mut exits = f.exits.clone();
-    exits.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-    text += "exits by reason, until power-off:\n";
-    exits.iter().for_each(|(reason, n)| text += &format!("  {n:>10}  {reason}\n"));
+    let mut text: String = f.boots.iter().map(show_boot).collect();
     let mut kept = true;
     for (what, have, most, bytes) in rows {
         let show = |v: f64| if bytes { kib(v) } else { format!("{v:.3}") };
@@ -265,11 +318,11 @@ mod tests {
 
     #[test]
     fn the_guest_comes_from_the_system_file() {
-        let g = Guest::of(&System::load(SYSTEM).unwrap().text).unwrap();
-        assert!(g.cmdline.ends_with(" ferronova.marker") && g.marked.contains(&g.cmdline));
+        let g = Guest::of(&System::load(SYSTEM).unwrap().text, "quiet").unwrap();
+        assert!(g.cmdline == "quiet ferronova.marker" && g.marked.contains(&g.cmdline));
         assert!(g.granted_bytes > g.ram_bytes);
         assert_eq!(System::parse(g.marked).unwrap().roms, ["bzImage", "initramfs"]);
-        assert!(Guest::of("[[component]]\nbinary = 'x'").is_err());
+        assert!(Guest::of("[[component]]\nbinary = 'x'", "").is_err());
     }
 
     #[test]
@@ -282,24 +335,35 @@ mod tests {
 
     const LOG: &str = "[core] Ferronova 0.1.0: 1 CPU at 50 MHz, 450 MiB free, kernel uses 1500 of 8192 KiB, guests can run\r\n\
         [vm] marker 0x44 at TSC 3000000, since entry 2500000, exits 1234\r\n\
-        [vm] exits 0x0c hlt                  77\r\n[vm] exits 0x1e I/O instruction      4321\r\n[vm] exits in all 4398\r\n";
+        [vm] vm: exits 0x0c HLT                  77\r\n[vm] vm: exits 0x07 interrupt window     4321\r\n[vm] vm: exits in all 4398\r\n";
 
     #[test]
     fn figures_are_read_from_the_log() {
-        let f = logged(LOG).unwrap();
-        assert_eq!((f.guest_ticks, f.exits_at_prompt, f.kernel_memory_bytes), (2_500_000, 1234, 1500 << 10));
-        assert_eq!(f.exits, [("hlt".to_owned(), 77), ("I/O instruction".to_owned(), 4321)]);
-        assert!(logged("").unwrap_err().to_string().contains("marker"));
+        let b = boot(LOG, "quiet", 5).unwrap();
+        assert_eq!((b.guest_ticks, b.exits_at_prompt, kernel_memory(LOG).unwrap()), (2_500_000, 1234, 1500 << 10));
+        assert_eq!(b.exits, [("HLT".to_owned(), 77), ("interrupt window".to_owned(), 4321)]);
+        assert!(boot("", "quiet", 5).unwrap_err().to_string().contains("marker"));
+        assert!(kernel_memory("").is_err());
+    }
+
+    fn measured(name: &'static str, native_ticks: u64) -> Measured {
+        Measured {
+            boot: boot(LOG, name, native_ticks).unwrap(),
+            kernel_text_rodata_bytes: 1000,
+            kernel_memory_bytes: 2000,
+            vmm_memory_bytes: 3000,
+        }
     }
 
     #[test]
-    fn a_broken_promise_is_told() {
-        let budgets: Budgets =
-            toml::from_str(&tree::read_text(&tree::root().join("perf/budgets.toml")).unwrap()).unwrap();
-        let f = Figures { guest_boot_ratio: 1.2, ..logged(LOG).unwrap() };
-        let (text, kept) = report(&f, &budgets);
-        assert!(kept && text.contains("1.200") && text.contains("I/O instruction"), "{text}");
-        let (text, kept) = report(&Figures { guest_boot_ratio: 1.3, ..f }, &budgets);
+    fn the_worst_boot_counts_and_a_broken_promise_is_told() {
+        let budgets = tree::read_text(&tree::root().join("perf/budgets.toml")).unwrap();
+        let budgets: Budgets = toml::from_str(&budgets).unwrap();
+        let figures = |natives: [u64; 2]| Figures::of(natives.map(|n| measured("console", n)).into()).unwrap();
+        let (text, kept) = report(&figures([2_500_000, 2_000_000]), &budgets);
+        assert!(kept && text.contains("1.250") && text.contains("interrupt window"), "{text}");
+        let (text, kept) = report(&figures([2_500_000, 1_900_000]), &budgets);
         assert!(!kept && text.contains("BROKEN"), "{text}");
+        assert!(Figures::of(vec![]).is_none());
     }
 }
