@@ -70,10 +70,14 @@ pub fn ensure_installed<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Result
         return Err(Missing { command }.into());
     };
     let step = Step::begin(format!("installing {} with apt-get", packages.join(", ")));
-    privileged.update(&step)?;
+    // A source that cannot be reached does not matter unless the packages are there.
+    let updated = privileged.update(&step);
     let mut apt = privileged.command("apt-get");
     apt.args(["install", "--yes", "--no-install-recommends"]).args(&packages);
-    exec::run(&mut apt, &step)?;
+    if let Err(e) = exec::run(&mut apt, &step) {
+        updated.context("updating the package lists")?;
+        return Err(e);
+    }
     step.done("");
     Ok(())
 }

@@ -12,7 +12,7 @@ pub fn prepare(m: &Machine, c: &mut Command) -> Result<()> {
     std::fs::write(m.dir.join("bochsrc"), bochsrc(m))?;
     std::fs::write(m.dir.join("debugger.rc"), script(&m.debugger))?;
     // The display "term" opens a terminal of its own, and wants to know a kind.
-    c.args(["bochs", "-q", "-f", "bochsrc", "-rc", "debugger.rc"]).env("TERM", "vt100");
+    c.args(["bochs", "-f", "bochsrc", "-rc", "debugger.rc"]).env("TERM", "vt100");
     Ok(())
 }
 
