@@ -1,7 +1,7 @@
 //! Events: exceptions, VM exits, startup and recall become messages to the portals of the affected EC (spec 8.6).
 
+use crate::arch::guest;
 use crate::arch::trap::Frame;
-use crate::arch::vmx;
 use crate::mem::refs::Ref;
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
 use crate::object::pt::Pt;
@@ -25,7 +25,7 @@ pub fn raise(ec: &'static Ec, n: u16) -> Next {
     let mtd = pt.mtd();
     if let Some(u) = handler.utcb() {
         match &ec.vcpu {
-            Some(v) => vmx::save_state(v, mtd, u.arch_mut()),
+            Some(v) => guest::save_state(v, mtd, u.arch_mut()),
             None => save_host(ec, mtd, u.arch_mut()),
         }
     }
@@ -85,7 +85,7 @@ pub fn answer(ec: &'static Ec, how: Resume, mtd: Mtd, state: &ArchState, handler
             if mtd.contains(Mtd::SPACES) {
                 v.assign(&handler.obj, state);
             }
-            vmx::load_state(v, mtd, state);
+            guest::load_state(v, mtd, state);
         }
         None => load_host(ec, mtd, state),
     }

@@ -16,7 +16,7 @@ mod mem;
 mod object;
 mod schedule;
 
-use arch::{cpu, interrupt, paging, time, vmx};
+use arch::{cpu, guest, interrupt, paging, time};
 use mem::{layout, pool, window};
 
 /// Start in long mode, on the boot stack, with the boot page tables. Interrupts are off and stay off.
@@ -38,7 +38,7 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
     boot::acpi::init(info.rsdp);
     interrupt::init_local();
     time::calibrate();
-    vmx::init();
+    guest::init();
     announce();
     if let Err(e) = boot::root::create(&info, magic, mbi) {
         give_up(format_args!("{e}"));
@@ -52,10 +52,12 @@ fn announce() {
     let mhz = time::frequency() / 1_000_000;
     let x2apic = cpu::cpuid().get_feature_info().is_some_and(|f| f.has_x2apic());
     say!("TSC {mhz} MHz, {}, {} interrupt pins", if x2apic { "x2APIC" } else { "xAPIC" }, interrupt::pin_count());
-    if vmx::missing().is_empty() {
-        say!("VT-x with EPT, VPID, unrestricted guest");
+    match guest::features() {
+        f if f.contains(abi::Features::VMX) => say!("VT-x with EPT, VPID, unrestricted guest"),
+        f if f.contains(abi::Features::SVM) => say!("SVM with nested paging and ASIDs"),
+        _ => {}
     }
-    for name in vmx::missing().names() {
+    for name in guest::missing().names() {
         say!("no guests on this machine: missing {name}");
     }
 }

@@ -4,7 +4,7 @@
 //! on the stack. The scheduling context that pays (`Cpu::sc`) runs the EC at the end of its call chain, or, while that
 //! waits for a busy handler, helps the chain that keeps the handler busy.
 
-use crate::arch::{self, cpu::cpu, fpu, paging, tables, time, vmx};
+use crate::arch::{self, cpu::cpu, fpu, guest, paging, tables, time};
 use crate::event;
 use crate::mem::refs;
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
@@ -65,7 +65,7 @@ fn step(ec: &'static Ec) -> Next {
         c @ (Cont::Sysret | Cont::Iret | Cont::Guest) if ec.recall.load(Relaxed) => recall(ec, c),
         Cont::Sysret => leave(ec, true),
         Cont::Iret => leave(ec, false),
-        Cont::Guest => vmx::run(ec),
+        Cont::Guest => guest::run(ec),
         Cont::Startup => {
             let (resume, n) = match ec.kind {
                 EcKind::Vcpu => (Resume::Guest, abi::event::GST_STARTUP),
@@ -249,7 +249,7 @@ fn leave(ec: &'static Ec, sysret: bool) -> Next {
 }
 
 /// Lets interrupts in for a moment. If one arrives, this does not return.
-fn preemption_point() {
+pub fn preemption_point() {
     // SAFETY: interrupts go to `kernel_trap`, which schedules and does not return here.
     unsafe { asm!("sti", "nop", "cli", options(nomem, nostack)) };
 }

@@ -146,6 +146,60 @@ impl Format for Hpt {
     }
 }
 
+/// Nested page tables of SVM (AMD APM vol. 2, 15.25): those of the host, walked as user accesses, but that a page is
+/// executable for guests if it is for either mode.
+#[derive(Clone, Copy, Debug)]
+pub struct Npt {
+    /// 1 GiB leaves are supported (CPUID 8000_0001h, EDX bit 26).
+    pub giant: bool,
+}
+
+impl Npt {
+    const fn host(self) -> Hpt {
+        Hpt { giant: self.giant, nx: true }
+    }
+}
+
+impl Format for Npt {
+    const LEVELS: u32 = Hpt::LEVELS;
+
+    #[inline]
+    fn max_order(&self) -> u32 {
+        self.host().max_order()
+    }
+
+    #[inline]
+    fn leaf(&self, l: Leaf) -> u64 {
+        let executable = l.perms.intersects(Mem::XU | Mem::XS);
+        self.host().leaf(l) & !host::NX | bit_if(!executable, host::NX)
+    }
+
+    #[inline]
+    fn table(&self, phys: u64) -> u64 {
+        self.host().table(phys)
+    }
+
+    #[inline]
+    fn present(&self, e: u64) -> bool {
+        self.host().present(e)
+    }
+
+    #[inline]
+    fn is_leaf(&self, e: u64, level: u32) -> bool {
+        self.host().is_leaf(e, level)
+    }
+
+    #[inline]
+    fn decode(&self, e: u64, level: u32) -> Leaf {
+        self.host().decode(e, level)
+    }
+
+    #[inline]
+    fn table_phys(&self, e: u64) -> u64 {
+        self.host().table_phys(e)
+    }
+}
+
 /// Extended page tables. The guest's PAT is honoured (ignore-PAT 0).
 ///
 /// Anything present is readable: writable without readable is a misconfiguration, and execute-only is optional.

@@ -10,7 +10,7 @@ mod format;
 pub mod spec;
 mod table;
 
-pub use format::{Ept, Format, Hpt, IA32_PAT};
+pub use format::{Ept, Format, Hpt, IA32_PAT, Npt};
 pub use table::{Change, Full, Hole, PageTable, top_index};
 
 /// How the engine reaches table frames.

@@ -20,6 +20,10 @@ pub const MAX_CPUS: usize = 128;
 pub struct Cpu {
     /// User RSP at hypercall entry; entry.S knows the offset.
     pub scratch: Cell<u64>,
+    /// Physical address of the host's VMCB, for the state that VMSAVE and VMLOAD move; entry.S knows the offset.
+    pub host_vmcb: Cell<u64>,
+    /// IA32_TSC_AUX as it is.
+    pub tsc_aux: Cell<u64>,
     /// Number, 0 for the boot processor.
     pub id: Cell<u16>,
     /// Root of the kernel half.

@@ -7,6 +7,7 @@
 
 .set CPU,       0xffffffffffe20000      # layout::CPU
 .set SCRATCH,   CPU + 0                 # Cpu::scratch
+.set HOST_VMCB, CPU + 8                 # Cpu::host_vmcb
 .set RSP0,      0xffffffffffe50004      # layout::TSS + 4
 .set STACK_TOP, 0xffffffffffe19000      # layout::STACK + STACK_LEN
 .set USER_CS, 0x23
@@ -165,6 +166,31 @@ vmx_exit:
     mov [rsp + 16 * 8], rax
     mov rsp, STACK_TOP
     call {vmx_exit}
+    ud2
+
+# VMRUN and its exit. RDI: GPRs of the vCPU, in the order of the UTCB, of which RAX and RSP are in the VMCB; RSI: physical
+# address of the VMCB. VMRUN keeps host RAX and RSP; RSP points behind the GPRs then. Interrupts have to be on at VMRUN
+# for the guest to be interrupted; GIF holds them back on both sides.
+.balign 64
+.globl svm_enter
+svm_enter:
+    clgi
+    sti
+    mov rax, rsi
+    vmload rax
+    lea rsp, [rdi + 8]
+    pop rcx; pop rdx; pop rbx; lea rsp, [rsp + 8]; pop rbp; pop rsi; pop rdi
+    pop r8; pop r9; pop r10; pop r11; pop r12; pop r13; pop r14; pop r15
+    vmrun rax
+    vmsave rax
+    push r15; push r14; push r13; push r12; push r11; push r10; push r9; push r8
+    push rdi; push rsi; push rbp; push rsp; push rbx; push rdx; push rcx
+    mov rax, [HOST_VMCB]
+    vmload rax
+    cli
+    mov rsp, STACK_TOP
+    stgi
+    call {svm_exit}
     ud2
 
 # Memory functions that the compiler calls. Word-wise: in an emulator each repetition is an instruction.

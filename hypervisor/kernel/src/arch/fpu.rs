@@ -172,7 +172,12 @@ pub fn enter_host(ec: &'static Ec) {
     set_xcr0(cpu().features.get().xcr0);
 }
 
-/// Before a vCPU enters the guest. TS is in the VMCS.
+/// SVM has no host CR0 of its own: what is set at VMRUN comes back at the exit.
+pub fn leave_ts_set() {
+    set_ts(true);
+}
+
+/// Before a vCPU enters the guest. TS is in the VMCS, or [`leave_ts_set`] comes next.
 pub fn enter_guest(ec: &'static Ec, guest_xcr0: u64) {
     if !owns(ec) {
         switch(ec);

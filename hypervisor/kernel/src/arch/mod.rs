@@ -2,8 +2,10 @@
 
 pub mod cpu;
 pub mod fpu;
+pub mod guest;
 pub mod interrupt;
 pub mod paging;
+pub mod svm;
 pub mod tables;
 pub mod time;
 pub mod trap;
@@ -21,6 +23,7 @@ global_asm!(
     ist_trap = sym trap::ist_trap,
     vmx_entry_failed = sym vmx::entry_failed,
     vmx_exit = sym vmx::exit,
+    svm_exit = sym svm::exit,
 );
 
 unsafe extern "C" {
@@ -40,6 +43,8 @@ unsafe extern "C" {
     pub fn vmx_enter(gpr: *const [u64; 16], resume: u32) -> !;
     /// VM exit.
     pub fn vmx_exit() -> !;
+    /// VMRUN.
+    pub fn svm_enter(gpr: *const [u64; 16], vmcb: u64) -> !;
 }
 
 /// Entry points that the linker needs although nothing unwinds.

@@ -1,14 +1,14 @@
 //! The NOVA spaces and the root protection domain (spec 6.1.3, 6.2).
 
 use super::{ROOT_OBJ, acpi, memory, multiboot::Info};
-use crate::arch::{interrupt, time, vmx};
+use crate::arch::{guest, interrupt, time};
 use crate::console;
 use crate::mem::refs::Ref;
 use crate::mem::{layout, pool, window};
 use crate::object::ec::{Cont, Ec, EcKind, NewEc};
 use crate::object::{hst::HstSpace, msr::MsrSpace, obj::ObjSpace, pd::Pd, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::{arch::cpu::cpu, schedule};
-use abi::{EXT_SIGNATURE, Features, HIP_SIGNATURE, Hip, Mad, PAGE_SIZE, SEL_NUM, event, nova_obj, perm, root_obj};
+use abi::{EXT_SIGNATURE, HIP_SIGNATURE, Hip, Mad, PAGE_SIZE, SEL_NUM, event, nova_obj, perm, root_obj};
 use core::sync::atomic::Ordering::Relaxed;
 use ptab::Leaf;
 
@@ -242,8 +242,6 @@ fn load_segment(b: &[u8], at: usize, module: u64, hst: &HstSpace) -> Result<(), 
 fn information(info: &Info) -> Result<u64, Refused> {
     let frame = pool::alloc().ok_or(NO_MEMORY)?;
     let (mbuf_start, mbuf_end) = console::ring_range();
-    let mut features = Features::empty();
-    features.set(Features::VMX, vmx::missing().is_empty());
     let (kmem_used, kmem_total) = pool::usage();
     let mut h = Hip {
         signature: HIP_SIGNATURE,
@@ -277,12 +275,12 @@ fn information(info: &Info) -> Result<u64, Refused> {
         mco_pio: 16,
         mco_msr: 16,
         kimax: 0,
-        features: features.bits(),
+        features: guest::features().bits(),
         log_addr: 0,
         log_size: 0,
         log_offset: 0,
         ext_signature: EXT_SIGNATURE,
-        virt_missing: vmx::missing().bits(),
+        virt_missing: guest::missing().bits(),
         kmem_used,
         kmem_total,
     };

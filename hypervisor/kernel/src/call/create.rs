@@ -3,7 +3,7 @@
 //! The order in each: scalars, the free slot, the owner, what the object is bound to, then the effect.
 
 use super::{Done, Outcome, flags, selector};
-use crate::arch::{time, vmx};
+use crate::arch::{guest, time};
 use crate::mem::layout::USER_END;
 use crate::mem::refs::{Object, Ref};
 use crate::object::ec::{Ec, EcKind, NewEc};
@@ -50,7 +50,7 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
     let pd_sel = ec.regs().rsi();
     let slot = Slot::of(ec)?;
     let pd = owner(ec, pd_sel, perm::Pd::PD)?;
-    if matches!(op, CreatePdOp::Dma) || matches!(op, CreatePdOp::Gst) && !vmx::missing().is_empty() {
+    if matches!(op, CreatePdOp::Dma) || matches!(op, CreatePdOp::Gst) && !guest::missing().is_empty() {
         return Err(Status::BadFtr);
     }
     let slot = slot.reserve()?;
@@ -101,7 +101,7 @@ pub fn create_ec(ec: &'static Ec) -> Outcome {
     if cpu >= crate::boot::cpus_online() {
         return Err(Status::BadCpu);
     }
-    if kind == EcKind::Vcpu && !vmx::missing().is_empty() {
+    if kind == EcKind::Vcpu && !guest::missing().is_empty() {
         return Err(Status::BadFtr);
     }
     if page >= USER_END >> abi::PAGE_BITS {

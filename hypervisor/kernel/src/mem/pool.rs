@@ -5,33 +5,77 @@ use abi::PAGE_SIZE;
 use core::ptr::{NonNull, write_bytes};
 use spin::Mutex;
 
+/// Most frames that the pool can have: 64 MiB.
+const MAX_FRAMES: usize = 1 << 14;
+const WORD: usize = u64::BITS as usize;
+
 struct Pool {
-    /// Freed frames, linked through their first word.
-    free: Option<NonNull<FreeFrame>>,
-    /// Frames from here to the end were never used.
-    fresh: u64,
-    end: u64,
-    used: usize,
+    base: u64,
+    /// A set bit is a frame in use, or one beyond the end.
+    used: [u64; MAX_FRAMES / WORD],
     total: usize,
+    in_use: usize,
+    /// No frame is free in the words below.
+    hint: usize,
 }
 
-struct FreeFrame {
-    next: Option<NonNull<FreeFrame>>,
-}
-
-// SAFETY: the pool owns the frames that it links; they are reached through its lock only.
-unsafe impl Send for Pool {}
-
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: None, fresh: 0, end: 0, used: 0, total: 0 });
+static POOL: Mutex<Pool> =
+    Mutex::new(Pool { base: 0, used: [u64::MAX; MAX_FRAMES / WORD], total: 0, in_use: 0, hint: 0 });
 
 /// A page-aligned frame of 4 KiB that belongs to the caller.
 pub type Frame = NonNull<[u8; PAGE_SIZE]>;
 
+impl Pool {
+    fn is_used(&self, i: usize) -> bool {
+        self.used[i / WORD] & 1 << (i % WORD) != 0
+    }
+
+    /// The lowest free frame.
+    fn take(&mut self) -> Option<usize> {
+        let word = (self.hint..self.used.len()).find(|w| self.used[*w] != u64::MAX)?;
+        self.hint = word;
+        let i = word * WORD + self.used[word].trailing_ones() as usize;
+        self.mark(i, true);
+        Some(i)
+    }
+
+    /// The highest `count` free frames in a row: single frames come from the other end.
+    fn take_row(&mut self, count: usize) -> Option<usize> {
+        let mut run = 0;
+        for i in (0..self.total).rev() {
+            run = if self.is_used(i) { 0 } else { run + 1 };
+            if run == count {
+                (i..i + count).for_each(|i| self.mark(i, true));
+                return Some(i);
+            }
+        }
+        None
+    }
+
+    fn mark(&mut self, i: usize, used: bool) {
+        if used {
+            self.used[i / WORD] |= 1 << (i % WORD);
+            self.in_use += 1;
+        } else {
+            self.used[i / WORD] &= !(1 << (i % WORD));
+            self.in_use -= 1;
+            self.hint = self.hint.min(i / WORD);
+        }
+    }
+
+    fn at(&self, i: usize) -> Option<Frame> {
+        NonNull::new((self.base + (i * PAGE_SIZE) as u64) as *mut [u8; PAGE_SIZE])
+    }
+}
+
 /// Takes the pool into use. Called once, on the boot processor.
 pub fn init() {
     let mut p = POOL.lock();
-    (p.fresh, p.end) = (layout::pool_start(), layout::pool_end());
-    p.total = ((p.end - p.fresh) as usize) / PAGE_SIZE;
+    p.base = layout::pool_start();
+    p.total = (((layout::pool_end() - p.base) as usize) / PAGE_SIZE).min(MAX_FRAMES);
+    for i in 0..p.total {
+        p.used[i / WORD] &= !(1 << (i % WORD));
+    }
 }
 
 /// A zeroed frame.
@@ -44,20 +88,47 @@ pub fn alloc() -> Option<Frame> {
 
 fn take() -> Option<Frame> {
     let mut p = POOL.lock();
-    let f = match p.free {
-        Some(f) => {
-            // SAFETY: a linked frame holds a valid FreeFrame.
-            p.free = unsafe { f.as_ref() }.next;
-            f.cast()
+    let i = p.take()?;
+    p.at(i)
+}
+
+fn take_row(count: usize) -> Option<Frame> {
+    let mut p = POOL.lock();
+    let i = p.take_row(count)?;
+    p.at(i)
+}
+
+/// N frames in a row that go back to the pool when their owner drops them.
+pub struct Pages<const N: usize>(Frame);
+
+impl<const N: usize> Pages<N> {
+    /// Takes frames and fills them with a byte.
+    pub fn filled(byte: u8) -> Option<Self> {
+        let f = take_row(N)?;
+        // SAFETY: N frames that are ours.
+        unsafe { write_bytes(f.as_ptr(), byte, N) };
+        Some(Pages(f))
+    }
+
+    /// Where they are.
+    pub fn at<T>(&self) -> NonNull<T> {
+        const { assert!(size_of::<T>() <= PAGE_SIZE * N) };
+        self.0.cast()
+    }
+
+    /// Physical address of the first.
+    pub fn phys(&self) -> u64 {
+        phys(self.0)
+    }
+}
+
+impl<const N: usize> Drop for Pages<N> {
+    fn drop(&mut self) {
+        for i in 0..N {
+            // SAFETY: each is a frame of ours, as for `Page`.
+            unsafe { free(self.0.add(i)) };
         }
-        None if p.fresh < p.end => {
-            p.fresh += PAGE_SIZE as u64;
-            NonNull::new((p.fresh - PAGE_SIZE as u64) as *mut [u8; PAGE_SIZE])?
-        }
-        None => return None,
-    };
-    p.used += 1;
-    Some(f)
+    }
 }
 
 /// Gives a frame back.
@@ -67,11 +138,8 @@ fn take() -> Option<Frame> {
 /// 2. Nothing refers to it any more: no pointer, no hardware table, no TLB entry.
 pub unsafe fn free(frame: Frame) {
     let mut p = POOL.lock();
-    let f = frame.cast::<FreeFrame>();
-    // SAFETY: by (1) and (2) the frame is ours to write.
-    unsafe { f.write(FreeFrame { next: p.free }) };
-    p.free = Some(f);
-    p.used -= 1;
+    let i = (frame.as_ptr() as u64 - p.base) as usize / PAGE_SIZE;
+    p.mark(i, false);
 }
 
 /// A zeroed frame that goes back to the pool when its owner drops it.
@@ -118,5 +186,5 @@ pub fn phys(frame: Frame) -> u64 {
 /// Bytes in use and in all.
 pub fn usage() -> (u64, u64) {
     let p = POOL.lock();
-    ((p.used * PAGE_SIZE) as u64, (p.total * PAGE_SIZE) as u64)
+    ((p.in_use * PAGE_SIZE) as u64, (p.total * PAGE_SIZE) as u64)
 }

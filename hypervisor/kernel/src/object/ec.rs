@@ -4,7 +4,7 @@
 //! its own CPU only; `recall` is atomic.
 
 use super::{hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc::Sc, sm::Sm};
-use crate::arch::{cpu::cpu, fpu, trap::Frame, vmx::Vcpu};
+use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use crate::schedule;

@@ -2,21 +2,54 @@
 
 use super::kernel_object;
 use super::tables::Tables;
-use crate::arch::vmx;
+use crate::arch::{cpu::cpu, svm, vmx};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
-use ptab::{Change, Ept, Full, Leaf, PageTable};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use ptab::{Change, Ept, Full, Leaf, Npt, PageTable};
 use spin::Mutex;
 
 /// End of guest-physical memory, as a page number: 48 bits, four levels.
 pub const END_PAGE: u64 = 1 << (48 - abi::PAGE_BITS);
 
+/// A nested page table in the format of the CPU's vendor.
+enum Nested {
+    Ept(PageTable<Ept>),
+    Npt(PageTable<Npt>),
+}
+
+impl Nested {
+    fn new(root: u64) -> Nested {
+        if svm::active() {
+            Nested::Npt(PageTable::new(root, Npt { giant: cpu().features.get().giant }))
+        } else {
+            Nested::Ept(PageTable::new(root, Ept { giant: vmx::ept_giant() }))
+        }
+    }
+
+    fn update(&mut self, mem: &mut Tables, page: u64, order: u32, target: Leaf) -> Result<Change, Full> {
+        match self {
+            Nested::Ept(t) => t.update(mem, page, order, target),
+            Nested::Npt(t) => t.update(mem, page, order, target),
+        }
+    }
+
+    fn clear(&mut self, mem: &mut Tables) {
+        match self {
+            Nested::Ept(t) => t.clear(mem, 512),
+            Nested::Npt(t) => t.clear(mem, 512),
+        }
+    }
+}
+
 /// Guest space.
 #[repr(C, align(32))]
 pub struct GstSpace {
     header: Header,
-    table: Mutex<PageTable<Ept>>,
+    table: Mutex<Nested>,
     top: Page,
+    /// Counts the changes after which vCPUs flush (SVM).
+    epoch: AtomicU32,
 }
 kernel_object!(GstSpace, Gst);
 
@@ -24,13 +57,18 @@ impl GstSpace {
     /// An empty one.
     pub fn create() -> Option<Ref<GstSpace>> {
         let top = Page::new()?;
-        let table = Mutex::new(PageTable::new(top.phys(), Ept { giant: vmx::ept_giant() }));
-        Ref::new(GstSpace { header: Header::new(Self::KIND), table, top })
+        let table = Mutex::new(Nested::new(top.phys()));
+        Ref::new(GstSpace { header: Header::new(Self::KIND), table, top, epoch: AtomicU32::new(0) })
     }
 
     /// Physical address of the top-level table.
     pub fn root(&self) -> u64 {
         self.top.phys()
+    }
+
+    /// Number of changes that vCPUs have to flush for.
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Relaxed)
     }
 
     /// Maps or revokes 2^order pages and flushes.
@@ -42,6 +80,7 @@ impl GstSpace {
             Err(f) => f.stale,
         };
         if stale {
+            self.epoch.fetch_add(1, Relaxed);
             vmx::flush_guest_space(self.root());
         }
         mem.flushed();
@@ -53,7 +92,7 @@ impl Drop for GstSpace {
     fn drop(&mut self) {
         vmx::flush_guest_space(self.root());
         let mut mem = Tables::new();
-        self.table.lock().clear(&mut mem, 512);
+        self.table.lock().clear(&mut mem);
         mem.flushed();
     }
 }

@@ -4,7 +4,8 @@
 //! each; a set bit exits.
 
 use super::kernel_object;
-use crate::mem::pool::Page;
+use crate::arch::svm;
+use crate::mem::pool::{Page, Pages};
 use crate::mem::refs::{Header, Object, Ref};
 use abi::perm;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -17,6 +18,8 @@ pub const MSRS: u64 = 0xc000_2000;
 pub struct MsrSpace {
     header: Header,
     bitmap: Page,
+    /// The same as SVM wants it.
+    map: Option<Pages<2>>,
 }
 kernel_object!(MsrSpace, Msr);
 
@@ -34,12 +37,18 @@ impl MsrSpace {
     /// A space in which every access exits.
     pub fn create() -> Option<Ref<MsrSpace>> {
         let bitmap = Page::filled(0xff)?;
-        Ref::new(MsrSpace { header: Header::new(Self::KIND), bitmap })
+        let map = if svm::active() { Some(Pages::filled(0xff)?) } else { None };
+        Ref::new(MsrSpace { header: Header::new(Self::KIND), bitmap, map })
     }
 
     /// Physical address of the bitmap.
     pub fn frame(&self) -> u64 {
         self.bitmap.phys()
+    }
+
+    /// Physical address of SVM's permission map, if SVM is in use.
+    pub fn map(&self) -> Option<u64> {
+        self.map.as_ref().map(Pages::phys)
     }
 
     fn byte(&self, i: usize) -> &AtomicU8 {
@@ -64,6 +73,21 @@ impl MsrSpace {
                 self.byte(i).fetch_and(!bit, Relaxed);
             } else {
                 self.byte(i).fetch_or(bit, Relaxed);
+            }
+        }
+        self.set_map(msr as u32, p);
+    }
+
+    fn set_map(&self, msr: u32, p: perm::Msr) {
+        let Some(at) = ::svm::msrpm::position(msr).filter(|_| !::svm::msrpm::always_exits(msr)) else { return };
+        let Some(map) = &self.map else { return };
+        // SAFETY: byte of the two frames, which belong to the space.
+        let byte = unsafe { map.at::<AtomicU8>().add(at.byte).as_ref() };
+        for (bit, allow) in [(at.read, p.contains(perm::Msr::R)), (at.write, p.contains(perm::Msr::W))] {
+            if allow {
+                byte.fetch_and(!bit, Relaxed);
+            } else {
+                byte.fetch_or(bit, Relaxed);
             }
         }
     }

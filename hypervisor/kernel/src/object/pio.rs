@@ -1,38 +1,41 @@
 //! PIO space (spec 2.1.5): which ports a host or guest EC may access. A set bit denies, as the hardware has it.
 
 use super::kernel_object;
-use crate::mem::pool::Page;
+use crate::mem::pool::Pages;
 use crate::mem::refs::{Header, Object, Ref};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// Number of ports.
 pub const PORTS: u64 = 1 << 16;
 
-/// PIO space: two frames that are I/O permission bitmap and VMX I/O bitmaps A and B at once.
+/// PIO space: three frames in a row that are I/O permission bitmap, VMX I/O bitmaps A and B, and SVM's I/O permission
+/// map at once. The third is of ones: accesses beyond the last port.
 #[repr(C, align(32))]
 pub struct PioSpace {
     header: Header,
-    bitmap: [Page; 2],
+    bitmap: Pages<3>,
 }
 kernel_object!(PioSpace, Pio);
 
 impl PioSpace {
     /// A space in which every port has the same access.
     pub fn create(allow: bool) -> Option<Ref<PioSpace>> {
-        let page = || Page::filled(if allow { 0 } else { 0xff });
-        let bitmap = [page()?, page()?];
+        let bitmap = Pages::filled(0xff)?;
+        if allow {
+            // SAFETY: the first two frames of ours.
+            unsafe { core::ptr::write_bytes(bitmap.at::<u8>().as_ptr(), 0, PORTS as usize / 8) };
+        }
         Ref::new(PioSpace { header: Header::new(Self::KIND), bitmap })
     }
 
     /// Physical addresses of the two halves.
     pub fn frames(&self) -> [u64; 2] {
-        [self.bitmap[0].phys(), self.bitmap[1].phys()]
+        [self.bitmap.phys(), self.bitmap.phys() + abi::PAGE_SIZE as u64]
     }
 
     fn byte(&self, port: u64) -> &AtomicU8 {
-        let f = &self.bitmap[(port >> 15) as usize & 1];
-        // SAFETY: byte of a frame that belongs to the space.
-        unsafe { f.at::<AtomicU8>().add((port >> 3) as usize % abi::PAGE_SIZE).as_ref() }
+        // SAFETY: byte of the first two frames, which belong to the space.
+        unsafe { self.bitmap.at::<AtomicU8>().add((port % PORTS) as usize / 8).as_ref() }
     }
 
     /// Whether a port may be accessed.
@@ -54,7 +57,7 @@ impl PioSpace {
 impl Drop for PioSpace {
     fn drop(&mut self) {
         let c = crate::arch::cpu::cpu();
-        if c.io_bitmap.get() == self.bitmap[0].phys() {
+        if c.io_bitmap.get() == self.bitmap.phys() {
             c.io_bitmap.set(0);
             crate::arch::tables::enable_io_bitmap(false);
         }

@@ -7,14 +7,13 @@ mod vcpu;
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{fpu, interrupt, tables, time};
+use super::{fpu, guest, interrupt, tables, time};
 use crate::event;
 use crate::mem::{layout, pool::Page};
 use crate::object::ec::{Cont, Ec, Expect, Resume};
 use crate::say;
 use crate::schedule::{self, Next};
 use abi::{ArchState, Mtd, VirtMissing};
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use spin::Once;
 use virt::{Exit, HostExit, MsrArea};
 use vmx::{CapabilityMsrs, Controls, Field, HostState, VmcsPort, field};
@@ -22,15 +21,9 @@ use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr;
 
 static CONTROLS: Once<Controls> = Once::new();
-static MISSING: AtomicU32 = AtomicU32::new(0);
 
 /// IA32_FEATURE_CONTROL: lock, and VMXON outside SMX (Intel SDM vol. 4).
 const LOCKED_ON: u64 = 0b101;
-
-/// Why there are no guests on this machine; empty if there are.
-pub fn missing() -> VirtMissing {
-    VirtMissing::from_bits_truncate(MISSING.load(Relaxed))
-}
 
 /// Whether EPT has 1 GiB pages.
 pub fn ept_giant() -> bool {
@@ -81,21 +74,14 @@ fn unlock() -> u64 {
     read(msr::IA32_FEATURE_CONTROL)
 }
 
-/// Enters VMX operation on this CPU, if it has all that the kernel needs; otherwise notes what is missing.
-pub fn init() {
+/// Enters VMX operation on this CPU, if it has all that the kernel needs; otherwise says what is missing.
+pub fn init() -> Result<(), VirtMissing> {
     let caps = capabilities();
-    let result = vmx::negotiate(&caps).and_then(|c| enable(&caps).map(|()| c));
-    match result {
-        Ok(mut c) => {
-            c.xcr0_supported = cpu().features.get().xcr0;
-            CONTROLS.call_once(|| c);
-        }
-        Err(m) => {
-            let svm = cpuid().get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_svm());
-            let m = if svm && m.contains(VirtMissing::CPU) { VirtMissing::BACK_END } else { m };
-            MISSING.fetch_or(m.bits(), Relaxed);
-        }
-    }
+    let mut c = vmx::negotiate(&caps)?;
+    enable(&caps)?;
+    c.xcr0_supported = cpu().features.get().xcr0;
+    CONTROLS.call_once(|| c);
+    Ok(())
 }
 
 fn enable(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
@@ -169,9 +155,6 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
     let Some(c) = CONTROLS.get() else { return };
     v.make_current();
     vmx::load(mtd, s, &mut Port, v.regs(), c);
-    if mtd.contains(Mtd::CTRL) {
-        v.exceptions.set(s.intcpt_exc);
-    }
     if mtd.contains(Mtd::CR) {
         v.store_cr8();
     }
@@ -181,16 +164,13 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 }
 
 /// Enters the guest.
-pub fn run(ec: &'static Ec) -> Next {
-    let (Some(v), Some(c)) = (&ec.vcpu, CONTROLS.get()) else { return event::kill(ec, "not a vCPU") };
+pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
+    let Some(c) = CONTROLS.get() else { return event::kill(ec, "no VT-x") };
     let Some(cr3) = ec.hst.cr3() else { return event::kill(ec, "no memory for its page-table root") };
-    if !v.has_guest_space() {
-        return event::kill(ec, "vCPU without guest space");
-    }
     schedule::make_current(ec);
     v.make_current();
-    v.prepare(cr3);
-    vcpu::switch_debug_registers(ec);
+    v.prepare(&vcpu.spaces, cr3);
+    guest::switch_debug_registers(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {
         let left = cpu().timer.get().saturating_sub(time::now());
@@ -212,7 +192,7 @@ pub extern "C" fn exit() -> ! {
     fpu::note_ts();
     cpu().tr_stale.set(true);
     let reason = Port.read(field::EXIT_REASON);
-    if let (Some(v), Some(cr3)) = (&ec.vcpu, ec.hst.cr3()) {
+    if let (Some(v), Some(cr3)) = (ec.vcpu.as_ref().and_then(|v| v.vmx()), ec.hst.cr3()) {
         // After a failed entry the vectoring information is that of an older exit, and the VMCS is not launched.
         if reason & ENTRY_FAILED == 0 {
             v.entered();
@@ -252,7 +232,7 @@ fn reflect(ec: &Ec) -> bool {
         return false;
     }
     if bit == 1 << 1 {
-        v.note_debug(Port.read(field::EXIT_QUALIFICATION));
+        guest::note_debug(Port.read(field::EXIT_QUALIFICATION));
     }
     Port.write(field::VM_ENTRY_INTERRUPTION_INFO, (info & virt::info::ALL).into());
     Port.write(field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0);

@@ -1,0 +1,184 @@
+//! SVM: a virtual CPU, its entry and its exits. What can be decided without executing an instruction is in the `svm`
+//! crate.
+
+mod insn;
+mod vcpu;
+
+pub use vcpu::Vcpu;
+
+use super::cpu::{cpu, cpuid};
+use super::{fpu, guest};
+use crate::event;
+use crate::mem::pool::{Page, Pages};
+use crate::mem::refs;
+use crate::object::ec::{Cont, Ec, Expect, Resume};
+use crate::schedule::{self, Next};
+use abi::{ArchState, Mtd, VirtMissing};
+use core::arch::x86_64::__cpuid;
+use spin::Once;
+use svm::{CapabilityBits, Controls};
+use virt::{Exit, HostExit};
+use x86::msr;
+
+static CONTROLS: Once<Controls> = Once::new();
+static DENY: Once<Deny> = Once::new();
+
+/// Maps of vCPUs without PIO or MSR space: everything exits.
+struct Deny {
+    ports: Pages<3>,
+    msrs: Pages<2>,
+}
+// SAFETY: written once, then only read, by hardware.
+unsafe impl Send for Deny {}
+// SAFETY: as above.
+unsafe impl Sync for Deny {}
+
+/// VM_CR, VM_HSAVE_PA (AMD APM vol. 2, 15.30) and their bits.
+const VM_CR: u32 = 0xc001_0114;
+const SVMDIS: u64 = 1 << 4;
+const LOCK: u64 = 1 << 3;
+const VM_HSAVE_PA: u32 = 0xc001_0117;
+/// EFER.SVME.
+const SVME: u64 = 1 << 12;
+
+/// #DB and #AC, which a guest could raise without end (see `vmx::spec::ENDLESS`).
+const ENDLESS: u32 = 1 << 1 | 1 << 17;
+/// Exit code of exception 0.
+const EXCP0: u64 = 0x40;
+/// Event of a failed entry, on both back ends.
+const ENTRY_FAILURE: u16 = 0x21;
+
+/// Whether guests run on this back end.
+pub fn active() -> bool {
+    CONTROLS.get().is_some()
+}
+
+fn capabilities() -> CapabilityBits {
+    // SAFETY: VM_CR exists on every CPU with SVM, which is all that this is called on.
+    let vm_cr = unsafe {
+        let v = msr::rdmsr(VM_CR);
+        if v & SVMDIS != 0 && v & LOCK == 0 {
+            msr::wrmsr(VM_CR, v & !SVMDIS);
+        }
+        msr::rdmsr(VM_CR)
+    };
+    let l = __cpuid(0x8000_000a);
+    CapabilityBits { cpuid_svm: true, vm_cr, eax: l.eax, ebx: l.ebx, edx: l.edx }
+}
+
+/// Enables SVM on this CPU, if it has all that the kernel needs; otherwise says what is missing.
+pub fn init() -> Result<(), VirtMissing> {
+    let mut c = svm::negotiate(&capabilities())?;
+    let (save, host) = Page::new().zip(Page::new()).ok_or(VirtMissing::CONTROLS)?;
+    let (ports, msrs) = Pages::filled(0xff).zip(Pages::filled(0xff)).ok_or(VirtMissing::CONTROLS)?;
+    // SAFETY: SVM is there and not disabled; both frames are used for nothing else, for good.
+    unsafe {
+        msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) | SVME);
+        msr::wrmsr(VM_HSAVE_PA, save.phys());
+        insn::vmsave(host.phys());
+    }
+    cpu().host_vmcb.set(host.phys());
+    core::mem::forget((save, host));
+    c.xcr0_supported = cpu().features.get().xcr0;
+    c.required.exceptions |= ENDLESS;
+    DENY.call_once(|| Deny { ports, msrs });
+    CONTROLS.call_once(|| c);
+    Ok(())
+}
+
+/// State of a vCPU into a UTCB.
+pub fn save_state(v: &Vcpu, mtd: Mtd, s: &mut ArchState) {
+    if let Some(c) = CONTROLS.get() {
+        svm::save(mtd, s, v.vmcb(), v.regs(), c);
+    }
+}
+
+/// State from a UTCB into a vCPU.
+pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
+    let Some(c) = CONTROLS.get() else { return };
+    svm::load(mtd, s, v.vmcb(), v.regs(), c);
+    if mtd.contains(Mtd::TLB) {
+        svm::flush(v.vmcb(), c);
+    }
+}
+
+/// Enters the guest.
+pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
+    let Some(c) = CONTROLS.get() else { return event::kill(ec, "no SVM") };
+    if let Some(n) = svm::window_due(v.vmcb()) {
+        ec.expect.set(Expect::State(Resume::Guest));
+        return event::raise(ec, n as u16);
+    }
+    // The exit comes back with this CR3: that of the VMM.
+    if !ec.hst.enter() {
+        return event::kill(ec, "no memory for its page-table root");
+    }
+    schedule::make_current(ec);
+    v.prepare(c, &vcpu.spaces);
+    guest::switch_debug_registers(ec);
+    fpu::enter_guest(ec, v.regs().xcr0);
+    fpu::leave_ts_set();
+    set_tsc_aux(v.regs().msrs.tsc_aux());
+    refs::quiescent();
+    // SAFETY: the VMCB is complete, its maps and tables live as long as the spaces that the vCPU counts on.
+    unsafe { super::svm_enter(&v.regs().gpr, v.vmcb_phys()) }
+}
+
+/// TSC_AUX is the guest's while it runs; the host does not use it.
+fn set_tsc_aux(value: u64) {
+    let has = || cpuid().get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_rdtscp());
+    if cpu().tsc_aux.replace(value) != value && has() {
+        // SAFETY: the register exists; its upper half is reserved.
+        unsafe { msr::wrmsr(msr::IA32_TSC_AUX, value & 0xffff_ffff) };
+    }
+}
+
+/// VM exit. The guest's GPRs but RAX and RSP are in the vCPU, the rest in the VMCB.
+pub extern "C" fn exit() -> ! {
+    let Some(ec) = cpu().ec.get() else { panic!("VM exit from nowhere") };
+    ec.cont.set(Cont::Guest);
+    schedule::go(exit_of(ec))
+}
+
+fn exit_of(ec: &'static Ec) -> Next {
+    let (Some(v), Some(c)) = (ec.vcpu.as_ref().and_then(|v| v.svm()), CONTROLS.get()) else {
+        return event::kill(ec, "not a vCPU");
+    };
+    let vmcb = v.vmcb();
+    svm::requeue(vmcb, c);
+    if svm::track_nmi(vmcb) {
+        return Next::Run(ec);
+    }
+    ec.expect.set(Expect::State(Resume::Guest));
+    if svm::entry_failed(vmcb) {
+        // Some emulators have left host state behind.
+        svm::reset(vmcb);
+        return event::raise(ec, ENTRY_FAILURE);
+    }
+    match svm::decode_exit(vmcb) {
+        Exit::Host(HostExit::MachineCheck) => event::kill(ec, "machine check in its guest"),
+        Exit::Host(_) => {
+            // Still pending: it comes now, and does not return here.
+            schedule::preemption_point();
+            Next::Run(ec)
+        }
+        Exit::Portal(0) if reflect(ec, v) => Next::Run(ec),
+        Exit::Portal(n) if n >= abi::event::GST_ARCH => event::kill(ec, "exit of a kind that has no event"),
+        Exit::Portal(n) => event::raise(ec, n as u16),
+    }
+}
+
+/// Gives a forced exception that the VMM did not ask for to the guest; `false` if it is not one.
+fn reflect(ec: &Ec, v: &Vcpu) -> bool {
+    let vector = (v.vmcb().control.exitcode & 0xffff_ffff).wrapping_sub(EXCP0);
+    let bit = if vector < 32 { 1u32 << vector } else { 0 };
+    let wanted = ec.vcpu.as_ref().map_or(0, |v| v.exceptions.get());
+    if bit & ENDLESS & !wanted == 0 {
+        return false;
+    }
+    /// EVENTINJ: type exception, valid; #AC has an error code, which is 0.
+    const EXCEPTION: u64 = 3 << 8 | 1 << 31;
+    let error = if vector == 17 { 1 << 11 } else { 0 };
+    v.vmcb().control.eventinj = EXCEPTION | error | vector;
+    true
+}

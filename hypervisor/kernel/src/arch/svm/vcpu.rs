@@ -1,0 +1,91 @@
+//! A virtual CPU under SVM: its VMCB, and the registers that the VMCB does not hold.
+
+use super::DENY;
+use crate::arch::guest::Spaces;
+use crate::mem::pool::Page;
+use crate::mem::tags::Tags;
+use core::cell::Cell;
+use svm::{Controls, GuestSetup, Vmcb};
+use virt::VcpuRegs;
+
+static ASIDS: Tags<4096> = Tags::new();
+
+/// Virtual CPU.
+pub struct Vcpu {
+    /// [`VcpuRegs`] at its start.
+    block: Page,
+    vmcb: Page,
+    asid: u16,
+    /// Changes of the guest space that it has flushed for.
+    epoch: Cell<u32>,
+}
+
+impl Vcpu {
+    /// A vCPU in the state after reset. `None`: no memory, or no ASID.
+    pub fn create() -> Option<Vcpu> {
+        let c = super::CONTROLS.get()?;
+        let (block, vmcb) = (Page::new()?, Page::new()?);
+        let asid = ASIDS.take()?;
+        let v = Vcpu { block, vmcb, asid, epoch: Cell::new(0) };
+        if asid as u32 >= c.asids {
+            return None;
+        }
+        // SAFETY: a frame of our own.
+        unsafe { v.block.at().write(VcpuRegs::new()) };
+        svm::init(v.vmcb(), c, &v.setup(0, None, None)?);
+        Some(v)
+    }
+
+    fn setup(&self, n_cr3: u64, ports: Option<u64>, msrs: Option<u64>) -> Option<GuestSetup> {
+        let deny = DENY.get()?;
+        Some(GuestSetup {
+            n_cr3,
+            asid: self.asid.into(),
+            iopm: ports.unwrap_or(deny.ports.phys()),
+            msrpm: msrs.unwrap_or(deny.msrs.phys()),
+            tsc_offset: 0,
+        })
+    }
+
+    /// Registers that the VMCB does not hold.
+    #[allow(clippy::mut_from_ref, reason = "they belong to the vCPU's CPU, and no two borrows live at once")]
+    pub fn regs(&self) -> &mut VcpuRegs {
+        // SAFETY: the block holds them as long as the vCPU lives.
+        unsafe { self.block.at().as_mut() }
+    }
+
+    /// Its VMCB.
+    #[allow(clippy::mut_from_ref, reason = "as for `regs`")]
+    pub fn vmcb(&self) -> &mut Vmcb {
+        // SAFETY: any frame is a valid VMCB value, and this one lives as long as the vCPU.
+        unsafe { self.vmcb.at().as_mut() }
+    }
+
+    /// Its physical address.
+    pub fn vmcb_phys(&self) -> u64 {
+        self.vmcb.phys()
+    }
+
+    /// Before an entry: what may have changed since the last one.
+    pub fn prepare(&self, c: &Controls, spaces: &Spaces) {
+        let (root, epoch) = spaces.gst(|g| g.map_or((0, 0), |g| (g.root(), g.epoch())));
+        let moved = spaces.take_moved();
+        if moved {
+            let ports = spaces.pio(|p| p.map(|p| p.frames()[0]));
+            let msrs = spaces.msr(|m| m.and_then(|m| m.map()));
+            if let Some(s) = self.setup(root, ports, msrs) {
+                svm::assign(self.vmcb(), &s);
+            }
+        }
+        if moved || self.epoch.replace(epoch) != epoch {
+            svm::flush(self.vmcb(), c);
+        }
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        // The next owner of the ASID begins with a flush.
+        ASIDS.give(self.asid);
+    }
+}
