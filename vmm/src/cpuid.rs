@@ -36,6 +36,8 @@ const ECX1_X2APIC: u32 = 1 << 21;
 const ECX1_TSC_DEADLINE: u32 = 1 << 24;
 const ECX1_XSAVE: u32 = 1 << 26;
 const ECX1_OSXSAVE: u32 = 1 << 27;
+const ECX81_SVM: u32 = 1 << 2;
+const EDX8A_NRIPS: u32 = 1 << 3;
 const ECX1_AVX: u32 = 1 << 28;
 /// FMA, AVX, F16C: what goes with AVX.
 const ECX1_AVX_GROUP: u32 = 1 << 12 | ECX1_AVX | 1 << 29;
@@ -179,10 +181,15 @@ impl Policy {
     }
 
     /// Extended state only as far as the host's kernel switches it: OSXSAVE and the size of the area in use show that.
+    ///
+    /// And not under an SVM without next-RIP saving: every CPU with XSAVE has that, and the emulator that has not does
+    /// not intercept XSETBV either.
     fn limit_extended_state(&mut self, host: impl Fn(u32, u32) -> Regs) {
         let osxsave = host(0x1, 0)[2] & ECX1_OSXSAVE != 0;
         let ([size, offset, ..], in_use) = (*self.row_at(0xd, 2), host(0xd, 0)[1]);
-        if !osxsave {
+        let svm = host(0x8000_0001, 0)[2] & ECX81_SVM != 0;
+        let xsetbv_exits = !svm || host(0x8000_000a, 0)[3] & EDX8A_NRIPS != 0;
+        if !osxsave || !xsetbv_exits {
             self.row(0x1)[2] &= !ECX1_XSAVE;
             *self.row(0xd) = [0; 4];
             *self.row_at(0xd, 1) = [0; 4];
@@ -427,6 +434,19 @@ mod tests {
         assert_eq!((none.xcr0(), none.query(1, 0, VCPU)[2] & (ECX1_AVX | ECX1_XSAVE)), (0, 0));
         assert_eq!(none.query(0xd, 1, VCPU), [0; 4]);
         assert_eq!(without(0, 832).xcr0(), 7);
+    }
+
+    #[test]
+    fn no_extended_state_where_xsetbv_does_not_exit() {
+        let under_svm = |nrips: u32| {
+            let host = move |leaf, subleaf| match (leaf, subleaf) {
+                (0x8000_0001, _) => [ALL, ALL, ECX81_SVM, ALL],
+                (0x8000_000a, _) => [1, 16, 0, nrips],
+                _ => everything(leaf, subleaf),
+            };
+            Policy::new(host, 1, 1_000_000, &[]).xcr0()
+        };
+        assert_eq!((under_svm(0), under_svm(EDX8A_NRIPS)), (0, 7));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::spec::msr as m;
 const FEATURE_CONTROL_LOCKED: u64 = 1;
 /// IA32_MISC_ENABLE: fast strings, no branch trace storage, no PEBS.
 const MISC_ENABLE_RESET: u64 = 1 << 0 | 1 << 11 | 1 << 12;
+/// HWCR: the TSC counts at P0 frequency, whatever the P-state.
+const HWCR_TSC_FREQ_SEL: u64 = 1 << 24;
 /// IA32_BIOS_SIGN_ID: microcode revision 1.
 const MICROCODE: u64 = 1 << 32;
 /// Number of variable-range MTRRs.
@@ -93,7 +95,7 @@ const SLOT_FIXED: usize = 5;
 const SLOT_VARIABLE: usize = 16;
 
 /// Registers that stand alone; ranges are in [`Msrs::kind`].
-const TABLE: [(u32, Kind); 34] = [
+const TABLE: [(u32, Kind); 40] = [
     (m::TSC, Kind::Tsc),
     (m::PLATFORM_ID, Kind::ReadOnly(0)),
     (m::APIC_BASE, Kind::Device),
@@ -130,6 +132,13 @@ const TABLE: [(u32, Kind); 34] = [
     (m::SMI_COUNT, Kind::Absent),
     (m::MISC_FEATURES_ENABLES, Kind::Absent),
     (m::DE_CFG, Kind::Absent),
+    // What Linux takes for granted on AMD CPUs; writes change nothing.
+    (m::SYSCFG, Kind::Const(0)),
+    (m::HWCR, Kind::Const(HWCR_TSC_FREQ_SEL)),
+    (m::NB_CFG, Kind::Const(0)),
+    (m::LS_CFG, Kind::Const(0)),
+    (m::PERF_CTL0, Kind::Absent),
+    (m::FP_CFG, Kind::Absent),
 ];
 
 impl Msrs {

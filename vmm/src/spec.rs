@@ -264,6 +264,18 @@ pub mod msr {
     pub const TSC_AUX: u32 = 0xc000_0103;
     /// AMD only (APM volume 2, appendix A).
     pub const DE_CFG: u32 = 0xc001_1029;
+    /// AMD: SYSCFG.
+    pub const SYSCFG: u32 = 0xc001_0010;
+    /// AMD: HWCR.
+    pub const HWCR: u32 = 0xc001_0015;
+    /// AMD: NB_CFG.
+    pub const NB_CFG: u32 = 0xc001_001f;
+    /// AMD: LS_CFG.
+    pub const LS_CFG: u32 = 0xc001_1020;
+    /// AMD: first performance event select register.
+    pub const PERF_CTL0: u32 = 0xc001_0000;
+    /// AMD: configuration that Linux reads without need.
+    pub const FP_CFG: u32 = 0xc001_1028;
 }
 
 #[cfg(test)]

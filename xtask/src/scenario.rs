@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer};
 use std::path::Path;
 
 /// A scenario.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Name of its file.
+    /// Name of its file, and `@PLATFORM` if it runs on several.
     #[serde(skip)]
     pub name: String,
     /// What it shows, in a line.
@@ -27,8 +27,11 @@ pub struct Scenario {
     text: String,
     /// Boot modules, if they cannot be taken from the system file because it is wrong on purpose.
     modules: Option<Vec<String>>,
-    /// The platform.
+    /// The platforms; each makes a test of its own.
     #[serde(default = "bochs")]
+    platforms: Vec<String>,
+    /// The platform of this test.
+    #[serde(skip)]
     pub platform: String,
     /// Bound of the whole run.
     pub timeout_s: u64,
@@ -42,8 +45,8 @@ pub struct Scenario {
     pub end: Ending,
 }
 
-fn bochs() -> String {
-    "bochs".into()
+fn bochs() -> Vec<String> {
+    vec!["bochs".into()]
 }
 
 /// How the run must end after the last step.
@@ -57,7 +60,7 @@ pub enum Ending {
 }
 
 /// A change to one boot module.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edit {
     /// Name of the module.
@@ -92,7 +95,7 @@ impl Edit {
 }
 
 /// A step: wait for `expect`, check that `never` has not come up to there, type `send`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Must come after what the steps before matched.
@@ -114,13 +117,23 @@ fn pattern<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Regex>, D::Error> {
 impl Scenario {
     /// Reads and checks a scenario file.
     pub fn parse(name: &str, text: &str) -> Result<Scenario> {
-        let s = Scenario { name: name.into(), ..toml::from_str(text)? };
+        let mut s = Scenario { name: name.into(), ..toml::from_str(text)? };
+        s.platform = s.platforms.first().context("`platforms` is empty: it would run nowhere")?.clone();
         ensure!(s.system.is_none() || (s.parts.is_empty() && s.text.is_empty()), "both `system` and `parts` or `text`");
         ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");
         for e in &s.edits {
             ensure!(e.changes() == 1, "module {:?}: exactly one change is expected", e.name);
         }
         Ok(s)
+    }
+
+    /// One for each platform.
+    fn on_each(self) -> Vec<Scenario> {
+        if self.platforms.len() == 1 {
+            return vec![self];
+        }
+        let on = |p: &String| Scenario { name: format!("{}@{p}", self.name), platform: p.clone(), ..self.clone() };
+        self.platforms.iter().map(on).collect()
     }
 
     /// The system with its modules, before the edits.
@@ -148,7 +161,9 @@ const ROMS: [&str; 2] = ["bzImage", "initramfs"];
 
 /// All scenarios, by name.
 pub fn all() -> Result<Vec<Scenario>> {
-    tree::toml_files("tests/system")?.iter().map(|(name, path)| load(name, path)).collect()
+    let files = tree::toml_files("tests/system")?;
+    let each: Vec<Scenario> = files.iter().map(|(name, path)| load(name, path)).collect::<Result<_>>()?;
+    Ok(each.into_iter().flat_map(Scenario::on_each).collect())
 }
 
 fn load(name: &str, path: &Path) -> Result<Scenario> {
@@ -174,6 +189,15 @@ mod tests {
         assert!(s.steps[0].expect.as_ref().unwrap().is_match(b"a\r\nb\r\nc"));
         assert_eq!(s.steps[0].send.as_deref(), Some("ls\n"));
         assert_eq!(s.system().unwrap().binaries, ["x"]);
+    }
+
+    #[test]
+    fn several_platforms_make_several_tests() {
+        let text = format!("{GOOD}platforms = ['bochs', 'qemu']\n[[step]]\nexpect = 'a'");
+        let all = Scenario::parse("t", &text).unwrap().on_each();
+        let got: Vec<_> = all.iter().map(|s| (s.name.as_str(), s.platform.as_str())).collect();
+        assert_eq!(got, [("t@bochs", "bochs"), ("t@qemu", "qemu")]);
+        assert!(error(&format!("{GOOD}platforms = []\n[[step]]\nexpect = 'a'")).contains("nowhere"));
     }
 
     #[test]
@@ -213,7 +237,7 @@ mod tests {
     #[test]
     fn the_scenarios_of_the_tree_are_valid() {
         let all = all().unwrap();
-        assert!(all.iter().any(|s| s.name == "linux-shell"));
+        assert!(all.iter().any(|s| s.name == "linux-shell@bochs"));
         for s in all {
             let system = s.system().unwrap_or_else(|e| panic!("{}: {e:#}", s.name));
             for e in &s.edits {

@@ -159,13 +159,13 @@ mod tests {
     fn names_are_unique() {
         let names: Vec<_> = list(&scenario::all().unwrap()).into_iter().map(|(n, _)| n).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-        assert!(names.contains(&"system::linux-shell".to_owned()));
+        assert!(names.contains(&"system::linux-shell@bochs".to_owned()));
     }
 
     #[test]
     fn a_filter_selects_by_name() {
         let count = |filter| selected(scenario::all().unwrap(), filter).len();
-        assert_eq!(count(Some("system::linux-shell")), 1);
+        assert_eq!(count(Some("system::linux-shell")), 3);
         assert!(count(None) > 10);
         assert_eq!(count(Some("image::kernel")), count(None));
     }

@@ -10,7 +10,7 @@ use crate::object::ec::{Ec, EcKind};
 use core::arch::asm;
 use core::cell::Cell;
 use spin::Once;
-use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0_write};
+use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0, xcr0_write};
 
 /// Offset of MXCSR in an XSAVE area (Intel SDM vol. 1, 13.4.1), and its value after reset.
 const MXCSR: (usize, u32) = (24, 0x1f80);
@@ -86,6 +86,14 @@ pub fn set_xcr0(v: u64) {
         // SAFETY: either the host's own value or one that was checked against it.
         unsafe { xcr0_write(Xcr0::from_bits_truncate(v)) };
     }
+}
+
+/// XCR0 as the guest has left it.
+pub fn note_xcr0() -> u64 {
+    // SAFETY: XSAVE is on.
+    let v = unsafe { xcr0() }.bits();
+    cpu().xcr0.set(v);
+    v
 }
 
 fn save(ec: &Ec) {

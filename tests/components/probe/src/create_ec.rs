@@ -143,7 +143,8 @@ fn bad_address() -> Outcome {
 
 fn no_guests() -> Outcome {
     let s = Slot::new();
-    let vmx = rt::start_info().is_some_and(|i| i.features & abi::Features::VMX.bits() != 0);
-    let want = if vmx { Ok(()) } else { Err(Status::BadFtr) };
+    let guests_here =
+        rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
+    let want = if guests_here { Ok(()) } else { Err(Status::BadFtr) };
     equal("G=1", create(s.0, sel::PD, EcArgs { guest: true, ..args(utcb_page()) }), want)
 }

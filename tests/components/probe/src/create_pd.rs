@@ -101,7 +101,8 @@ fn dma() -> Outcome {
 
 fn guest_space() -> Outcome {
     let s = Slot::new();
-    let vmx = rt::start_info().is_some_and(|i| i.features & abi::Features::VMX.bits() != 0);
-    let want = if vmx { Ok(()) } else { Err(Status::BadFtr) };
+    let guests_here =
+        rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
+    let want = if guests_here { Ok(()) } else { Err(Status::BadFtr) };
     equal("OP 3", hc::create_pd(CreatePdOp::Gst, s.0, sel::PD), want)
 }

@@ -52,9 +52,9 @@ const PAGES: [(&str, &[Check]); 16] = [
 
 fn main() {
     let (mut passed, mut failed) = (0, 0);
-    let guests = rt::start_info().is_some_and(|i| i.features & abi::Features::VMX.bits() != 0);
+    let guests = rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
     if !guests {
-        println!("probe: no VT-x, no checks of guests");
+        println!("probe: no virtualisation, no checks of guests");
     }
     let guest_pages = guests.then_some(("guest", guest::CHECKS));
     for (page, checks) in PAGES.into_iter().chain(guest_pages) {

@@ -145,6 +145,8 @@ fn exit_of(ec: &'static Ec) -> Next {
         return event::kill(ec, "not a vCPU");
     };
     let vmcb = v.vmcb();
+    // Some emulators do not intercept XSETBV.
+    v.regs().xcr0 = fpu::note_xcr0();
     svm::requeue(vmcb, c);
     if svm::track_nmi(vmcb) {
         return Next::Run(ec);
