@@ -41,6 +41,9 @@ pub struct Platform {
     pub memory_mib: u32,
     /// Order of choice when none is asked for, lowest first; without it, only on request.
     pub rank: Option<u32>,
+    /// More arguments of the emulator (QEMU).
+    #[serde(default)]
+    pub args: Vec<String>,
     /// Instructions a second that the emulated clock assumes (Bochs).
     pub ips: Option<u32>,
     /// Command line of the kernel.
@@ -104,6 +107,7 @@ mod tests {
             model: String::new(),
             memory_mib: 1,
             rank,
+            args: vec![],
             ips: None,
             kernel_cmdline: String::new(),
             can: vec![],

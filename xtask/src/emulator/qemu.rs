@@ -1,4 +1,4 @@
-//! QEMU with TCG. It has no VT-x: our system boots there, guests do not.
+//! QEMU with TCG: SVM, no VT-x.
 
 use super::{End, Machine};
 use std::process::Command;
@@ -17,7 +17,8 @@ fn arguments(m: &Machine) -> Vec<String> {
         &format!("-serial tcp:127.0.0.1:{},server=on,wait=on -cdrom", m.port),
     ]
     .join(" ");
-    args.split(' ').map(str::to_owned).chain([m.iso.display().to_string()]).collect()
+    let words = args.split(' ').map(str::to_owned);
+    words.chain([m.iso.display().to_string()]).chain(m.platform.args.clone()).collect()
 }
 
 /// QEMU ends by itself only when the machine is switched off, or on a mistake in its arguments.

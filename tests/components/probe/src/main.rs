@@ -50,15 +50,26 @@ const PAGES: [(&str, &[Check]); 16] = [
     ("platform", platform::CHECKS),
 ];
 
+/// What QEMU's emulation of the CPU cannot show.
+const NOT_ON_TCG: [(&str, &str); 2] = [
+    ("exception: of the SIMD unit", "TCG raises no #XM"),
+    ("exception: #GP by a privileged", "TCG's error code for a gate in long mode is not the SDM's"),
+];
+
 fn main() {
     let (mut passed, mut failed) = (0, 0);
     let guests = rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
     if !guests {
         println!("probe: no virtualisation, no checks of guests");
     }
+    let tcg = rt::rom(parent::CONFIG_ROM).is_some_and(|c| c.starts_with(b"emulator = \"tcg\""));
     let guest_pages = guests.then_some(("guest", guest::CHECKS));
     for (page, checks) in PAGES.into_iter().chain(guest_pages) {
         for (name, check) in checks {
+            if let Some((_, why)) = NOT_ON_TCG.iter().find(|(n, _)| tcg && name.starts_with(n)) {
+                println!("probe: left out {page}: {name}: {why}");
+                continue;
+            }
             match check() {
                 Ok(()) => {
                     passed += 1;
