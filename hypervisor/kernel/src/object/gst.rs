@@ -1,7 +1,7 @@
 //! Guest space (spec 2.1.3): guest-physical memory.
 
 use super::kernel_object;
-use super::tables::Tables;
+use super::tables::{Tables, outdates};
 use crate::arch::{cpu::cpu, svm, vmx};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
@@ -75,11 +75,7 @@ impl GstSpace {
     pub fn update(&self, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
         let mut mem = Tables::new();
         let r = self.table.lock().update(&mut mem, page, order, target);
-        let stale = match &r {
-            Ok(c) => matches!(c, Change::Stale),
-            Err(f) => f.stale,
-        };
-        if stale {
+        if outdates(&r) {
             self.epoch.fetch_add(1, Relaxed);
             vmx::flush_guest_space(self.root());
         }

@@ -8,14 +8,14 @@
 //! use on that CPU.
 
 use super::kernel_object;
-use super::tables::{self, Tables};
+use super::tables::{self, Tables, outdates};
 use crate::arch::cpu::{MAX_CPUS, cpu};
 use crate::arch::paging;
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use crate::mem::tags::Tags;
 use core::sync::atomic::{AtomicU64, Ordering::*};
-use ptab::{Change, Full, Hole, Hpt, Leaf, PageTable};
+use ptab::{Full, Hole, Hpt, Leaf, PageTable};
 use spin::Mutex;
 
 /// Top-level entries of the user half.
@@ -134,11 +134,7 @@ impl HstSpace {
     pub fn update(&self, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
         let mut mem = Tables::new();
         let r = self.table.lock().update(&mut mem, page, order, target);
-        let stale = match &r {
-            Ok(c) => matches!(c, Change::Stale),
-            Err(f) => f.stale,
-        };
-        if stale {
+        if outdates(&r) {
             self.outdate();
         }
         mem.flushed();

@@ -3,6 +3,7 @@
 use crate::arch::paging;
 use crate::mem::{layout, pool};
 use core::ptr::NonNull;
+use ptab::{Change, Full};
 
 /// Table frames out of the pool; what is retired is freed by [`Tables::flushed`].
 pub struct Tables {
@@ -23,6 +24,14 @@ impl Tables {
             self.retired = paging::read(f, 0);
             free(f);
         }
+    }
+}
+
+/// Whether an update has left translations in TLBs that are no longer right.
+pub fn outdates(update: &Result<Change, Full>) -> bool {
+    match update {
+        Ok(c) => matches!(c, Change::Stale),
+        Err(f) => f.stale,
     }
 }
 
