@@ -48,7 +48,7 @@ fn vmlinuz(package: &Path) -> Result<PathBuf> {
 fn initramfs(busybox: &Path) -> Result<Vec<u8>> {
     let recipe = tree::root().join("guests/linux");
     let mut a = Archive::new();
-    for dir in ["bin", "dev", "proc", "sys", "tmp"] {
+    for dir in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
         a.push(dir, mode::DIR | 0o755, (0, 0), b"")?;
     }
     // The kernel opens it for /init before anything is mounted.
@@ -59,6 +59,7 @@ fn initramfs(busybox: &Path) -> Result<Vec<u8>> {
     }
     a.push("bin/marker", mode::FILE | 0o755, (0, 0), &marker::program())?;
     a.push("init", mode::FILE | 0o755, (0, 0), &tree::read_bytes(&recipe.join("init"))?)?;
+    a.push("etc/inittab", mode::FILE | 0o644, (0, 0), &tree::read_bytes(&recipe.join("inittab"))?)?;
     let bytes = a.finish()?;
     ensure!(bytes.len() <= INITRAMFS_MAX, "the initramfs has {} bytes, more than {INITRAMFS_MAX}", bytes.len());
     Ok(bytes)
@@ -136,7 +137,7 @@ mod tests {
         let dir = tree::root().join("guests/linux");
         let text = tree::read_text(&dir.join("applets")).unwrap();
         let have = applets(&text);
-        for a in ["sh", "mount", "cttyhack", "setsid", "poweroff", "dd", "sync", "printf", "uname"] {
+        for a in ["sh", "mount", "cttyhack", "init", "poweroff", "dd", "sync", "printf", "uname"] {
             assert!(have.contains(a), "{a}");
         }
         assert!(tree::read_text(&dir.join("init")).unwrap().starts_with("#!/bin/sh\n"));

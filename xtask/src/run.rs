@@ -70,7 +70,14 @@ fn boot(args: &Args, platform: Platform, iso: PathBuf, dir: PathBuf) -> Result<E
     let end = wait(&mut session, limit(args), &quit);
     session.kill();
     terminal::restore();
-    Ok(report(end?, quit.load(Ordering::Relaxed)))
+    let code = report(end?, quit.load(Ordering::Relaxed));
+    Ok(if code == 0 { system_code(&session.text()) } else { code }.into())
+}
+
+/// 1 if the root task said that the system ended with a failure: an emulator that is switched off tells nothing.
+fn system_code(serial: &str) -> u8 {
+    let code = serial.rsplit_once("[core] system off, exit code ").map(|(_, rest)| rest);
+    code.is_some_and(|c| !c.starts_with("0\r") && !c.starts_with("0\n")).into()
 }
 
 fn limit(args: &Args) -> Option<Instant> {
@@ -102,7 +109,7 @@ fn wait(session: &mut Session, limit: Option<Instant>, quit: &AtomicBool) -> Res
     }
 }
 
-fn report(end: Option<End>, quit: bool) -> ExitCode {
+fn report(end: Option<End>, quit: bool) -> u8 {
     let (text, code) = match end {
         Some(End::PowerOff | End::Script) => ("the machine is off".into(), 0),
         Some(End::Died(why)) => (format!("the machine died: {why}"), 1),
@@ -110,7 +117,7 @@ fn report(end: Option<End>, quit: bool) -> ExitCode {
         None => ("the time limit is over; the machine is gone".into(), TIMED_OUT),
     };
     eprintln!("\n  {text}");
-    ExitCode::from(code)
+    code
 }
 
 /// Serial output to terminal and log file. The first byte ends the display of progress.
@@ -130,5 +137,17 @@ impl Write for Console {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.copies.iter_mut().try_for_each(|c| c.flush())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_that_of_the_system() {
+        assert_eq!(system_code("[core] system off, exit code 0\r\n"), 0);
+        assert_eq!(system_code("[core] system off, exit code 134\r\n"), 1);
+        assert_eq!(system_code("nothing of the kind"), 0);
     }
 }

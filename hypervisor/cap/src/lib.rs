@@ -64,7 +64,7 @@ impl Cap {
     ///
     /// Without permissions the result is the null capability (5.4.1).
     pub const fn new(kind: Kind, address: u64, perms: u8) -> Cap {
-        debug_assert!(address % OBJECT_ALIGN == 0);
+        debug_assert!(address.is_multiple_of(OBJECT_ALIGN));
         if perms & abi::perm::ALL == 0 {
             return Cap::NULL;
         }

@@ -21,8 +21,9 @@ const BACKLOG_LEN: usize = 64 << 10;
 const DRAIN: Duration = Duration::from_secs(2);
 /// How often it looks.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
-/// How long it waits for what has left the channel: console and UART have buffers of their own.
-const SETTLE: Duration = Duration::from_millis(100);
+/// How long it waits for what has left the channel: the lines of others in their rings and the buffers of console and
+/// UART, some 20 KiB, take that long at 115200 baud.
+const SETTLE: Duration = Duration::from_millis(2000);
 
 enum Sink {
     /// Nobody yet, or nobody any more.
