@@ -1,6 +1,10 @@
 //! Interruption information: the layout that VMCS (SDM vol. 3, 25.8.3, 25.9.2), VMCB (APM vol. 2, 15.20) and UTCB
 //! (NOVA 8.7.3.2) share, but for the window requests that the UTCB adds in bits 12 and 13.
 
+/// #DB and #AC, which exit whatever the VMM wants: a guest whose handler raises them again at its first push would never
+/// be left (CVE-2015-8104, CVE-2015-5307).
+pub const ENDLESS_EXCEPTIONS: u32 = 1 << 1 | 1 << 17;
+
 /// Bits of an interruption-information word.
 pub mod info {
     /// Vector.

@@ -9,7 +9,7 @@ mod event;
 mod groups;
 mod regs;
 
-pub use event::{Event, EventKind, info};
+pub use event::{ENDLESS_EXCEPTIONS, Event, EventKind, info};
 pub use groups::{Access, GROUPS, Item, items};
 pub use regs::{MsrArea, MsrEntry, VcpuRegs, msr, next_xcr0};
 

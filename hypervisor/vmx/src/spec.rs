@@ -187,11 +187,8 @@ pub const NMI_UNBLOCKING_DUE_TO_IRET: u64 = 1 << 12;
 pub const UNUSABLE: u64 = 1 << 16;
 /// Vector of the machine-check exception.
 pub const MACHINE_CHECK: u32 = 18;
-/// #DB and #AC: a guest whose handler raises them again at its first push would never be left (CVE-2015-8104,
-/// CVE-2015-5307).
-pub const ENDLESS: u32 = 1 << 1 | 1 << 17;
 /// Exceptions that exit whatever the VMM wants.
-pub const FORCED_EXCEPTIONS: u32 = 1 << MACHINE_CHECK | ENDLESS;
+pub const FORCED_EXCEPTIONS: u32 = 1 << MACHINE_CHECK | virt::ENDLESS_EXCEPTIONS;
 /// Vector of the double fault.
 pub const DOUBLE_FAULT: u32 = 8;
 

@@ -41,8 +41,6 @@ const VM_HSAVE_PA: u32 = 0xc001_0117;
 /// EFER.SVME.
 const SVME: u64 = 1 << 12;
 
-/// #DB and #AC, which a guest could raise without end (see `vmx::spec::ENDLESS`).
-const ENDLESS: u32 = 1 << 1 | 1 << 17;
 /// Exit code of exception 0.
 const EXCP0: u64 = 0x40;
 /// Event of a failed entry, on both back ends.
@@ -80,7 +78,7 @@ pub fn init() -> Result<(), VirtMissing> {
     cpu().host_vmcb.set(host.phys());
     core::mem::forget((save, host));
     c.xcr0_supported = cpu().features.get().xcr0;
-    c.required.exceptions |= ENDLESS;
+    c.required.exceptions |= virt::ENDLESS_EXCEPTIONS;
     DENY.call_once(|| Deny { ports, msrs });
     CONTROLS.call_once(|| c);
     Ok(())
@@ -175,7 +173,7 @@ fn reflect(ec: &Ec, v: &Vcpu) -> bool {
     let vector = (v.vmcb().control.exitcode & 0xffff_ffff).wrapping_sub(EXCP0);
     let bit = if vector < 32 { 1u32 << vector } else { 0 };
     let wanted = ec.vcpu.as_ref().map_or(0, |v| v.exceptions.get());
-    if bit & ENDLESS & !wanted == 0 {
+    if bit & virt::ENDLESS_EXCEPTIONS & !wanted == 0 {
         return false;
     }
     /// EVENTINJ: type exception, valid; #AC has an error code, which is 0.

@@ -228,7 +228,7 @@ fn reflect(ec: &Ec) -> bool {
     let Some(v) = &ec.vcpu else { return false };
     let info = Port.read(field::VM_EXIT_INTERRUPTION_INFO) as u32;
     let bit = 1u32.checked_shl(info & virt::info::VECTOR).unwrap_or(0);
-    if bit & vmx::spec::ENDLESS & !v.exceptions.get() == 0 {
+    if bit & virt::ENDLESS_EXCEPTIONS & !v.exceptions.get() == 0 {
         return false;
     }
     if bit == 1 << 1 {
