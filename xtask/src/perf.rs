@@ -152,8 +152,8 @@ fn native(platform: &Platform, guest: &Guest, name: &str) -> Result<u64> {
     let iso = dir.join("native.iso");
     let payload = Payload::Linux { kernel: linux.kernel, initramfs: linux.initramfs, cmdline: guest.cmdline.clone() };
     iso::make(&payload, &iso, &step)?;
-    let memory_mib = u32::try_from(guest.ram_bytes >> 20)?;
-    let mut session = start(platform, memory_mib, &iso, &dir, debugger)?;
+    let platform = Platform { memory_mib: u32::try_from(guest.ram_bytes >> 20)?, ..platform.clone() };
+    let mut session = start(&platform, &iso, &dir, debugger)?;
     match session.wait(Some(Instant::now() + LIMIT))? {
         Some(End::Script) => {}
         other => bail!("the machine did not reach the shell: {other:?}; see {}", tree::shown(&session.log)),
@@ -182,9 +182,9 @@ fn number(text: &str, pattern: &str) -> Result<u64> {
     found.first().copied().with_context(|| format!("the system did not print /{pattern}/"))
 }
 
-fn start(p: &Platform, memory_mib: u32, iso: &Path, dir: &Path, debugger: Vec<String>) -> Result<Session> {
+fn start(p: &Platform, iso: &Path, dir: &Path, debugger: Vec<String>) -> Result<Session> {
     let port = session::free_port()?;
-    let machine = Machine { platform: p.clone(), memory_mib, iso: iso.into(), dir: dir.into(), port, debugger };
+    let machine = Machine { platform: p.clone(), iso: iso.into(), dir: dir.into(), port, debugger };
     Session::start(machine, std::io::sink())
 }
 
@@ -202,7 +202,7 @@ fn ours(platform: &Platform, guest: &Guest, name: &'static str, native_ticks: u6
     let image = image::make(&system, "perf", &platform.kernel_cmdline)?;
     let step = Step::begin(format!("booting the guest under Ferronova ({name})"));
     let dir = tree::build_dir(format!("perf/{name}-ours"))?;
-    let mut session = start(platform, platform.memory_mib, &image.iso, &dir, vec![])?;
+    let mut session = start(platform, &image.iso, &dir, vec![])?;
     let result = to_power_off(&mut session);
     let text = session.text();
     result.with_context(|| format!("see {}", tree::shown(&session.log)))?;

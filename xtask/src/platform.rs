@@ -39,6 +39,9 @@ pub struct Platform {
     pub model: String,
     /// RAM of the machine.
     pub memory_mib: u32,
+    /// Emulated processors.
+    #[serde(default = "one")]
+    pub cpus: u32,
     /// Order of choice when none is asked for, lowest first; without it, only on request.
     pub rank: Option<u32>,
     /// More arguments of the emulator (QEMU).
@@ -51,6 +54,10 @@ pub struct Platform {
     pub kernel_cmdline: String,
     /// What the machine can do, such as "vmx".
     pub can: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Platform {
@@ -106,6 +113,7 @@ mod tests {
             emulator: Emulator::Bochs,
             model: String::new(),
             memory_mib: 1,
+            cpus: 1,
             rank,
             args: vec![],
             ips: None,

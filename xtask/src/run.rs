@@ -58,9 +58,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 }
 
 fn boot(args: &Args, platform: Platform, iso: PathBuf, dir: PathBuf) -> Result<ExitCode> {
-    let memory_mib = platform.memory_mib;
     let step = Step::begin(format!("booting on {}", platform.name));
-    let machine = Machine { platform, memory_mib, iso, dir, port: session::free_port()?, debugger: vec![] };
+    let machine = Machine { platform, iso, dir, port: session::free_port()?, debugger: vec![] };
     let mut copies: Vec<Box<dyn Write + Send>> = vec![Box::new(std::io::stdout())];
     if let Some(path) = &args.log {
         copies.push(Box::new(File::create(path).with_context(|| format!("creating {}", path.display()))?));

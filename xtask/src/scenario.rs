@@ -2,6 +2,7 @@
 //!
 //! Key types: [`Scenario`], [`Step`], [`Edit`]. [`crate::trial`] runs them.
 
+use crate::platform::Platform;
 use crate::system::System;
 use crate::tree;
 use anyhow::{Context, Result, ensure};
@@ -30,6 +31,8 @@ pub struct Scenario {
     /// The platforms; each makes a test of its own.
     #[serde(default = "bochs")]
     platforms: Vec<String>,
+    /// RAM of the machine, if not what the platform file says.
+    memory_mib: Option<u32>,
     /// The platform of this test.
     #[serde(skip)]
     pub platform: String,
@@ -136,6 +139,12 @@ impl Scenario {
         self.platforms.iter().map(on).collect()
     }
 
+    /// The machine of this test.
+    pub fn machine(&self) -> Result<Platform> {
+        let p = Platform::load(&self.platform)?;
+        Ok(Platform { memory_mib: self.memory_mib.unwrap_or(p.memory_mib), ..p })
+    }
+
     /// The system with its modules, before the edits.
     pub fn system(&self) -> Result<System> {
         if let Some(name) = &self.system {
@@ -201,6 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn ram_is_that_of_the_platform_unless_the_scenario_says_otherwise() {
+        let mib = |more: &str| {
+            let text = format!("{GOOD}{more}\n[[step]]\nexpect = 'a'");
+            Scenario::parse("t", &text).unwrap().machine().unwrap().memory_mib
+        };
+        assert_eq!(mib(""), Platform::load("bochs").unwrap().memory_mib);
+        assert_eq!(mib("memory_mib = 777"), 777);
+    }
+
+    #[test]
     fn a_test_that_cannot_fail_is_refused() {
         assert!(error(&format!("{GOOD}[[step]]\nsend = 'x'")).contains("cannot fail"));
     }
@@ -244,7 +263,7 @@ mod tests {
                 let known = system.binaries.iter().chain(&system.roms).any(|m| *m == e.name) || e.name == "system";
                 assert!(known, "{}: it changes {:?}, which is no module", s.name, e.name);
             }
-            crate::platform::Platform::load(&s.platform).unwrap_or_else(|e| panic!("{}: {e:#}", s.name));
+            s.machine().unwrap_or_else(|e| panic!("{}: {e:#}", s.name));
         }
     }
 }

@@ -297,7 +297,6 @@ mod tests {
         let shared = Arc::new(Shared::default());
         let machine = Machine {
             platform: crate::platform::Platform::load("bochs").unwrap(),
-            memory_mib: 1,
             iso: PathBuf::new(),
             dir: std::env::temp_dir(),
             port: 0,

@@ -48,10 +48,10 @@ pub fn run(s: &Scenario, kit: &Kit) -> Result<()> {
 
 fn boot(s: &Scenario, kit: &Kit, dir: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(s.timeout_s);
-    let platform = Platform::load(&s.platform)?;
+    let platform = s.machine()?;
     let iso = make_iso(s, kit, &platform, dir)?;
-    let (memory_mib, port) = (platform.memory_mib, session::free_port()?);
-    let machine = Machine { platform, memory_mib, iso, dir: dir.into(), port, debugger: vec![] };
+    let port = session::free_port()?;
+    let machine = Machine { platform, iso, dir: dir.into(), port, debugger: vec![] };
     let mut session = Session::start(machine, std::io::sink())?;
     let result = steps(s, &mut session, deadline).and_then(|()| ending(s, &mut session, deadline));
     session.kill();

@@ -17,8 +17,10 @@ pub fn prepare(m: &Machine, c: &mut Command) -> Result<()> {
 }
 
 fn bochsrc(m: &Machine) -> String {
-    let (mib, port, model) = (m.memory_mib, m.port, &m.platform.model);
+    let (mib, port, model, cpus) = (m.platform.memory_mib, m.port, &m.platform.model, m.platform.cpus);
     let (iso, ips) = (m.iso.display(), m.platform.ips.unwrap_or(IPS));
+    // Each EPT violation is an "error" of the CPU on which it happens.
+    let silent: String = (0..cpus).map(|i| format!(", cpu{i}=ignore")).collect();
     // sync=none and a fixed time make runs repeatable. realtime=0: likewise for the display.
     format!(
         "\
@@ -30,14 +32,14 @@ vgaromimage: file=$BXSHARE/VGABIOS-lgpl-latest
 vga: extension=vbe, update_freq=1, realtime=0
 boot: cdrom
 clock: sync=none, time0=946684800
-cpu: model={model}, count=1, ips={ips}, reset_on_triple_fault=0
+cpu: model={model}, count={cpus}, ips={ips}, reset_on_triple_fault=0
 ata0-master: type=cdrom, path=\"{iso}\", status=inserted
 com1: enabled=1, mode=socket-server, dev=localhost:{port}
 port_e9_hack: enabled=1
 sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
 log: bochs.log
 panic: action=fatal
-error: action=report, cpu0=ignore
+error: action=report{silent}
 info: action=ignore
 debug: action=ignore
 "
@@ -76,15 +78,8 @@ mod tests {
     use crate::platform::Platform;
 
     fn machine() -> Machine {
-        let platform = Platform { ips: Some(7), ..Platform::load("bochs").unwrap() };
-        Machine {
-            platform,
-            memory_mib: 512,
-            iso: "/tmp/a b.iso".into(),
-            dir: "/tmp".into(),
-            port: 4242,
-            debugger: vec![],
-        }
+        let platform = Platform { ips: Some(7), cpus: 2, ..Platform::load("bochs").unwrap() };
+        Machine { platform, iso: "/tmp/a b.iso".into(), dir: "/tmp".into(), port: 4242, debugger: vec![] }
     }
 
     #[test]
@@ -94,7 +89,8 @@ mod tests {
         assert!(lines.contains(&"memory: guest=512, host=512"));
         assert!(lines.contains(&"com1: enabled=1, mode=socket-server, dev=localhost:4242"));
         assert!(lines.contains(&"ata0-master: type=cdrom, path=\"/tmp/a b.iso\", status=inserted"));
-        assert!(lines.contains(&"cpu: model=corei7_haswell_4770, count=1, ips=7, reset_on_triple_fault=0"));
+        assert!(lines.contains(&"cpu: model=corei7_haswell_4770, count=2, ips=7, reset_on_triple_fault=0"));
+        assert!(lines.contains(&"error: action=report, cpu0=ignore, cpu1=ignore"));
     }
 
     #[test]

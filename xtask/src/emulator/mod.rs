@@ -11,10 +11,8 @@ use std::process::{Command, ExitStatus};
 
 /// A machine to be started.
 pub struct Machine {
-    /// CPU model and so on.
+    /// CPUs, RAM and so on.
     pub platform: Platform,
-    /// RAM.
-    pub memory_mib: u32,
     /// What it boots.
     pub iso: PathBuf,
     /// Directory for the emulator's files.

@@ -12,8 +12,10 @@ fn arguments(m: &Machine) -> Vec<String> {
     let args = [
         "-accel tcg -machine pc -nodefaults -vga std -display none -monitor none -boot d -cpu",
         &m.platform.model,
+        "-smp",
+        &m.platform.cpus.to_string(),
         "-m",
-        &m.memory_mib.to_string(),
+        &m.platform.memory_mib.to_string(),
         &format!("-serial tcp:127.0.0.1:{},server=on,wait=on -cdrom", m.port),
     ]
     .join(" ");
@@ -38,8 +40,7 @@ mod tests {
     #[test]
     fn arguments_have_what_the_platform_says() {
         let m = Machine {
-            platform: Platform::load("qemu").unwrap(),
-            memory_mib: 300,
+            platform: Platform { memory_mib: 300, cpus: 4, ..Platform::load("qemu").unwrap() },
             iso: "/a b.iso".into(),
             dir: "/tmp".into(),
             port: 99,
@@ -48,6 +49,7 @@ mod tests {
         let args = arguments(&m);
         let after = |key: &str| &args[args.iter().position(|a| a == key).unwrap() + 1];
         assert_eq!(after("-m"), "300");
+        assert_eq!(after("-smp"), "4");
         assert_eq!(after("-cdrom"), "/a b.iso");
         assert_eq!(after("-cpu"), &m.platform.model);
         assert_eq!(after("-serial"), "tcp:127.0.0.1:99,server=on,wait=on");
