@@ -49,10 +49,11 @@ impl<'a> Supervisor<'a> {
             self.log.line("no component could be started");
             power::idle();
         }
-        if self.plan.shutdown_after.is_some_and(|i| !started[i]) {
-            self.log.line("the component named by shutdown_after did not start: the system stays on for the others");
+        let named = &self.plan.shutdown_after;
+        if !named.is_empty() && !named.iter().any(|&i| started[i]) {
+            self.log.line("no component named by shutdown_after started: the system stays on for the others");
         }
-        let mut lifecycle = Lifecycle::new(started, self.plan.shutdown_after);
+        let mut lifecycle = Lifecycle::new(started, named.clone());
         while let Ok(Event::Ended { index, end, fault }) = events.recv() {
             // First of all it must not run any more; that the log takes a line can depend on others.
             self.stop(index);

@@ -40,13 +40,15 @@ pub enum Action {
 #[derive(Clone, Debug)]
 pub struct Lifecycle {
     running: Vec<bool>,
-    shutdown_after: Option<usize>,
+    shutdown_after: Vec<usize>,
+    /// Exit code of the first component of `shutdown_after` that failed.
+    failure: Option<u64>,
 }
 
 impl Lifecycle {
     /// `running`: by index, whether the component started.
-    pub fn new(running: Vec<bool>, shutdown_after: Option<usize>) -> Lifecycle {
-        Lifecycle { running, shutdown_after }
+    pub fn new(running: Vec<bool>, shutdown_after: Vec<usize>) -> Lifecycle {
+        Lifecycle { running, shutdown_after, failure: None }
     }
 
     /// Whether component `index` runs.
@@ -54,15 +56,21 @@ impl Lifecycle {
         self.running.get(index).copied().unwrap_or(false)
     }
 
-    /// Component `index` ended. The system ends with the component named by `shutdown_after`, or with the last one. A
-    /// second report about the same component changes nothing.
+    /// Component `index` ended. The system ends when all components of `shutdown_after` that started have ended, or with
+    /// the last one. A second report about the same component changes nothing.
     pub fn ended(&mut self, index: usize, end: End) -> Action {
         match self.running.get_mut(index) {
             Some(r) if *r => *r = false,
             _ => return Action::Continue,
         }
-        if self.shutdown_after == Some(index) || !self.running.contains(&true) {
-            Action::PowerOff { code: end.code() }
+        let named = self.shutdown_after.contains(&index);
+        if named && end.code() != 0 {
+            self.failure.get_or_insert(end.code());
+        }
+        if named && !self.shutdown_after.iter().any(|&i| self.runs(i)) {
+            Action::PowerOff { code: self.failure.unwrap_or(0) }
+        } else if !self.running.contains(&true) {
+            Action::PowerOff { code: self.failure.unwrap_or(end.code()) }
         } else {
             Action::Continue
         }
@@ -75,7 +83,7 @@ mod tests {
 
     #[test]
     fn the_system_ends_with_the_named_component() {
-        let mut l = Lifecycle::new(vec![true, true, true], Some(2));
+        let mut l = Lifecycle::new(vec![true, true, true], vec![2]);
         assert_eq!(l.ended(0, End::Exit(1)), Action::Continue);
         assert!(!l.runs(0) && l.runs(1));
         assert_eq!(l.ended(2, End::Exit(7)), Action::PowerOff { code: 7 });
@@ -83,14 +91,33 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_named_component_is_a_failure() {
-        let mut l = Lifecycle::new(vec![true, true], Some(1));
+        let mut l = Lifecycle::new(vec![true, true], vec![1]);
         assert_eq!(l.ended(1, End::Fault), Action::PowerOff { code: FAULT_CODE });
         assert_ne!(FAULT_CODE, 0);
     }
 
     #[test]
+    fn of_several_named_components_the_last_ends_the_system_and_the_first_failure_is_its_code() {
+        for (ends, code) in [([0, 0], 0), ([3, 0], 3), ([0, 4], 4), ([3, 4], 3)] {
+            let mut l = Lifecycle::new(vec![true, true, true], vec![1, 2]);
+            assert_eq!(l.ended(2, End::Exit(ends[0])), Action::Continue);
+            assert_eq!(l.ended(2, End::Exit(9)), Action::Continue, "it has ended already");
+            assert_eq!(l.ended(1, End::Exit(ends[1])), Action::PowerOff { code });
+        }
+    }
+
+    #[test]
+    fn named_components_that_did_not_start_are_not_waited_for() {
+        let mut l = Lifecycle::new(vec![true, false, true], vec![1, 2]);
+        assert_eq!(l.ended(2, End::Exit(0)), Action::PowerOff { code: 0 });
+        let mut l = Lifecycle::new(vec![true, false, true], vec![1]);
+        assert_eq!(l.ended(0, End::Exit(0)), Action::Continue, "the named one does not run, but it did not end either");
+        assert_eq!(l.ended(2, End::Exit(7)), Action::PowerOff { code: 7 });
+    }
+
+    #[test]
     fn the_system_ends_with_the_last_component() {
-        let mut l = Lifecycle::new(vec![true, false, true], None);
+        let mut l = Lifecycle::new(vec![true, false, true], vec![]);
         assert_eq!(l.ended(0, End::Fault), Action::Continue);
         assert_eq!(l.ended(1, End::Exit(3)), Action::Continue, "it never ran");
         assert_eq!(l.ended(2, End::Exit(0)), Action::PowerOff { code: 0 });
@@ -98,7 +125,7 @@ mod tests {
 
     #[test]
     fn repeated_and_wild_reports_change_nothing() {
-        let mut l = Lifecycle::new(vec![true, true], None);
+        let mut l = Lifecycle::new(vec![true, true], vec![]);
         assert_eq!(l.ended(0, End::Exit(0)), Action::Continue);
         assert_eq!(l.ended(0, End::Exit(0)), Action::Continue);
         assert_eq!(l.ended(99, End::Exit(0)), Action::Continue);

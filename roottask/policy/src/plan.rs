@@ -131,8 +131,8 @@ pub struct Plan {
     pub channels: Vec<Channel>,
     /// What is worth a line in the log but keeps no component from starting.
     pub notes: Vec<String>,
-    /// Index of the component whose end is the system's.
-    pub shutdown_after: Option<usize>,
+    /// Indices of the components whose ends are the system's.
+    pub shutdown_after: Vec<usize>,
 }
 
 impl Plan {
@@ -143,7 +143,7 @@ impl Plan {
             labels: file.entries.iter().map(|e| e.label.clone()).collect(),
             channels: Vec::new(),
             notes: file.errors.iter().map(|e| e.to_string()).collect(),
-            shutdown_after: file.shutdown_after,
+            shutdown_after: file.shutdown_after.clone(),
         };
         // Memory comes last, so that a component that fails for another reason takes none from the others.
         let checked: Vec<_> = (0..file.entries.len()).map(|i| checked(file, i, modules)).collect();

@@ -99,8 +99,8 @@ pub struct Entry {
 /// A system file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemFile {
-    /// Index of the component whose end is the system's.
-    pub shutdown_after: Option<usize>,
+    /// Indices of the components whose ends are the system's.
+    pub shutdown_after: Vec<usize>,
     /// The components in the order of the file.
     pub entries: Vec<Entry>,
     /// What is wrong outside components but does not keep the system from running.
@@ -112,11 +112,11 @@ impl SystemFile {
     pub fn parse(text: &str) -> Result<SystemFile, FileError> {
         let source = Source { text };
         let root = DeTable::parse(text).map_err(|e| source.syntax(&e))?.into_inner();
-        let mut shutdown_after = None;
+        let mut shutdown_after = Vec::new();
         let mut tables = Vec::new();
         for (key, value) in root {
             match key.get_ref().as_ref() {
-                "shutdown_after" => shutdown_after = Some(source.string("shutdown_after", value)?),
+                "shutdown_after" => shutdown_after = source.strings("shutdown_after", value)?,
                 "component" => tables = source.array(value)?,
                 other => {
                     let cause = Cause::UnknownKey { key: other.into(), place: "the system file".into() };
@@ -127,12 +127,12 @@ impl SystemFile {
         if tables.is_empty() {
             return Err(source.error(0..0, Cause::Empty));
         }
-        let mut file = SystemFile { shutdown_after: None, entries: Vec::new(), errors: Vec::new() };
+        let mut file = SystemFile { shutdown_after: Vec::new(), entries: Vec::new(), errors: Vec::new() };
         for (i, t) in tables.into_iter().enumerate() {
             let entry = source.entry(i, t, &file.entries);
             file.entries.push(entry);
         }
-        if let Some(name) = shutdown_after {
+        for name in shutdown_after {
             file.resolve_shutdown(&source, name);
         }
         Ok(file)
@@ -144,9 +144,9 @@ impl SystemFile {
     }
 
     fn resolve_shutdown(&mut self, source: &Source<'_>, name: Spanned<String>) {
-        self.shutdown_after = self.index_of(name.get_ref());
-        if self.shutdown_after.is_none() {
-            self.errors.push(source.error(name.span(), Cause::ShutdownAfter(name.into_inner())));
+        match self.index_of(name.get_ref()) {
+            Some(index) => self.shutdown_after.push(index),
+            None => self.errors.push(source.error(name.span(), Cause::ShutdownAfter(name.into_inner()))),
         }
     }
 }
@@ -192,6 +192,16 @@ impl<'a> Source<'a> {
     fn syntax(&self, e: &toml::de::Error) -> FileError {
         let message = e.message().lines().collect::<Vec<_>>().join(", ");
         self.error(e.span().unwrap_or(0..0), Cause::Syntax(message))
+    }
+
+    /// A string, or an array of them.
+    fn strings(&self, key: &'static str, value: Spanned<DeValue<'a>>) -> Result<Vec<Spanned<String>>, FileError> {
+        let span = value.span();
+        match value.into_inner() {
+            DeValue::String(s) => Ok(vec![Spanned::new(span, s.into_owned())]),
+            DeValue::Array(a) => a.into_iter().map(|v| self.string(key, v)).collect(),
+            other => Err(self.error(span, wrong_type("the system file", key, "a string or several", other.type_str()))),
+        }
     }
 
     fn string(&self, key: &'static str, value: Spanned<DeValue<'a>>) -> Result<Spanned<String>, FileError> {

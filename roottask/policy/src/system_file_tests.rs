@@ -29,7 +29,7 @@ fn a_full_component_is_read() {
          roms = [\"bzImage\"]\n[component.routes]\nlog = \"console\"\n[component.config]\nbaud = 115200\n"
     );
     let f = SystemFile::parse(&text).unwrap();
-    assert_eq!(f.shutdown_after, Some(0));
+    assert_eq!(f.shutdown_after, [0]);
     let c = f.entries[0].result.as_ref().unwrap();
     assert_eq!((c.name.as_str(), c.binary.as_str(), c.ram.bytes(), c.priority), ("uart", "uart16550", 1 << 20, 50));
     assert_eq!(c.io_ports, [PortRange { first: 0x3f8, last: 0x3ff }]);
@@ -73,7 +73,11 @@ fn wrong_types_name_component_and_key() {
     assert_eq!(e.to_string(), want);
     let irqs = "system: line 6, column 9: component `uart`, key `irqs`: invalid type: string \"4\", expected i64";
     assert_eq!(error_of("irqs = [\"4\"]\n"), irqs);
-    for (text, key) in [("shutdown_after = 1", "shutdown_after"), ("component = 1", "component")] {
+    for (text, key) in [
+        ("shutdown_after = 1", "shutdown_after"),
+        ("shutdown_after = [\"uart\", 1]", "shutdown_after"),
+        ("component = 1", "component"),
+    ] {
         assert!(SystemFile::parse(text).unwrap_err().to_string().contains(&format!("key `{key}`")));
     }
     assert!(SystemFile::parse("component = [1]").unwrap().entries[0].result.is_err());
@@ -156,9 +160,17 @@ fn a_component_named_twice_is_refused_once() {
 #[test]
 fn shutdown_after_nobody_is_reported_but_not_fatal() {
     let f = SystemFile::parse(&format!("shutdown_after = \"vm\"\n{HEAD}")).unwrap();
-    assert_eq!(f.shutdown_after, None);
+    assert!(f.shutdown_after.is_empty());
     assert_eq!(f.errors[0].to_string(), "system: line 1, column 18: shutdown_after: there is no component `vm`");
     assert!(f.entries[0].result.is_ok());
+}
+
+#[test]
+fn shutdown_after_may_name_several() {
+    let second = HEAD.replace("\"uart\"", "\"second\"");
+    let f = SystemFile::parse(&format!("shutdown_after = [\"second\", \"vm\", \"uart\"]\n{HEAD}{second}")).unwrap();
+    assert_eq!(f.shutdown_after, [1, 0]);
+    assert_eq!(f.errors[0].to_string(), "system: line 1, column 29: shutdown_after: there is no component `vm`");
 }
 
 #[test]
