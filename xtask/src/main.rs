@@ -11,6 +11,7 @@ mod exec;
 mod guest;
 mod image;
 mod iso;
+mod kvm;
 mod lint;
 mod marker;
 mod packages;

@@ -1,7 +1,9 @@
 //! Platform files (`configs/platforms/*.toml`): an emulator, the machine that it emulates, and what that can do.
+//!
+//! Key types: [`Platform`], [`Presence`].
 
-use crate::{packages, tree};
-use anyhow::{Context, Result};
+use crate::{kvm, packages, tree};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 /// Which emulator.
@@ -10,7 +12,7 @@ use serde::Deserialize;
 pub enum Emulator {
     /// Bochs.
     Bochs,
-    /// QEMU with TCG.
+    /// QEMU.
     Qemu,
 }
 
@@ -24,6 +26,28 @@ impl Emulator {
     }
 }
 
+/// What executes the machine's instructions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// The emulator.
+    #[default]
+    Tcg,
+    /// The host's CPU, by KVM.
+    Kvm,
+}
+
+/// Whether a platform can be used here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Presence {
+    /// Now.
+    Present,
+    /// When these packages are installed.
+    NotInstalled(Vec<&'static str>),
+    /// Not on this machine; why.
+    Unfit(String),
+}
+
 /// A platform.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +59,9 @@ pub struct Platform {
     pub about: String,
     /// The emulator.
     pub emulator: Emulator,
+    /// What executes the instructions (QEMU).
+    #[serde(default)]
+    pub accel: Accel,
     /// The CPU model, in the emulator's own words.
     pub model: String,
     /// RAM of the machine.
@@ -71,9 +98,15 @@ impl Platform {
             .with_context(|| format!("there is no platform {name:?}; configs/platforms has: {names}"))
     }
 
-    /// Packages that are not installed and that it needs.
-    pub fn absent(&self) -> Vec<&'static str> {
-        packages::missing(self.emulator.needs())
+    /// Whether it can be used here.
+    pub fn presence(&self) -> Presence {
+        if let (Accel::Kvm, Err(why)) = (self.accel, kvm::offered()) {
+            return Presence::Unfit(why.to_string());
+        }
+        match packages::missing(self.emulator.needs()) {
+            list if list.is_empty() => Presence::Present,
+            list => Presence::NotInstalled(list),
+        }
     }
 }
 
@@ -83,23 +116,38 @@ pub fn all() -> Result<Vec<Platform>> {
         .into_iter()
         .map(|(name, path)| {
             let text = tree::read_text(&path)?;
-            let p: Platform = toml::from_str(&text).with_context(|| format!("reading {}", tree::shown(&path)))?;
-            Ok(Platform { name, ..p })
+            parse(name, &text).with_context(|| format!("reading {}", tree::shown(&path)))
         })
         .collect()
 }
 
-/// The platform asked for, or the best one: lowest rank first, and one whose emulator is installed before one whose
-/// is not.
+fn parse(name: String, text: &str) -> Result<Platform> {
+    let p = Platform { name, ..toml::from_str(text)? };
+    ensure!(p.emulator == Emulator::Qemu || p.accel == Accel::Tcg, "`accel` is for QEMU only");
+    ensure!(p.cpus > 0, "`cpus` is 0: a machine has one at least");
+    Ok(p)
+}
+
+/// The platform asked for, if it can be used here; or the best one: lowest rank first, and one whose emulator is
+/// installed before one whose is not.
 pub fn choose(asked: Option<&str>) -> Result<Platform> {
     match asked {
-        Some(name) => Platform::load(name),
-        None => best(all()?, |p| p.absent().is_empty()).context("no platform has a rank; choose one with --on"),
+        Some(name) => Platform::load(name).and_then(|p| usable(p, Platform::presence)),
+        None => best(all()?, Platform::presence).context("no platform has a rank; choose one with --on"),
     }
 }
 
-fn best(platforms: Vec<Platform>, is_present: impl Fn(&Platform) -> bool) -> Option<Platform> {
-    platforms.into_iter().filter(|p| p.rank.is_some()).min_by_key(|p| (!is_present(p), p.rank))
+fn usable(p: Platform, presence: impl Fn(&Platform) -> Presence) -> Result<Platform> {
+    match presence(&p) {
+        Presence::Unfit(why) => bail!("the platform {} cannot be used on this machine: {why}", p.name),
+        _ => Ok(p),
+    }
+}
+
+fn best(platforms: Vec<Platform>, presence: impl Fn(&Platform) -> Presence) -> Option<Platform> {
+    let ranked = platforms.into_iter().filter(|p| p.rank.is_some()).map(|p| (presence(&p), p));
+    let fit = ranked.filter(|(presence, _)| !matches!(presence, Presence::Unfit(_)));
+    fit.min_by_key(|(presence, p)| (*presence != Presence::Present, p.rank)).map(|(_, p)| p)
 }
 
 #[cfg(test)]
@@ -111,6 +159,7 @@ mod tests {
             name: name.into(),
             about: String::new(),
             emulator: Emulator::Bochs,
+            accel: Accel::Tcg,
             model: String::new(),
             memory_mib: 1,
             cpus: 1,
@@ -125,18 +174,45 @@ mod tests {
     #[test]
     fn the_best_present_platform_is_chosen() {
         let all = || vec![platform("c", None), platform("b", Some(2)), platform("a", Some(1))];
-        let pick = |present: fn(&Platform) -> bool| best(all(), present).unwrap().name;
-        assert_eq!(pick(|_| true), "a");
-        assert_eq!(pick(|p| p.name != "a"), "b");
-        assert_eq!(pick(|_| false), "a", "to be installed");
-        assert!(best(vec![platform("c", None)], |_| true).is_none());
+        let to_install = || Presence::NotInstalled(vec!["x"]);
+        let pick = |presence: &dyn Fn(&Platform) -> Presence| best(all(), presence).unwrap().name;
+        assert_eq!(pick(&|_| Presence::Present), "a");
+        assert_eq!(pick(&|p| if p.name == "a" { to_install() } else { Presence::Present }), "b");
+        assert_eq!(pick(&|_| to_install()), "a");
+        assert_eq!(pick(&|p| if p.name == "a" { Presence::Unfit("no KVM".into()) } else { to_install() }), "b");
+        assert!(best(vec![platform("c", None)], |_| Presence::Present).is_none());
+        assert!(best(all(), |_| Presence::Unfit(String::new())).is_none());
     }
 
     #[test]
-    fn the_files_are_valid_and_bochs_comes_first() {
-        let all = all().unwrap();
-        assert!(all.iter().any(|p| p.name == "qemu"));
-        assert_eq!(best(all, |_| true).unwrap().name, "bochs");
+    fn what_cannot_work_here_is_refused_with_the_reason() {
+        let e = usable(platform("kvm", None), |_| Presence::Unfit("neither".into())).unwrap_err().to_string();
+        assert!(e.contains("kvm") && e.contains("neither"), "{e}");
+        usable(platform("bochs", None), |_| Presence::NotInstalled(vec!["bochs"])).unwrap();
+    }
+
+    #[test]
+    fn contradictions_in_a_file_are_told() {
+        let with = |more: &str| {
+            let text = format!("about = ''\nemulator = 'bochs'\nmodel = ''\nmemory_mib = 1\ncan = []\n{more}");
+            parse("p".into(), &text)
+        };
+        assert_eq!(with("").unwrap().cpus, 1);
+        assert!(with("accel = 'kvm'").unwrap_err().to_string().contains("QEMU only"));
+        assert!(with("cpus = 0").unwrap_err().to_string().contains("at least"));
+        assert!(format!("{:#}", with("kpus = 0").unwrap_err()).contains("kpus"));
+    }
+
+    #[test]
+    fn the_files_are_valid_and_have_an_order() {
+        let pick = |unfit: &[&str]| {
+            let presence = |p: &Platform| match unfit.contains(&p.name.as_str()) {
+                true => Presence::Unfit(String::new()),
+                false => Presence::Present,
+            };
+            best(all().unwrap(), presence).unwrap().name
+        };
+        assert_eq!([pick(&[]), pick(&["kvm"]), pick(&["kvm", "bochs"])], ["kvm", "bochs", "qemu"]);
     }
 
     #[test]

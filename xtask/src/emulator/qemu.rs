@@ -1,6 +1,7 @@
-//! QEMU with TCG: SVM, no VT-x.
+//! QEMU: with TCG (SVM, no VT-x) or with KVM (what the host has).
 
 use super::{End, Machine};
+use crate::platform::Accel;
 use std::process::Command;
 
 /// Completes the command.
@@ -9,8 +10,14 @@ pub fn prepare(m: &Machine, c: &mut Command) {
 }
 
 fn arguments(m: &Machine) -> Vec<String> {
+    let accel = match m.platform.accel {
+        Accel::Tcg => "tcg",
+        Accel::Kvm => "kvm",
+    };
     let args = [
-        "-accel tcg -machine pc -nodefaults -vga std -display none -monitor none -boot d -cpu",
+        "-accel",
+        accel,
+        "-machine pc -nodefaults -vga std -display none -monitor none -boot d -cpu",
         &m.platform.model,
         "-smp",
         &m.platform.cpus.to_string(),
@@ -47,6 +54,9 @@ mod tests {
             debugger: vec![],
         };
         let args = arguments(&m);
+        let kvm = Machine { platform: Platform { accel: Accel::Kvm, ..m.platform.clone() }, ..m };
+        assert!(arguments(&kvm).starts_with(&["-accel".into(), "kvm".into()]));
+        let m = &kvm;
         let after = |key: &str| &args[args.iter().position(|a| a == key).unwrap() + 1];
         assert_eq!(after("-m"), "300");
         assert_eq!(after("-smp"), "4");
