@@ -29,6 +29,9 @@ pub struct Args {
     /// A file of configs/platforms, without its ending; the best one present if not given.
     #[arg(long)]
     on: Option<String>,
+    /// Emulated processors, if not what the platform file says.
+    #[arg(long, visible_alias = "smp", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
+    cpus: Option<u32>,
     /// Leave the emulator's files in build/run.
     #[arg(long)]
     keep: bool,
@@ -43,17 +46,16 @@ pub struct Args {
 /// Exit code 0 if the machine was switched off or the user left it, 124 on timeout, 1 otherwise.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let platform = platform::choose(args.on.as_deref())?;
+    let platform = Platform { cpus: args.cpus.unwrap_or(platform.cpus), ..platform };
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()))?;
     let iso = image::make(&System::load(&args.system)?, &args.system, &platform.kernel_cmdline)?.iso;
-    let dir = tree::run_dir("machine")?;
+    let kept = format!("run/kept-{}", std::process::id());
+    let dir = if args.keep { tree::build_dir(kept)? } else { tree::run_dir("machine")? };
     let result = boot(args, platform, iso, dir.clone());
     if args.keep {
-        let kept = tree::build(format!("run/kept-{}", std::process::id()));
-        tree::publish(&dir, &kept)?;
-        eprintln!("  the emulator's files are in {}", tree::shown(&kept));
-    } else {
-        std::fs::remove_dir_all(&dir)?;
+        eprintln!("  the emulator's files are in {}", tree::shown(&dir));
     }
+    tree::remove_run_dirs();
     result
 }
 

@@ -1,7 +1,7 @@
 //! A running emulator: its process group, and the serial line as text to search and to write to.
 //!
-//! Whatever happens, no emulator is left behind: dropping a [`Session`] kills it, Ctrl-C kills all of them, and the
-//! kernel kills them when we die.
+//! Whatever happens, no emulator is left behind: dropping a [`Session`] kills it, SIGINT, SIGTERM and SIGHUP kill all of
+//! them (and remove their files), and the kernel kills them when we die.
 //!
 //! Key types: [`Session`], [`Fault`].
 
@@ -253,7 +253,7 @@ mod groups {
         }
     }
 
-    /// Exit code after SIGINT, as shells have it.
+    /// Exit code after a signal that ends us: what shells have for SIGINT.
     const INTERRUPTED: i32 = 130;
 
     pub fn kill_all_on_signals() {
@@ -263,6 +263,7 @@ mod groups {
             let _ = ctrlc::set_handler(|| {
                 all().iter().for_each(|&p| kill(p));
                 terminal::restore();
+                tree::remove_run_dirs();
                 std::process::exit(INTERRUPTED);
             });
         });

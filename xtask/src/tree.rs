@@ -35,6 +35,11 @@ pub fn run_dir(name: &str) -> Result<PathBuf> {
     build_dir(Path::new("run").join(own.to_string()).join(name))
 }
 
+/// Removes what [`run_dir`] made for this process.
+pub fn remove_run_dirs() {
+    let _ = std::fs::remove_dir_all(build("run").join(std::process::id().to_string()));
+}
+
 /// `path` as the user would type it: relative to the workspace root where it is below.
 pub fn shown(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).display().to_string()
@@ -113,7 +118,8 @@ mod tests {
         let own = run_dir("unit-test").unwrap();
         assert!(own.is_dir() && !dead.exists());
         assert!(run_dir("unit-test-2").unwrap().starts_with(own.parent().unwrap()));
-        std::fs::remove_dir_all(own.parent().unwrap()).unwrap();
+        remove_run_dirs();
+        assert!(!own.parent().unwrap().exists());
     }
 
     #[test]
