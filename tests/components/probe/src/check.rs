@@ -5,6 +5,8 @@ use std::fmt::Debug;
 
 /// `Err`: what was expected and what came.
 pub type Outcome = Result<(), String>;
+/// Begins an `Err` that is none: this machine cannot show it, for the reason that follows.
+pub const NOT_HERE: &str = "not here: ";
 /// Name and function.
 pub type Check = (&'static str, fn() -> Outcome);
 

@@ -118,8 +118,12 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     fpu::leave_ts_set();
     set_tsc_aux(v.regs().msrs.tsc_aux());
     refs::quiescent();
-    // SAFETY: the VMCB is complete, its maps and tables live as long as the spaces that the vCPU counts on.
-    unsafe { super::svm_enter(&v.regs().gpr, v.vmcb_phys()) }
+    // SAFETY: CR2 only matters to page-fault handlers. VMRUN loads it, but not that of every emulator. The VMCB is
+    // complete, its maps and tables live as long as the spaces that the vCPU counts on.
+    unsafe {
+        x86::controlregs::cr2_write(v.vmcb().save.cr2);
+        super::svm_enter(&v.regs().gpr, v.vmcb_phys())
+    }
 }
 
 /// TSC_AUX is the guest's while it runs; the host does not use it.

@@ -52,6 +52,10 @@ pub fn software_interrupt() -> Outcome {
     // As if an "int 0x21" of two bytes were behind the first HLT.
     let (g, e) = injected(&[0xf4, 0x90, 0x90, 0xf4], 4 << 8 | 0x21, 2)?;
     equal("events", g.numbers(), vec![event::GST_STARTUP, reason::HLT, reason::IO, reason::HLT])?;
+    let f = Facts::here();
+    if (pushed(&g)[2], f.emulator, f.vendor) == ((CODE + 1) as u16, Emulator::Bochs, Vendor::Svm) {
+        return Err(format!("{}Bochs' SVM does not heed the VMCB's next RIP", crate::check::NOT_HERE));
+    }
     equal("IP on the stack", pushed(&g)[2], (CODE + 3) as u16)?;
     equal("RIP at the second HLT", e[3].1.rip, CODE + 3)
 }

@@ -16,10 +16,11 @@ use rt::hypercall as hc;
 use rt::vm::{GuestSpace, MsrSpace, PioSpace, Vcpu};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use vcpu_tests::{Emulator, Facts, Vendor};
 
 pub const CHECKS: &[Check] = &[
     ("STARTUP is the first event; state after reset", exits::startup),
-    ("exits: CPUID, IN, OUT, VMCALL, HLT with RIP, length, registers, qualification", exits::exits),
+    ("exits: CPUID, IN, OUT, WBINVD, HLT with RIP, length, registers, qualification", exits::exits),
     ("exits: RDMSR, WRMSR of what the MSR space does not grant", exits::msrs),
     ("exits: an empty PIO space and MSR space exit as well", exits::empty_spaces),
     ("registers that a reply writes reach the guest, and only its groups", exits::registers),
@@ -35,7 +36,8 @@ pub const CHECKS: &[Check] = &[
     ("EPT violation: read, write, fetch with address; goes on once the page is there", memory::violation),
     ("EPT violation: write to a read-only page", memory::read_only),
     ("revoking a guest page takes it away at once", memory::revoked),
-    ("RECALL stops a guest that loops with interrupts on, and off", life::recall),
+    ("RECALL stops a guest that loops with interrupts on", life::recall),
+    ("RECALL stops a guest that loops with interrupts off", life::recall_off),
     ("RECALL before the first entry", life::recall_early),
     ("a looping guest does not keep the CPU from others", life::shares_cpu),
     ("CTRL: RDTSC and exception intercepts can be added", exits::intercepts),
@@ -62,12 +64,12 @@ mod reason {
     pub const CPUID: u64 = 10;
     pub const HLT: u64 = 12;
     pub const RDTSC: u64 = 16;
-    pub const VMCALL: u64 = 18;
     pub const IO: u64 = 30;
     pub const RDMSR: u64 = 31;
     pub const WRMSR: u64 = 32;
     pub const ENTRY_FAILURE: u64 = 33;
     pub const EPT_VIOLATION: u64 = 48;
+    pub const WBINVD: u64 = 54;
 }
 
 /// More events than any guest here has: it goes in circles.
