@@ -7,6 +7,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::layout;
+use crate::loader::Protocol;
 
 /// Why a guest configuration is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -64,6 +65,7 @@ struct Raw {
     vcpus: u32,
     kernel: String,
     initrd: Option<String>,
+    boot: Option<Protocol>,
     #[serde(default = "yes")]
     acpi: bool,
     #[serde(default)]
@@ -93,6 +95,8 @@ pub struct Guest {
     pub kernel: String,
     /// Name of the ROM that holds the initial RAM disk.
     pub initrd: Option<String>,
+    /// How to start the kernel; found out from the image if not given.
+    pub boot: Option<Protocol>,
     /// Whether the guest gets ACPI tables.
     pub acpi: bool,
     /// CPU features hidden from the guest.
@@ -129,6 +133,7 @@ impl Raw {
             vcpus: self.vcpus,
             kernel: self.kernel,
             initrd: self.initrd,
+            boot: self.boot,
             acpi: self.acpi,
             hide: self.hide,
         })
@@ -194,19 +199,19 @@ mod tests {
     fn a_full_configuration_is_read() {
         let g = parse(
             "name = \"deb\"\nram = \"256M\"\ncmdline = \"console=ttyS0\"\nvcpus = 1\nkernel = \"bzImage\"\n\
-             initrd = \"initramfs\"\nacpi = false\nhide = [\"rdrand\", \"rdseed\"]\n\0\0",
+             initrd = \"initramfs\"\nboot = \"pvh\"\nacpi = false\nhide = [\"rdrand\", \"rdseed\"]\n\0\0",
         )
         .unwrap();
         assert_eq!((g.ram, g.vcpus, g.acpi), (256 << 20, 1, false));
         assert_eq!((g.name.as_str(), g.kernel.as_str(), g.initrd.as_deref()), ("deb", "bzImage", Some("initramfs")));
-        assert_eq!(g.hide, [Hide::Rdrand, Hide::Rdseed]);
+        assert_eq!((g.hide, g.boot), (vec![Hide::Rdrand, Hide::Rdseed], Some(Protocol::Pvh)));
     }
 
     #[test]
     fn defaults() {
         let g = parse("ram = \"16M\"\nkernel = \"k\"").unwrap();
         assert_eq!((g.name.as_str(), g.cmdline.as_str(), g.vcpus, g.acpi), ("guest", "", 1, true));
-        assert_eq!((g.initrd, g.hide), (None, vec![]));
+        assert_eq!((g.initrd, g.boot, g.hide), (None, None, vec![]));
     }
 
     #[test]
@@ -239,6 +244,7 @@ mod tests {
             ("ram = \"16M\"\nkernel = \"k\"\nspeed = 3", 3, 1, "unknown field `speed`"),
             ("ram = \"16M\"\n  vcpus = \"x\"\nkernel = \"k\"", 2, 11, "invalid type: string"),
             ("kernel = \"k\"", 1, 1, "missing field `ram`"),
+            ("ram = \"16M\"\nkernel = \"k\"\nboot = \"elf\"", 3, 8, "unknown variant `elf`"),
             ("ram = \"16M\"\nkernel = \"k\"\nhide = [\"sse\"]", 3, 9, "unknown variant `sse`"),
         ] {
             match parse(text).unwrap_err() {

@@ -14,11 +14,10 @@ use crate::dev::NEVER;
 use crate::emulate::{Emulator, Failure};
 use crate::inject::{self, Exception};
 use crate::layout;
-use crate::loader::Boot;
 use crate::msr::{Access, Msrs};
 use crate::spec::bits::{RFLAGS_IF, SHADOW};
 use crate::spec::{EVENTS, GPR, event_name, reason};
-use crate::vcpu;
+use crate::vcpu::{self, Start};
 
 /// Exit qualification of I/O instructions (SDM volume 3, table 28-5): size less one, IN, string.
 const IO_SIZE: u64 = 0b111;
@@ -85,7 +84,7 @@ pub struct Vcpu {
     pub msrs: Msrs,
     apic_id: u32,
     xcr0: u64,
-    boot: Boot,
+    start: Start,
     /// Selectors of guest, PIO and MSR space.
     spaces: [u64; 3],
     /// Requests for interrupt and NMI windows that the kernel has.
@@ -122,10 +121,10 @@ pub struct Machine<B> {
 }
 
 impl<B: Board> Machine<B> {
-    /// A machine at reset whose vCPU starts at `boot`, in the spaces (guest, PIO, MSR) behind the selectors.
-    pub fn new(board: B, mem: GuestMemoryMmap, cpuid: Policy, boot: Boot, spaces: [u64; 3]) -> Self {
+    /// A machine at reset whose vCPU starts as `start` says, in the spaces (guest, PIO, MSR) behind the selectors.
+    pub fn new(board: B, mem: GuestMemoryMmap, cpuid: Policy, start: Start, spaces: [u64; 3]) -> Self {
         let msrs = Msrs::new(cpuid.phys_bits());
-        let vcpu = Vcpu { msrs, apic_id: 0, xcr0: 1, boot, spaces, windows: 0, halted: false, recalled: false };
+        let vcpu = Vcpu { msrs, apic_id: 0, xcr0: 1, start, spaces, windows: 0, halted: false, recalled: false };
         Machine {
             board,
             mem,
@@ -230,7 +229,7 @@ impl<B: Board> Machine<B> {
     #[cold]
     fn startup(&mut self, s: &mut ArchState, now: u64) -> Action {
         self.entered = now;
-        *s = vcpu::initial(&self.vcpu.boot);
+        *s = vcpu::initial(&self.vcpu.start);
         [s.sel_gst, s.sel_pio, s.sel_msr] = self.vcpu.spaces;
         Action::Reply(vcpu::STARTUP)
     }

@@ -6,8 +6,8 @@ use vmm_logic::board::Board;
 use vmm_logic::cpuid::Policy;
 use vmm_logic::dev::{Platform, PlatformConfig};
 use vmm_logic::exit::{Action, Event, Kick, Machine, Stop};
-use vmm_logic::loader::Boot;
 use vmm_logic::spec::{portal_mtd, reason};
+use vmm_logic::vcpu::Start;
 use vmm_logic::{layout, mem};
 
 const VALID: u32 = ArchState::INJ_VALID;
@@ -25,8 +25,8 @@ impl Guest {
         let mem = mem::allocate(16 << 20, 32 << 20).unwrap();
         let board = Platform::new(&PlatformConfig { tsc_hz: 1_000_000, lapic_hz: 1_000_000, ..Default::default() });
         let cpuid = Policy::new(|_, _| [0; 4], 1, 1_000_000, &[]);
-        let boot = Boot { entry: 0x10_0200, boot_params: 0x7000, kernel: 0x10_0000, initrd: (0, 0) };
-        let machine = Machine::new(board, mem, cpuid, boot, [1, 2, 3]);
+        let start = Start::Long { rip: 0x10_0200, boot_params: 0x7000 };
+        let machine = Machine::new(board, mem, cpuid, start, [1, 2, 3]);
         Guest { machine, s: ArchState { inst_len: 2, rflags: 2, ..Default::default() }, now: 0 }
     }
 

@@ -89,7 +89,7 @@ pub fn run() -> Result<(), Failure> {
     let events = rt::sel::alloc_range(EVENTS, EVENTS.next_power_of_two()).ok_or(abi::Status::MemCap);
     let events = kernel("no selectors for the vCPU's portals", events)?;
     let mut vcpu = kernel("cannot create the vCPU", rt::vm::Vcpu::new(info.cpu as u16, events))?;
-    let machine = Machine::new(board, mem, cpuid, boot, spaces.selectors());
+    let machine = Machine::new(board, mem, cpuid, boot.start, spaces.selectors());
     let shared = Arc::new(Shared::new(machine, Output::new(writer), vcpu.recaller()));
     let handler = Handler::new(shared.clone(), events);
     let thread = kernel(
@@ -128,12 +128,13 @@ fn load(guest: &Guest, mem: &GuestMemoryMmap) -> Result<Boot, Failure> {
         initrd: guest.initrd.as_deref().map(|name| (name, rt::rom(name))),
         cmdline: &guest.cmdline,
         acpi: guest.acpi,
+        protocol: guest.boot,
     };
     let boot = loader::load(mem, guest.ram, &images)?;
     if guest.acpi {
         mem.write_slice(&acpi::tables(guest.vcpus), GuestAddress(layout::ACPI))?;
     }
-    vcpu::prepare(mem)?;
+    vcpu::prepare(mem, &boot.start)?;
     Ok(boot)
 }
 

@@ -16,9 +16,9 @@ struct Rig {
 
 fn rig() -> Rig {
     let mem = mem::allocate(16 << 20, 32 << 20).unwrap();
-    vcpu::prepare(&mem).unwrap();
-    let boot = crate::loader::Boot { entry: CODE, boot_params: 0, kernel: 0, initrd: (0, 0) };
-    Rig { mem, state: vcpu::initial(&boot), board: Fake::default() }
+    let start = vcpu::Start::Long { rip: CODE, boot_params: 0 };
+    vcpu::prepare(&mem, &start).unwrap();
+    Rig { mem, state: vcpu::initial(&start), board: Fake::default() }
 }
 
 impl Rig {

@@ -6,7 +6,7 @@ use crate::mem;
 use crate::spec::bits::*;
 use crate::spec::{FULL, msr, portal_mtd};
 
-const BOOT: Boot = Boot { entry: 0x100_0200, boot_params: 0x7000, kernel: 0x100_0000, initrd: (0, 0) };
+const START: Start = Start::Long { rip: 0x100_0200, boot_params: 0x7000 };
 const VALID: u32 = ArchState::INJ_VALID;
 const WINDOW: u32 = ArchState::INJ_IRQ_WINDOW;
 const GP: u32 = VALID | 1 << 11 | 3 << 8 | 13;
@@ -25,7 +25,7 @@ fn host(leaf: u32, subleaf: u32) -> [u32; 4] {
 
 fn machine() -> Machine<Fake> {
     let mem = mem::allocate(16 << 20, 32 << 20).unwrap();
-    Machine::new(Fake::default(), mem, Policy::new(host, 1, 50_000_000, &[]), BOOT, [11, 12, 13])
+    Machine::new(Fake::default(), mem, Policy::new(host, 1, 50_000_000, &[]), START, [11, 12, 13])
 }
 
 /// State of a vCPU at a 2-byte instruction at 0x1000 with interrupts on.
@@ -279,9 +279,9 @@ fn the_timer_is_rearmed_when_a_device_needs_it_earlier() {
 fn device_memory_is_emulated() {
     use vm_memory::Bytes;
     let mut m = machine();
-    vcpu::prepare(&m.mem).unwrap();
+    vcpu::prepare(&m.mem, &START).unwrap();
     m.mem.write_slice(&[0x89, 0x07], GuestAddress(0x100_0200 - 0x80_0000)).unwrap();
-    let mut s = vcpu::initial(&BOOT);
+    let mut s = vcpu::initial(&START);
     s.rip -= 0x80_0000;
     s.gpr[ArchState::RDI] = 0xfec0_0000;
     s.gpr[ArchState::RAX] = 0x17;
