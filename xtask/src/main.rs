@@ -14,6 +14,7 @@ mod iso;
 mod kvm;
 mod lint;
 mod marker;
+mod matrix;
 mod packages;
 mod perf;
 mod platform;

@@ -79,6 +79,8 @@ pub struct Platform {
     /// Command line of the kernel.
     #[serde(default)]
     pub kernel_cmdline: String,
+    /// Why tests that do not name it do not run here. Without it, tests that name no platform run here.
+    pub not: Option<String>,
     /// What the machine can do, such as "vmx".
     pub can: Vec<String>,
 }
@@ -167,6 +169,7 @@ mod tests {
             args: vec![],
             ips: None,
             kernel_cmdline: String::new(),
+            not: None,
             can: vec![],
         }
     }

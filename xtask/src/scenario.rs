@@ -8,15 +8,19 @@ use crate::tree;
 use anyhow::{Context, Result, ensure};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A scenario.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// Name of its file, and `@PLATFORM` if it runs on several.
+    /// Name of its file, and `@PLATFORM`.
     #[serde(skip)]
     pub name: String,
+    /// Name of its file.
+    #[serde(skip)]
+    pub base: String,
     /// What it shows, in a line.
     pub about: String,
     /// A file of `configs/systems`; else `parts` and `text` are the system file.
@@ -29,8 +33,11 @@ pub struct Scenario {
     /// Boot modules, if they cannot be taken from the system file because it is wrong on purpose.
     modules: Option<Vec<String>>,
     /// The platforms; each makes a test of its own.
-    #[serde(default = "bochs")]
+    #[serde(default = "everywhere")]
     platforms: Vec<String>,
+    /// Why it does not run on a platform, by the platform's name.
+    #[serde(default)]
+    pub not: BTreeMap<String, String>,
     /// RAM of the machine, if not what the platform file says.
     memory_mib: Option<u32>,
     /// The platform of this test.
@@ -48,8 +55,8 @@ pub struct Scenario {
     pub end: Ending,
 }
 
-fn bochs() -> Vec<String> {
-    vec!["bochs".into()]
+fn everywhere() -> Vec<String> {
+    vec!["bochs".into(), "qemu".into()]
 }
 
 /// How the run must end after the last step.
@@ -120,7 +127,7 @@ fn pattern<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Regex>, D::Error> {
 impl Scenario {
     /// Reads and checks a scenario file.
     pub fn parse(name: &str, text: &str) -> Result<Scenario> {
-        let mut s = Scenario { name: name.into(), ..toml::from_str(text)? };
+        let mut s = Scenario { name: name.into(), base: name.into(), ..toml::from_str(text)? };
         s.platform = s.platforms.first().context("`platforms` is empty: it would run nowhere")?.clone();
         ensure!(s.system.is_none() || (s.parts.is_empty() && s.text.is_empty()), "both `system` and `parts` or `text`");
         ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");
@@ -131,11 +138,8 @@ impl Scenario {
     }
 
     /// One for each platform.
-    fn on_each(self) -> Vec<Scenario> {
-        if self.platforms.len() == 1 {
-            return vec![self];
-        }
-        let on = |p: &String| Scenario { name: format!("{}@{p}", self.name), platform: p.clone(), ..self.clone() };
+    pub fn on_each(self) -> Vec<Scenario> {
+        let on = |p: &String| Scenario { name: format!("{}@{p}", self.base), platform: p.clone(), ..self.clone() };
         self.platforms.iter().map(on).collect()
     }
 
@@ -206,6 +210,8 @@ mod tests {
         let all = Scenario::parse("t", &text).unwrap().on_each();
         let got: Vec<_> = all.iter().map(|s| (s.name.as_str(), s.platform.as_str())).collect();
         assert_eq!(got, [("t@bochs", "bochs"), ("t@qemu", "qemu")]);
+        let all = Scenario::parse("t", &format!("{GOOD}[[step]]\nexpect = 'a'")).unwrap().on_each();
+        assert_eq!(all.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["t@bochs", "t@qemu"]);
         assert!(error(&format!("{GOOD}platforms = []\n[[step]]\nexpect = 'a'")).contains("nowhere"));
     }
 

@@ -2,12 +2,13 @@
 
 use crate::build;
 use crate::iso::Module;
-use crate::platform::Platform;
+use crate::matrix::{self, Inner, Matrix};
+use crate::platform::{self, Platform, Presence};
 use crate::scenario::{self, Scenario};
 use crate::system::System;
 use crate::trial::{self, Kit};
 use crate::{exec, image, packages, tree};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -27,8 +28,17 @@ pub struct Args {
     threads: Option<usize>,
 }
 
-/// A test's name, how long it took, and whether it passed.
-type Times = Arc<Mutex<Vec<(String, Duration, bool)>>>;
+/// What came of a test.
+struct Outcome {
+    name: String,
+    time: Duration,
+    passed: bool,
+    /// Of a scenario: itself, and the tests that ran inside the machine.
+    machine: Option<(Scenario, Vec<Inner>)>,
+}
+
+/// What the tests that have ended leave for the report.
+type Outcomes = Arc<Mutex<Vec<Outcome>>>;
 
 /// Fails if any test failed.
 pub fn main(args: &Args) -> Result<ExitCode> {
@@ -36,6 +46,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         list(&scenario::all()?).iter().for_each(|(name, about)| println!("{name:<44} {about}"));
         return Ok(ExitCode::SUCCESS);
     }
+    let began = Instant::now();
     let host = match args.filter.as_deref() {
         None => host_tests()?,
         Some("host") => return Ok(ExitCode::from(u8::from(!host_tests()?))),
@@ -45,6 +56,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     if !host {
         println!("host tests failed; see above");
     }
+    println!("all of it took {:.0} s", began.elapsed().as_secs_f32());
     Ok(ExitCode::from(u8::from(!(host && images))))
 }
 
@@ -58,14 +70,17 @@ fn host_tests() -> Result<bool> {
 }
 
 fn image_tests(args: &Args) -> Result<bool> {
-    let scenarios = selected(scenario::all()?, args.filter.as_deref());
+    let (all, platforms) = (scenario::all()?, platform::all()?);
+    let scenarios = fit(selected(all.clone(), args.filter.as_deref()), &platforms);
     install(&scenarios)?;
-    let times = Times::default();
-    let trials = trials(scenarios, &times)?;
+    let outcomes = Outcomes::default();
+    let trials = trials(scenarios, &outcomes)?;
     let arguments = Arguments { filter: args.filter.clone(), test_threads: args.threads, ..Arguments::default() };
     println!("\ntests of images and in emulators; logs: build/logs/TEST/");
     let conclusion = libtest_mimic::run(&arguments, trials);
-    print_times(&times);
+    let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+    print_times(&outcomes);
+    print_matrix(&outcomes, &all, &platforms);
     Ok(!conclusion.has_failed() && conclusion.num_passed > 0)
 }
 
@@ -73,6 +88,14 @@ fn image_tests(args: &Args) -> Result<bool> {
 fn selected(all: Vec<Scenario>, filter: Option<&str>) -> Vec<Scenario> {
     let wanted = |s: &Scenario| filter.is_none_or(|f| format!("system::{}", s.name).contains(f));
     if all.iter().any(wanted) { all.into_iter().filter(wanted).collect() } else { all }
+}
+
+/// Those whose platform can work on this machine. The matrix says why the others did not run.
+fn fit(mut scenarios: Vec<Scenario>, platforms: &[Platform]) -> Vec<Scenario> {
+    let unfit = |p: &&Platform| matches!(p.presence(), Presence::Unfit(_));
+    let unfit: Vec<&str> = platforms.iter().filter(unfit).map(|p| p.name.as_str()).collect();
+    scenarios.retain(|s| !unfit.contains(&s.platform.as_str()));
+    scenarios
 }
 
 fn install(scenarios: &[Scenario]) -> Result<()> {
@@ -106,7 +129,8 @@ fn list(scenarios: &[Scenario]) -> Vec<(String, String)> {
     let kernel = KERNEL_CHECKS.iter().map(|(name, _)| (format!("image::{name}"), "the linked kernel".to_owned()));
     let components = [("image::COMPONENT-stands-alone".to_owned(), "one for each component binary".to_owned())];
     let systems = scenarios.iter().map(|s| (format!("system::{}", s.name), s.about.clone()));
-    kernel.chain(components).chain(systems).collect()
+    let suite = [(NO_SILENT_SKIP.to_owned(), "each test runs on each emulator or says why not".to_owned())];
+    kernel.chain(suite).chain(components).chain(systems).collect()
 }
 
 type Check = fn(&std::path::Path) -> Result<()>;
@@ -117,37 +141,72 @@ const KERNEL_CHECKS: [(&str, Check); 3] = [
     ("kernel-is-small", trial::kernel_size),
 ];
 
-fn trials(scenarios: Vec<Scenario>, times: &Times) -> Result<Vec<Trial>> {
+const NO_SILENT_SKIP: &str = "suite::no-silent-skip";
+
+fn no_silent_skip(all: &[Scenario], platforms: &[Platform]) -> Result<()> {
+    let faults = matrix::unexplained(all, platforms);
+    ensure!(faults.is_empty(), "{}", faults.join("\n"));
+    Ok(())
+}
+
+fn trials(scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial>> {
     let (kit, linked) = kit(&scenarios)?;
     let kit = Arc::new(kit);
     let mut list = Vec::new();
     for (name, check) in KERNEL_CHECKS {
         let kernel = kit.kernel.linked.clone();
-        list.push(timed(format!("image::{name}"), times, move || check(&kernel)));
+        list.push(timed(format!("image::{name}"), outcomes, move || check(&kernel)));
     }
+    list.push(timed(NO_SILENT_SKIP.into(), outcomes, || no_silent_skip(&scenario::all()?, &platform::all()?)));
     for (name, file) in linked {
-        list.push(timed(format!("image::{name}-stands-alone"), times, move || trial::component(&file)));
+        list.push(timed(format!("image::{name}-stands-alone"), outcomes, move || trial::component(&file)));
     }
     for s in scenarios {
-        let kit = kit.clone();
-        list.push(timed(format!("system::{}", s.name), times, move || trial::run(&s, &kit)));
+        list.push(in_machine(s, kit.clone(), outcomes));
     }
     Ok(list)
 }
 
-fn timed(name: String, times: &Times, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
-    let (times, key) = (times.clone(), name.clone());
+fn timed(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
+    noted(name, outcomes, move || (test(), None))
+}
+
+fn in_machine(s: Scenario, kit: Arc<Kit>, outcomes: &Outcomes) -> Trial {
+    noted(format!("system::{}", s.name), outcomes, move || {
+        let (result, inner) = trial::run(&s, &kit);
+        (result, Some((s, inner)))
+    })
+}
+
+type Noted = (Result<()>, Option<(Scenario, Vec<Inner>)>);
+
+fn noted(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Noted + Send + 'static) -> Trial {
+    let (outcomes, key) = (outcomes.clone(), name.clone());
     Trial::test(name, move || {
         let began = Instant::now();
-        let result = test();
-        times.lock().unwrap_or_else(PoisonError::into_inner).push((key, began.elapsed(), result.is_ok()));
+        let (result, machine) = test();
+        let outcome = Outcome { name: key, time: began.elapsed(), passed: result.is_ok(), machine };
+        outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
         result.map_err(|e| Failed::from(format!("{e:#}")))
     })
 }
 
-fn print_times(times: &Times) {
-    for (name, time, passed) in times.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        println!("{:>8.1} s  {}  {name}", time.as_secs_f32(), if *passed { "pass" } else { "FAIL" });
+fn print_times(outcomes: &[Outcome]) {
+    for o in outcomes {
+        println!("{:>8.1} s  {}  {}", o.time.as_secs_f32(), if o.passed { "pass" } else { "FAIL" }, o.name);
+    }
+}
+
+fn print_matrix(outcomes: &[Outcome], all: &[Scenario], platforms: &[Platform]) {
+    let mut matrix = Matrix::default();
+    for o in outcomes {
+        if let Some((s, inner)) = &o.machine {
+            matrix.ran(s, o.passed, inner);
+        }
+    }
+    matrix.fill(all, platforms, Platform::presence);
+    if !matrix.is_empty() {
+        println!("\n{}", matrix.show());
     }
 }
 
@@ -165,19 +224,20 @@ mod tests {
     #[test]
     fn a_filter_selects_by_name() {
         let count = |filter| selected(scenario::all().unwrap(), filter).len();
-        assert_eq!(count(Some("system::linux-shell")), 3);
+        assert_eq!(count(Some("system::linux-shell")), 4);
         assert!(count(None) > 10);
         assert_eq!(count(Some("image::kernel")), count(None));
     }
 
     #[test]
     fn results_and_times_are_kept() {
-        let times = Times::default();
-        let trials = vec![timed("a".into(), &times, || Ok(())), timed("b".into(), &times, || anyhow::bail!("no"))];
+        let outcomes = Outcomes::default();
+        let trials =
+            vec![timed("a".into(), &outcomes, || Ok(())), timed("b".into(), &outcomes, || anyhow::bail!("no"))];
         let quiet = Arguments { logfile: Some("/dev/null".into()), ..Arguments::default() };
         let conclusion = libtest_mimic::run(&quiet, trials);
         assert_eq!((conclusion.num_passed, conclusion.num_failed), (1, 1));
-        let mut seen: Vec<_> = times.lock().unwrap().iter().map(|(n, _, p)| (n.clone(), *p)).collect();
+        let mut seen: Vec<_> = outcomes.lock().unwrap().iter().map(|o| (o.name.clone(), o.passed)).collect();
         seen.sort();
         assert_eq!(seen, [("a".to_owned(), true), ("b".to_owned(), false)]);
     }

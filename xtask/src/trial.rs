@@ -4,6 +4,7 @@ use crate::build::Binary;
 use crate::emulator::{End, Machine};
 use crate::iso::{self, Module, Payload};
 use crate::lint::{self, Disassembly};
+use crate::matrix::{self, Inner};
 use crate::platform::Platform;
 use crate::progress::Step as Progress;
 use crate::scenario::{Ending, Scenario};
@@ -35,18 +36,25 @@ pub struct Kit {
 }
 
 /// Boots the scenario's system and goes through its steps. What the emulator left is then in `build/logs/<name>`.
-pub fn run(s: &Scenario, kit: &Kit) -> Result<()> {
-    let dir = tree::run_dir(&s.name)?;
-    let result = boot(s, kit, &dir);
+///
+/// Also returns the tests that ran inside the machine; it fails if one of these failed.
+pub fn run(s: &Scenario, kit: &Kit) -> (Result<()>, Vec<Inner>) {
+    let mut inner = Vec::new();
+    let result = tree::run_dir(&s.name).and_then(|dir| kept(s, kit, &dir, &mut inner));
+    (result, inner)
+}
+
+fn kept(s: &Scenario, kit: &Kit, dir: &Path, inner: &mut Vec<Inner>) -> Result<()> {
+    let result = boot(s, kit, dir, inner).and_then(|()| none(&matrix::failures(inner), "failed tests in the machine"));
     // Large, and made again by the next run.
     let _ = std::fs::remove_file(dir.join("boot.iso"));
     let logs = tree::build_dir("logs")?.join(&s.name);
     let _ = std::fs::remove_dir_all(&logs);
-    tree::publish(&dir, &logs)?;
+    tree::publish(dir, &logs)?;
     result.map_err(|e| anyhow!("{e:#}\n(all of it: {})", tree::shown(&logs.join("serial.log"))))
 }
 
-fn boot(s: &Scenario, kit: &Kit, dir: &Path) -> Result<()> {
+fn boot(s: &Scenario, kit: &Kit, dir: &Path, inner: &mut Vec<Inner>) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(s.timeout_s);
     let platform = s.machine()?;
     let iso = make_iso(s, kit, &platform, dir)?;
@@ -55,6 +63,7 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path) -> Result<()> {
     let mut session = Session::start(machine, std::io::sink())?;
     let result = steps(s, &mut session, deadline).and_then(|()| ending(s, &mut session, deadline));
     session.kill();
+    *inner = matrix::inner(&session.text());
     result.map_err(|e| anyhow!("{e:#}\nthe serial output ends:\n{}", tail(&session.text())))
 }
 
