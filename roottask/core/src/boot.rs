@@ -11,6 +11,8 @@ use thiserror::Error;
 
 /// Our own heap, beside what we start with. Images are not copied, so little is needed.
 const HEAP_LEN: u64 = 8 << 20;
+/// What the threads that serve a CPU's events and portals take: two stacks and their control blocks.
+const HEAP_PER_CPU: u64 = 160 << 10;
 
 /// Why nothing can be started.
 #[derive(Debug, Error)]
@@ -51,7 +53,7 @@ impl Boot {
         let ranges: Vec<PhysRange> = places.iter().map(|(_, r)| *r).collect();
         let available = available(&info).ok_or(BootError::NoMap)?;
         let mut book = Book::new(available, reserved(hip, place, &ranges));
-        let heap = book.take(HEAP_LEN)?;
+        let heap = book.take(HEAP_LEN + u64::from(hip.cpu_num) * HEAP_PER_CPU)?;
         window.heap(heap).map_err(BootError::Map)?;
         window.add_frames(book.free_ranges()).map_err(BootError::Map)?;
         let modules = places.into_iter().filter_map(|(name, phys)| module(window, name, phys)).collect();

@@ -2,23 +2,19 @@
 //!
 //! Key types: [`Creator`]; [`Wires`], the semaphores of all channels.
 
-use crate::handler::{BUDGET_MS, Portal};
+use crate::handler::BUDGET_MS;
+use crate::portals::Portals;
 use crate::shared::{Objects, Running};
 use crate::space::{self, Nova, SpaceError, Tried};
 use crate::window::Window;
-use abi::{CreatePdOp, Hip, Scd, Sel, Status, event, nova_obj, perm, root_obj};
+use abi::{CreatePdOp, Hip, Scd, Sel, Status, nova_obj, perm, root_obj};
 use core_task_logic::acpi::Overrides;
 use parent::{layout, sel};
 use policy::{ComponentPlan, Content, Grant, Machine, Module, Plan, Sm, Source};
+use rt::Semaphore;
 use rt::hypercall::{self, EcArgs, int_flags};
-use rt::{PortalThread, Semaphore};
 use std::collections::BTreeMap;
 use zerocopy::IntoBytes;
-
-/// Selectors for the portals of one component, rounded up so that one `ctrl_pd` call moves the exceptions.
-const PORTALS: u64 = 64;
-/// Events of a host thread.
-const EVENTS: u64 = event::HST_ARCH + event::HST_NOVA;
 
 /// The semaphores of channels, created when first needed.
 #[derive(Default)]
@@ -61,8 +57,8 @@ pub struct Creator<'a> {
     pub overrides: Overrides,
     /// What components are told about the machine.
     pub machine: Machine,
-    /// Handles the portals of components.
-    pub portals: PortalThread,
+    /// Portals of components.
+    pub portals: &'static Portals,
 }
 
 impl Creator<'_> {
@@ -73,13 +69,13 @@ impl Creator<'_> {
         let mut objects = self.create_domain()?;
         self.fill(plan, index, c)?;
         self.map(plan, index, c, &objects)?;
-        self.give_basics(&objects)?;
-        self.give_portals(index, &objects)?;
+        self.give_basics(c, &objects)?;
+        self.portals.give(index, objects.obj, c.first_cpu()).tried("create its portals")?;
         give_semaphores(&plan.grants(index), &objects, wires)?;
         objects.irqs = self.give_interrupts(c, &objects)?;
         self.give_ports(c, &objects)?;
-        objects.ec = self.create_first_thread(&objects)?;
-        Ok(Running::new(c.name.to_string(), c.entry, c.priority, objects))
+        objects.ec = self.create_first_thread(c, &objects)?;
+        Ok(Running::new(c, objects))
     }
 
     fn create_domain(&self) -> Result<Objects, SpaceError> {
@@ -127,8 +123,13 @@ impl Creator<'_> {
             .tried("map its memory")
     }
 
-    fn give_basics(&self, o: &Objects) -> Result<(), SpaceError> {
-        let pd = perm::Pd::PD | perm::Pd::EC | perm::Pd::PT | perm::Pd::SM;
+    fn give_basics(&self, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
+        let mut pd = perm::Pd::PD | perm::Pd::PT | perm::Pd::SM;
+        // Who creates ECs chooses their CPU, and nobody can ask an EC for it later. So a component that may not use all
+        // CPUs gets its ECs from us only.
+        if c.cpus.len() == usize::from(self.machine.cpus) {
+            pd |= perm::Pd::EC;
+        }
         let space = (perm::Space::TAKE | perm::Space::GRANT).bits();
         [(o.pd, sel::PD, pd.bits()), (o.obj, sel::OBJ, space), (o.hst, sel::HST, space)]
             .into_iter()
@@ -136,30 +137,17 @@ impl Creator<'_> {
             .tried("give it its own domain")
     }
 
-    fn give_portals(&self, index: usize, o: &Objects) -> Result<(), SpaceError> {
-        let what = "create its portals";
-        let base = rt::sel::alloc_range(PORTALS, PORTALS).ok_or(Status::MemCap).tried(what)?;
-        let portal = |at, p: Portal| self.portals.portal(at, p.identifier(index), p.mtd().bits());
-        (0..EVENTS).try_for_each(|n| portal(base + n, Portal::Event(n))).tried(what)?;
-        space::give_range(o.obj, base, sel::EVENTS, EVENTS, perm::Pt::EVENT.bits()).tried(what)?;
-        portal(base + EVENTS, Portal::Call).tried(what)?;
-        space::give(o.obj, base + EVENTS, sel::PARENT, perm::Pt::CALL.bits()).tried(what)
-    }
-
     fn give_interrupts(&self, c: &ComponentPlan, o: &Objects) -> Result<Vec<Sel>, SpaceError> {
-        let one = |(slot, &gsi): (usize, &u32)| self.give_interrupt(o, slot, gsi);
+        let one = |(slot, &gsi): (usize, &u32)| self.give_interrupt(o, c.first_cpu(), slot, gsi);
         c.irqs.iter().enumerate().map(one).collect::<Result<_, _>>().tried("give it its interrupts")
     }
 
-    fn give_interrupt(&self, o: &Objects, slot: usize, gsi: u32) -> Result<Sel, Status> {
-        if gsi >= self.hip.int_pin.into() {
-            return Err(Status::BadPar);
-        }
+    fn give_interrupt(&self, o: &Objects, cpu: u16, slot: usize, gsi: u32) -> Result<Sel, Status> {
         let sm = perm::Sm::ASSIGN | perm::Sm::CTRL_DN;
         let own = space::take(nova_obj::INT_BASE + u64::from(gsi), sm.bits())?;
         let pin = self.overrides.pin(gsi);
         let flags = if pin.level { int_flags::LEVEL } else { 0 } | if pin.low { int_flags::LOW } else { 0 };
-        hypercall::assign_int(own, self.machine.cpu as u16, 0, flags)?;
+        hypercall::assign_int(own, cpu, 0, flags)?;
         space::give(o.obj, own, policy::sel::irq(slot), perm::Sm::CTRL_DN.bits())?;
         Ok(own)
     }
@@ -168,14 +156,14 @@ impl Creator<'_> {
         c.io_ports.iter().try_for_each(|r| self.nova.give_ports(o.pio, r.first, r.count())).tried("give it its ports")
     }
 
-    fn create_first_thread(&self, o: &Objects) -> Result<Sel, SpaceError> {
+    fn create_first_thread(&self, c: &ComponentPlan, o: &Objects) -> Result<Sel, SpaceError> {
         let what = "create its first thread";
         let ec = space::free_selector().tried(what)?;
         let args = EcArgs {
             utcb_page: layout::UTCBS,
-            cpu: self.machine.cpu as u16,
+            cpu: c.first_cpu(),
             sp: layout::STACK_TOP,
-            evt: sel::EVENTS,
+            evt: sel::events(c.first_cpu()),
             guest: false,
             global_or_offset: true,
             fpu: true,
@@ -190,8 +178,9 @@ impl Creator<'_> {
         let what = "start its first thread";
         let sc = space::free_selector().tried(what)?;
         let scd = Scd { cos: 0, prio: c.priority, budget_ms: BUDGET_MS };
+        // On another CPU it starts at once; the handler of its STARTUP waits until it has the capability.
+        let _waits = c.hold_start();
         hypercall::create_sc(sc, c.pd, c.ec, scd).tried(what)?;
-        // It does not run before we wait for something: our priority is above that of all components.
         space::give(c.obj, sc, sel::SC, perm::Sc::CTRL.bits()).tried(what)
     }
 }

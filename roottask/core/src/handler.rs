@@ -1,19 +1,20 @@
 //! The portals of all components: their events (start, exceptions) and their calls.
 //!
 //! A handler runs on the time of the component that came in, so all of this is bounded and nothing waits for another
-//! component. Nothing in a message is believed: selectors go back to the kernel, which checks them in the
+//! component but the log's lock and those that creating threads needs. Nothing in a message is believed: selectors go back to the kernel, which checks them in the
 //! component's own space.
 //!
 //! Key types: [`Portal`], which is encoded in a portal's identifier; [`handle`].
 
-use crate::log::Log;
-use crate::shared::{Running, Shared};
+use crate::portals::Portals;
+use crate::shared::Running;
 use crate::space;
 use abi::perm;
 use abi::{ArchState, Mtd, Scd, Status, Utcb, event};
 use core_task_logic::fault::Fault;
 use parent::{Call, Refusal, THREAD_EXIT, layout};
 use policy::End;
+use rt::hypercall::EcArgs;
 
 /// Time slice of all threads of components.
 pub const BUDGET_MS: u16 = 10;
@@ -62,64 +63,98 @@ impl Portal {
 const START: Mtd = Mtd::GPR_0_7.union(Mtd::RIP);
 
 /// Handles a message that came through portal `pid`; returns the descriptor of the reply.
-pub fn handle(shared: &Shared, log: &Log, pid: u64, mtd: u32, utcb: &mut Utcb) -> u32 {
+pub fn handle(portals: &'static Portals, pid: u64, mtd: u32, utcb: &mut Utcb) -> u32 {
     let (index, portal) = Portal::decode(pid);
-    match (shared.component(index), portal) {
-        (None, _) => Mtd::POISON.bits(),
-        (Some(c), Portal::Call) => {
-            let result = call(shared, log, index, c, Mtd::word_count(mtd), utcb);
+    let Some(component) = portals.shared.component(index) else { return Mtd::POISON.bits() };
+    let caller = Caller { portals, index, component };
+    match portal {
+        Portal::Call => {
+            let result = caller.call(Mtd::word_count(mtd), utcb);
             utcb.words[0] = result.map_or_else(|refusal| refusal as u64, |()| 0);
             Mtd::words(1)
         }
-        (Some(c), Portal::Event(n)) => handle_event(shared, index, c, n, utcb.arch_mut()).bits(),
+        Portal::Event(n) => caller.event(n, utcb.arch_mut()).bits(),
     }
 }
 
-fn handle_event(shared: &Shared, index: usize, c: &Running, n: u64, state: &mut ArchState) -> Mtd {
-    if c.has_ended() {
-        return Mtd::POISON;
-    }
-    match n {
-        event::HST_STARTUP => {
-            state.rip = c.entry;
-            state.gpr[ArchState::RDI] = if c.take_first_thread() { layout::START_INFO } else { 0 };
-            START
-        }
-        // A component may recall its own threads; for us there is nothing to do.
-        event::HST_RECALL => Mtd::empty(),
-        UD if state.gpr[ArchState::RAX] == THREAD_EXIT => Mtd::POISON,
-        vector => {
-            let fault = Fault {
-                vector,
-                error: state.qual[0],
-                address: state.qual[1],
-                rip: state.rip,
-                rsp: state.gpr[ArchState::RSP],
-            };
-            shared.end(index, End::Fault, Some(fault));
-            Mtd::POISON
-        }
-    }
+/// Who came in.
+struct Caller {
+    portals: &'static Portals,
+    index: usize,
+    component: &'static Running,
 }
 
-fn call(shared: &Shared, log: &Log, index: usize, c: &Running, words: usize, utcb: &Utcb) -> Result<(), Refusal> {
-    match Call::decode(&utcb.words, words)? {
-        Call::StartThread { ec, sc, lower } => start_thread(c, ec, sc, lower),
-        Call::Exit { code } => {
-            shared.end(index, End::Exit(code), None);
-            Ok(())
+impl Caller {
+    fn event(&self, n: u64, state: &mut ArchState) -> Mtd {
+        let c = self.component;
+        if c.has_ended() {
+            return Mtd::POISON;
         }
-        Call::Log { text } => {
-            log.line_of(&c.label, &String::from_utf8_lossy(text));
-            Ok(())
+        match n {
+            event::HST_STARTUP => {
+                drop(c.hold_start());
+                state.rip = c.entry;
+                state.gpr[ArchState::RDI] = if c.take_first_thread() { layout::START_INFO } else { 0 };
+                START
+            }
+            // A component may recall its own threads; for us there is nothing to do.
+            event::HST_RECALL => Mtd::empty(),
+            UD if state.gpr[ArchState::RAX] == THREAD_EXIT => Mtd::POISON,
+            vector => {
+                let fault = Fault {
+                    vector,
+                    error: state.qual[0],
+                    address: state.qual[1],
+                    rip: state.rip,
+                    rsp: state.gpr[ArchState::RSP],
+                };
+                self.portals.shared.end(self.index, End::Fault, Some(fault));
+                Mtd::POISON
+            }
         }
+    }
+
+    fn call(&self, words: usize, utcb: &Utcb) -> Result<(), Refusal> {
+        let call = Call::decode(&utcb.words, words)?;
+        // Its threads on other CPUs may not know yet.
+        if self.component.has_ended() {
+            return Err(Refusal::BadCall);
+        }
+        match call {
+            Call::StartThread { ec, sc, lower } => start_thread(self.component, ec, sc, lower),
+            Call::CreateEc { ec, cpu, flags, page, sp, events } => {
+                let args = EcArgs { utcb_page: page, cpu, sp, evt: events, ..EcArgs::default() };
+                self.create_ec(ec, args.with_flags(flags))
+            }
+            Call::Exit { code } => {
+                self.portals.shared.end(self.index, End::Exit(code), None);
+                Ok(())
+            }
+            Call::Log { text } => {
+                self.portals.log.line_of(&self.component.label, &String::from_utf8_lossy(text));
+                Ok(())
+            }
+        }
+    }
+
+    /// What the arguments say is between the component and the kernel, but for the CPU.
+    fn create_ec(&self, to: u64, args: EcArgs) -> Result<(), Refusal> {
+        let c = self.component;
+        if !c.cpus.contains(&args.cpu) {
+            return Err(Refusal::NotYourCpu);
+        }
+        let give = || self.portals.give(self.index, c.obj, args.cpu);
+        c.open_cpu(args.cpu, give).map_err(refusal)?;
+        let ec = space::free_selector().map_err(refusal)?;
+        let created = space::create_component_ec(ec, c.pd, args)
+            .and_then(|()| space::give(c.obj, ec, to, perm::Ec::all().bits()));
+        // Theirs stays: what they hold keeps the EC alive.
+        rt::sel::free(ec);
+        created.map_err(refusal)
     }
 }
 
 fn start_thread(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Refusal> {
-    if c.has_ended() {
-        return Err(Refusal::BadCall);
-    }
     // If there is something else at their selector, create_sc refuses it.
     let own_ec = space::take_from(c.obj, ec, perm::Ec::BIND_SC.bits()).map_err(refusal)?;
     let result = start_ec(c, own_ec, sc, lower);
@@ -141,6 +176,8 @@ fn start_ec(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Status> {
 fn refusal(status: Status) -> Refusal {
     match status {
         Status::MemObj | Status::MemCap => Refusal::NoMemory,
+        Status::BadCpu => Refusal::NotYourCpu,
+        Status::BadFtr => Refusal::NoGuests,
         _ => Refusal::BadSelector,
     }
 }

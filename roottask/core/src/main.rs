@@ -3,7 +3,7 @@
 //! What it decides is in the packages `policy` and `core_task_logic`; the modules here act:
 //!
 //! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
-//! * [`create`], [`handler`], [`supervisor`]: components, from their plan to their end;
+//! * [`create`], [`portals`], [`handler`], [`supervisor`]: components, from their plan to their end;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
 
@@ -15,6 +15,7 @@ mod handler;
 mod kernel_log;
 mod link;
 mod log;
+mod portals;
 mod power;
 mod shared;
 mod space;
@@ -28,7 +29,7 @@ use core_task_logic::firmware::rsdp;
 use create::Creator;
 use log::Log;
 use policy::{Machine, Plan, SystemFile};
-use rt::PortalThread;
+use portals::Portals;
 use shared::Shared;
 use space::Nova;
 use std::sync::Arc;
@@ -38,8 +39,6 @@ use window::Window;
 
 /// Boot module with the system file.
 const SYSTEM: &str = "system";
-/// Stack of the thread that serves all portals of components.
-const HANDLER_STACK: usize = 64 << 10;
 
 fn main() {
     let Some(start) = rt::root::boot() else { return eprintln!("core-task is the root task, and no component") };
@@ -79,22 +78,11 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     };
     let (sender, events) = mpsc::channel();
     let shared = Shared::new(file.entries.len(), sender);
-    let portals = match portal_thread(&machine, Arc::clone(&shared), log.clone()) {
-        Ok(portals) => portals,
-        Err(status) => {
-            log.line(format!("the kernel refused to create the thread for components' portals: {status:?}"));
-            power::idle()
-        }
-    };
+    let portals = Portals::new(Arc::clone(&shared), log.clone());
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
-    let plan = Plan::new(&file, &boot.modules, &mut boot.book);
+    let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);
     let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
     Supervisor::new(plan, boot.book, creator, shared, log).run(&events)
-}
-
-fn portal_thread(machine: &Machine, shared: Arc<Shared>, log: Log) -> Result<PortalThread, abi::Status> {
-    let handler = move |pid, mtd, utcb: &mut abi::Utcb| handler::handle(&shared, &log, pid, mtd, utcb);
-    PortalThread::new(machine.cpu as u16, HANDLER_STACK, Box::new(handler))
 }
 
 fn system_file(boot: &Boot) -> Result<SystemFile, String> {
@@ -113,8 +101,8 @@ fn machine(nova: &Nova, hip: &Hip, log: &Log) -> Machine {
     Machine {
         tsc_hz: hip.stc_freq,
         wall_base_ns,
-        cpus: hip.cpu_num.into(),
-        cpu: hip.cpu_bsp.into(),
+        cpus: hip.cpu_num.min(parent::MAX_CPUS as u16),
+        pins: hip.int_pin.into(),
         features: hip.features,
         virt_missing: hip.virt_missing,
         sel_end: hip.sel_num,
@@ -127,9 +115,10 @@ fn banner(hip: &Hip, boot: &Boot, log: &Log) {
         (false, missing) => format!("no guests: missing {}", missing.names().collect::<Vec<_>>().join(", ")),
     };
     log.line(format!(
-        "Ferronova {}: {} CPU at {} MHz, {} MiB free, kernel uses {} of {} KiB, {guests}",
+        "Ferronova {}: {} CPU{} at {} MHz, {} MiB free, kernel uses {} of {} KiB, {guests}",
         env!("CARGO_PKG_VERSION"),
         hip.cpu_num,
+        if hip.cpu_num == 1 { "" } else { "s" },
         hip.stc_freq / 1_000_000,
         boot.book.free_bytes() >> 20,
         hip.kmem_used >> 10,

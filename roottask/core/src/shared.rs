@@ -2,12 +2,12 @@
 //!
 //! Key types: [`Running`], [`Shared`], [`Event`].
 
-use abi::Sel;
+use abi::{Sel, Status};
 use core_task_logic::fault::Fault;
-use policy::End;
+use policy::{ComponentPlan, End};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A component that was created.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub struct Running {
     pub entry: u64,
     /// Priority of its first thread.
     pub priority: u8,
+    /// CPUs that it may use.
+    pub cpus: Vec<u16>,
     /// Its protection domain.
     pub pd: Sel,
     /// Its object space.
@@ -30,6 +32,10 @@ pub struct Running {
     pub ec: Sel,
     /// Its interrupt semaphores.
     pub irqs: Vec<Sel>,
+    /// CPUs on which it has its portals, bit by bit.
+    open_cpus: Mutex<u128>,
+    /// Held while the first thread is being started.
+    starting: Mutex<()>,
     first_thread: AtomicBool,
     ended: AtomicBool,
 }
@@ -53,10 +59,39 @@ pub struct Objects {
 
 impl Running {
     /// One that has not started a thread yet.
-    pub fn new(label: String, entry: u64, priority: u8, o: Objects) -> Running {
+    pub fn new(plan: &ComponentPlan, o: Objects) -> Running {
         let Objects { pd, obj, hst, pio, ec, irqs } = o;
-        let (first_thread, ended) = (AtomicBool::new(true), AtomicBool::new(false));
-        Running { label, entry, priority, pd, obj, hst, pio, ec, irqs, first_thread, ended }
+        Running {
+            label: plan.name.to_string(),
+            entry: plan.entry,
+            priority: plan.priority,
+            cpus: plan.cpus.clone(),
+            pd,
+            obj,
+            hst,
+            pio,
+            ec,
+            irqs,
+            open_cpus: Mutex::new(1 << plan.first_cpu()),
+            starting: Mutex::new(()),
+            first_thread: AtomicBool::new(true),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Has `give` make the component's portals on `cpu`, one of its own, if it has none there yet.
+    pub fn open_cpu(&self, cpu: u16, give: impl FnOnce() -> Result<(), Status>) -> Result<(), Status> {
+        let mut open = self.open_cpus.lock().unwrap_or_else(PoisonError::into_inner);
+        if *open & 1 << cpu == 0 {
+            give()?;
+            *open |= 1 << cpu;
+        }
+        Ok(())
+    }
+
+    /// While this is held, STARTUP of the first thread is not answered.
+    pub fn hold_start(&self) -> MutexGuard<'_, ()> {
+        self.starting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `true` once: at the start of the first thread.

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use abi::perm::{Mem, Pio, Space};
-use abi::{Mad, Sel, Status, event, nova_obj, root_obj};
+use abi::{Mad, Sel, Status, nova_obj, root_obj};
 use parent::sel;
 use policy::chunks;
 use rt::hypercall::{self, EcArgs};
@@ -115,14 +115,17 @@ pub fn give_range(obj: Sel, own: Sel, to: Sel, count: u64, pmm: u8) -> Result<()
     delegate(root_obj::ROOT_OBJ, obj, own, to, count, pmm)
 }
 
-/// Takes all capabilities out of a component's object space but its event portals, through which its threads end.
-pub fn revoke_all(obj: Sel, sel_num: Sel) -> Result<(), Status> {
+/// Takes all capabilities out of a component's object space but the event portals on its CPUs, through which its threads
+/// end.
+pub fn revoke_all(obj: Sel, cpus: &[u16], sel_num: Sel) -> Result<(), Status> {
     if obj == root_obj::ROOT_OBJ {
         return Err(Status::BadPar);
     }
-    let behind = sel::EVENTS + event::HST_ARCH + event::HST_NOVA;
-    delegate(obj, obj, 0, 0, sel::EVENTS, 0)?;
-    delegate(obj, obj, behind, behind, sel_num.saturating_sub(behind), 0)
+    delegate(obj, obj, 0, 0, sel::events(0), 0)?;
+    for &cpu in cpus {
+        delegate(obj, obj, sel::parent(cpu), sel::parent(cpu), 1, 0)?;
+    }
+    delegate(obj, obj, sel::END, sel::END, sel_num.saturating_sub(sel::END), 0)
 }
 
 /// One object capability of another object space to a free selector of ours.

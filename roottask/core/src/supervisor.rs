@@ -145,7 +145,7 @@ impl Supervisor<'_> {
         let nova = &self.creator.nova;
         // Its threads end at their next instruction, which is not mapped any more; its vCPUs at their next exit, for
         // which there is no portal any more.
-        let _ = space::revoke_all(c.obj, self.creator.machine.sel_end);
+        let _ = space::revoke_all(c.obj, &c.cpus, self.creator.machine.sel_end);
         for m in plan.mappings.iter().chain(&self.plan.channel_mappings(index)) {
             let _ = nova.unmap(c.hst, m.virt, m.phys, m.len);
         }
@@ -153,7 +153,7 @@ impl Supervisor<'_> {
             let _ = nova.take_ports(c.pio, r.first, r.count());
         }
         for &irq in &c.irqs {
-            let _ = hypercall::assign_int(irq, self.creator.machine.cpu as u16, 0, int_flags::MASKED);
+            let _ = hypercall::assign_int(irq, plan.first_cpu(), 0, int_flags::MASKED);
         }
         let provides_our_log = self.plan.channels.iter().any(|c| c.client == Client::Root && c.server == index);
         if provides_our_log || plan.io_ports.iter().any(|r| r.overlaps(console::PORTS)) {

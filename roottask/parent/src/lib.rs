@@ -46,20 +46,38 @@ pub mod sel {
     pub const OBJ: Sel = 2;
     /// Own host space: TAKE, GRANT.
     pub const HST: Sel = 3;
-    /// Portal to the parent: CALL. See [`super::Call`].
-    pub const PARENT: Sel = 5;
     /// The first thread's EC.
     pub const EC: Sel = 6;
     /// The first thread's SC: CTRL.
     pub const SC: Sel = 7;
-    /// Event base of every host thread: 32 exceptions, startup, recall. Portals of the parent, EVENT only.
-    pub const EVENTS: Sel = 0x40;
+    /// What a component has for each CPU, CPU 0 first: portals can only be used on the CPU of the thread behind them.
+    const CPUS: Sel = 0x100;
+    /// Selectors for each CPU.
+    const PER_CPU: Sel = 64;
+    /// First selector behind those of the last CPU.
+    pub const END: Sel = CPUS + super::MAX_CPUS as Sel * PER_CPU;
+
+    /// Event base of every thread on `cpu`: 32 exceptions, startup, recall. Portals of the parent, EVENT only. They are
+    /// there from the first EC on that [`super::Call::CreateEc`] makes there.
+    pub const fn events(cpu: u16) -> Sel {
+        CPUS + cpu as Sel * PER_CPU
+    }
+
+    /// Portal to the parent for threads on `cpu`: CALL. See [`super::Call`]; there when [`events`] are.
+    pub const fn parent(cpu: u16) -> Sel {
+        events(cpu) + PER_CPU - 1
+    }
+
+    const _: () = assert!(abi::event::HST_ARCH + abi::event::HST_NOVA < PER_CPU);
 }
+
+/// Most CPUs of a machine.
+pub const MAX_CPUS: usize = 128;
 
 /// "FSTI", little endian.
 pub const MAGIC: u32 = 0x4954_5346;
 /// Version of this contract.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Longest name or label, in bytes.
 pub const NAME_LEN: usize = 32;
 /// Most channels, ROMs and interrupts of a component.
@@ -161,7 +179,7 @@ pub struct Rom {
 pub struct Irq {
     /// Global system interrupt.
     pub gsi: u64,
-    /// Interrupt semaphore: CTRL_DN; already assigned to the CPU of the component and unmasked.
+    /// Interrupt semaphore: CTRL_DN; already assigned to the CPU of the first thread and unmasked.
     pub sel: u64,
 }
 
@@ -199,6 +217,12 @@ pub struct StartInfo {
     pub rom_count: u32,
     /// Valid entries of `irqs`.
     pub irq_count: u32,
+    /// Valid entries of `usable_cpus`.
+    pub usable_count: u32,
+    /// Zero.
+    pub _reserved: u32,
+    /// CPUs on which this component may have threads and vCPUs, that of the first thread first.
+    pub usable_cpus: [u16; MAX_CPUS],
     /// Channels.
     pub channels: [Channel; MAX_CHANNELS],
     /// ROMs.
@@ -221,6 +245,11 @@ impl StartInfo {
         &self.channels[..(self.channel_count as usize).min(MAX_CHANNELS)]
     }
 
+    /// CPUs on which this component may have threads and vCPUs, that of the first thread first.
+    pub fn usable_cpus(&self) -> &[u16] {
+        &self.usable_cpus[..(self.usable_count as usize).min(MAX_CPUS)]
+    }
+
     /// The ROMs.
     pub fn roms(&self) -> &[Rom] {
         &self.roms[..(self.rom_count as usize).min(MAX_ROMS)]
@@ -234,6 +263,11 @@ impl StartInfo {
     /// Adds a channel; `false` when there is no room.
     pub fn push_channel(&mut self, c: Channel) -> bool {
         push(&mut self.channels, &mut self.channel_count, c)
+    }
+
+    /// Adds a usable CPU; `false` when there is no room.
+    pub fn push_cpu(&mut self, cpu: u16) -> bool {
+        push(&mut self.usable_cpus, &mut self.usable_count, cpu)
     }
 
     /// Adds a ROM; `false` when there is no room.
@@ -264,6 +298,8 @@ pub enum Op {
     Exit = 2,
     /// See [`Call::Log`].
     Log = 3,
+    /// See [`Call::CreateEc`].
+    CreateEc = 4,
 }
 
 /// Longest text of one [`Call::Log`], in bytes.
@@ -293,6 +329,22 @@ pub enum Call<'a> {
         /// UTF-8, at most [`LOG_MAX`] bytes.
         text: &'a [u8],
     },
+    /// Creates an EC of the component and puts its capability, with all permissions, at `ec`; sees to it that the
+    /// component has its portals on that CPU. See `create_ec` in the specification for what the fields mean.
+    CreateEc {
+        /// Free selector in the caller's object space.
+        ec: u64,
+        /// CPU: one of [`StartInfo::usable_cpus`].
+        cpu: u16,
+        /// Flags of `create_ec`.
+        flags: u8,
+        /// Address of the page for the UTCB or the virtual APIC.
+        page: u64,
+        /// Initial stack pointer.
+        sp: u64,
+        /// Event base.
+        events: u64,
+    },
 }
 
 /// Why the parent refused a call.
@@ -305,6 +357,23 @@ pub enum Refusal {
     BadSelector = 2,
     /// The kernel or the parent has no memory for it.
     NoMemory = 3,
+    /// The component may not use this CPU: [`StartInfo::usable_cpus`] says which.
+    NotYourCpu = 4,
+    /// The machine runs no guests, so there are no vCPUs.
+    NoGuests = 5,
+}
+
+impl Refusal {
+    /// The refusal in a reply's first word; `None` for success. Numbers that this version does not know are
+    /// [`Refusal::BadCall`].
+    pub fn from_word(word: u64) -> Option<Refusal> {
+        const ALL: [Refusal; 5] =
+            [Refusal::BadCall, Refusal::BadSelector, Refusal::NoMemory, Refusal::NotYourCpu, Refusal::NoGuests];
+        match word {
+            0 => None,
+            w => Some(ALL.into_iter().find(|r| *r as u64 == w).unwrap_or(Refusal::BadCall)),
+        }
+    }
 }
 
 impl Call<'_> {
@@ -325,6 +394,10 @@ impl Call<'_> {
                 w[2..].as_mut_bytes()[..text.len()].copy_from_slice(text);
                 2 + text.len().div_ceil(8)
             }
+            Call::CreateEc { ec, cpu, flags, page, sp, events } => {
+                w[..7].copy_from_slice(&[Op::CreateEc as u64, ec, cpu.into(), flags.into(), page, sp, events]);
+                7
+            }
         }
     }
 
@@ -338,6 +411,11 @@ impl Call<'_> {
                 let len = usize::try_from(len).map_err(|_| Refusal::BadCall)?;
                 let text = text.as_bytes().get(..len).filter(|_| len <= LOG_MAX).ok_or(Refusal::BadCall)?;
                 Ok(Call::Log { text })
+            }
+            [op, ec, cpu, flags, page, sp, events, ..] if op == Op::CreateEc as u64 => {
+                let cpu = u16::try_from(cpu).map_err(|_| Refusal::NotYourCpu)?;
+                let flags = u8::try_from(flags).map_err(|_| Refusal::BadCall)?;
+                Ok(Call::CreateEc { ec, cpu, flags, page, sp, events })
             }
             _ => Err(Refusal::BadCall),
         }
@@ -355,6 +433,7 @@ mod tests {
             Call::Exit { code: 7 },
             Call::Log { text: b"hello" },
             Call::Log { text: b"" },
+            Call::CreateEc { ec: 1, cpu: 127, flags: 7, page: 2 << 12, sp: 3, events: u64::MAX },
         ] {
             let mut w = [0; abi::UTCB_WORDS];
             let n = c.encode(&mut w);
@@ -372,6 +451,29 @@ mod tests {
         assert_eq!(Call::decode(&w, 4), Err(Refusal::BadCall), "text longer than the message");
         w[1] = u64::MAX;
         assert_eq!(Call::decode(&w, 512), Err(Refusal::BadCall));
+        w[..4].copy_from_slice(&[Op::CreateEc as u64, 1, 0x1_0000, 0]);
+        assert_eq!(Call::decode(&w, 6), Err(Refusal::BadCall), "a word is missing");
+        assert_eq!(Call::decode(&w, 7), Err(Refusal::NotYourCpu), "not cut to a number that exists");
+        w[2..4].copy_from_slice(&[1, 256]);
+        assert_eq!(Call::decode(&w, 7), Err(Refusal::BadCall));
+    }
+
+    #[test]
+    fn refusals_survive_their_word() {
+        assert_eq!(Refusal::from_word(0), None);
+        for r in [Refusal::BadCall, Refusal::BadSelector, Refusal::NoMemory, Refusal::NotYourCpu, Refusal::NoGuests] {
+            assert_eq!(Refusal::from_word(r as u64), Some(r));
+        }
+        assert_eq!(Refusal::from_word(u64::MAX), Some(Refusal::BadCall));
+    }
+
+    #[test]
+    fn selectors_of_cpus_do_not_overlap() {
+        for cpu in 0..MAX_CPUS as u16 {
+            assert!(sel::events(cpu) + abi::event::HST_ARCH + abi::event::HST_NOVA <= sel::parent(cpu));
+            assert!(sel::parent(cpu) < sel::events(cpu + 1));
+        }
+        assert_eq!(sel::events(MAX_CPUS as u16), sel::END);
     }
 
     #[test]
@@ -393,6 +495,8 @@ mod tests {
         assert!(!s.push_irq(i));
         s.irq_count = u32::MAX;
         assert_eq!(s.irqs().len(), MAX_IRQS);
+        assert!((0..MAX_CPUS as u16).all(|c| s.push_cpu(c)) && !s.push_cpu(0));
+        assert_eq!(s.usable_cpus()[127], 127);
         const { assert!(StartInfo::PAGES <= 2) };
     }
 }

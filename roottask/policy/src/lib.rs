@@ -27,5 +27,5 @@ pub use memory::{Book, Chunk, MemoryError, PhysRange, chunks};
 pub use plan::{ComponentError, ComponentPlan, Content, Mapping, Module, Plan, Source};
 pub use quantity::{PortRange, QuantityError, Size};
 pub use start_info::{Grant, Machine, Sm};
-pub use system_file::{Cause, Component, Entry, FileError, SystemFile};
+pub use system_file::{Cause, Component, Entry, FileError, Placed, SystemFile};
 pub use wiring::{Channel, Client, LOG_LABEL, RING_LEN, channel_address};

@@ -8,11 +8,13 @@
 use crate::image::{Image, ImageError};
 use crate::memory::{Book, MemoryError, PhysRange};
 use crate::quantity::PortRange;
-use crate::system_file::{Component, FileError, SystemFile};
+use crate::start_info::Machine;
+use crate::system_file::{Cause, Component, FileError, Placed, SystemFile};
 use crate::wiring::{CHANNEL_LEN, Channel, Client, Resolved, channel_address, resolve};
 use abi::perm::Mem;
 use parent::{CONFIG_ROM, MAX_CHANNELS, Name, SERVICE_LOG, StartInfo, layout};
-use std::ops::Range;
+use std::fmt::Display;
+use std::ops::{Range, Sub};
 use thiserror::Error;
 
 const PAGE: u64 = abi::PAGE_SIZE as u64;
@@ -98,6 +100,8 @@ pub struct ComponentPlan {
     pub binary: String,
     /// Priority.
     pub priority: u8,
+    /// CPUs that it may use; the first is that of its first thread.
+    pub cpus: Vec<u16>,
     /// Entry point.
     pub entry: u64,
     /// I/O ports.
@@ -120,6 +124,13 @@ pub struct ComponentPlan {
     routes: Vec<Resolved>,
 }
 
+impl ComponentPlan {
+    /// CPU of the first thread, and of the interrupts.
+    pub fn first_cpu(&self) -> u16 {
+        self.cpus.first().copied().unwrap_or(0)
+    }
+}
+
 /// The plan for all components of a system file.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -136,8 +147,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans all components of `file`. Takes their memory from `book`; a component that fails takes none.
-    pub fn new(file: &SystemFile, modules: &[Module<'_>], book: &mut Book) -> Plan {
+    /// Plans all components of `file` for this machine. Takes their memory from `book`; a component that fails takes none.
+    pub fn new(file: &SystemFile, modules: &[Module<'_>], machine: &Machine, book: &mut Book) -> Plan {
         let mut plan = Plan {
             components: Vec::new(),
             labels: file.entries.iter().map(|e| e.label.clone()).collect(),
@@ -146,7 +157,7 @@ impl Plan {
             shutdown_after: file.shutdown_after.clone(),
         };
         // Memory comes last, so that a component that fails for another reason takes none from the others.
-        let checked: Vec<_> = (0..file.entries.len()).map(|i| checked(file, i, modules)).collect();
+        let checked: Vec<_> = (0..file.entries.len()).map(|i| checked(file, i, modules, machine)).collect();
         plan.components = checked.iter().map(|c| c.as_ref().map(|c| c.empty_plan()).map_err(Clone::clone)).collect();
         plan.propagate(book);
         for (i, c) in checked.iter().enumerate() {
@@ -283,9 +294,16 @@ struct Checked<'a> {
     image: (usize, Image),
     roms: Vec<(Name, usize)>,
     routes: Vec<Resolved>,
+    cpus: Vec<u16>,
+    irqs: Vec<u32>,
 }
 
-fn checked<'a>(file: &'a SystemFile, index: usize, modules: &[Module<'_>]) -> Result<Checked<'a>, ComponentError> {
+fn checked<'a>(
+    file: &'a SystemFile,
+    index: usize,
+    modules: &[Module<'_>],
+    machine: &Machine,
+) -> Result<Checked<'a>, ComponentError> {
     let component = file.entries[index].result.as_ref().map_err(|e| ComponentError::File(e.clone()))?;
     let find = |module: &str, key| {
         modules.iter().position(|m| m.name == module).ok_or_else(|| ComponentError::NoModule {
@@ -294,6 +312,12 @@ fn checked<'a>(file: &'a SystemFile, index: usize, modules: &[Module<'_>]) -> Re
             key,
         })
     };
+    let cpus = match &component.cpus {
+        None => Ok((0..machine.cpus).collect()),
+        Some(cpus) => existing(component, "cpus", "CPU", cpus, machine.cpus),
+    };
+    let cpus = cpus.map_err(ComponentError::File)?;
+    let irqs = existing(component, "irqs", "interrupt", &component.irqs, machine.pins).map_err(ComponentError::File)?;
     let routes = resolve(file, index, component).map_err(ComponentError::File)?;
     let module = find(&component.binary, "binary")?;
     let image = Image::parse(modules[module].bytes).map_err(|cause| ComponentError::Image {
@@ -303,7 +327,32 @@ fn checked<'a>(file: &'a SystemFile, index: usize, modules: &[Module<'_>]) -> Re
     })?;
     let rom = |n: &Name| find(n.as_str(), "roms").map(|m| (*n, m));
     let roms = component.roms.iter().map(rom).collect::<Result<_, _>>()?;
-    Ok(Checked { component, image: (module, image), roms, routes })
+    Ok(Checked { component, image: (module, image), roms, routes, cpus, irqs })
+}
+
+/// The numbers of a list, if the machine, which has `count` of them, has them all.
+fn existing<T>(
+    component: &Component,
+    key: &'static str,
+    noun: &str,
+    list: &[Placed<T>],
+    count: T,
+) -> Result<Vec<T>, FileError>
+where
+    T: Copy + Ord + Display + From<u8> + Sub<Output = T>,
+{
+    let Some(Placed { value, at: (line, column) }) = list.iter().find(|p| p.value >= count) else {
+        return Ok(list.iter().map(|p| p.value).collect());
+    };
+    let one = T::from(1);
+    let has = match () {
+        _ if count < one => "none".into(),
+        _ if count == one => "only 0".into(),
+        _ => format!("{count}, 0 to {}", count - one),
+    };
+    let reason = format!("there is no {noun} {value}: the machine has {has}");
+    let place = format!("component `{}`", component.name);
+    Err(FileError { line: *line, column: *column, cause: Cause::Value { place, key, reason } })
 }
 
 impl Checked<'_> {
@@ -314,9 +363,10 @@ impl Checked<'_> {
             name: c.name,
             binary: c.binary.clone(),
             priority: c.priority,
+            cpus: self.cpus.clone(),
             entry: self.image.1.entry,
             io_ports: c.io_ports.clone(),
-            irqs: c.irqs.clone(),
+            irqs: self.irqs.clone(),
             provides: c.provides.clone(),
             ram_len: c.ram.bytes() - layout::STACK_LEN,
             frames: Vec::new(),

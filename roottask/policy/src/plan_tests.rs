@@ -1,5 +1,6 @@
 use super::*;
 use crate::image::tests::good;
+use crate::start_info::tests::MACHINE;
 use crate::wiring::RING_LEN;
 use proptest::prelude::*;
 
@@ -39,7 +40,7 @@ pub(crate) fn book() -> Book {
 }
 
 pub(crate) fn plan_with(text: &str, list: &[(&str, &[u8])], book: &mut Book) -> Plan {
-    Plan::new(&SystemFile::parse(text).unwrap(), &modules(list), book)
+    Plan::new(&SystemFile::parse(text).unwrap(), &modules(list), &MACHINE, book)
 }
 
 /// The plan of `text` with all modules there and good.
@@ -177,6 +178,41 @@ fn a_wrong_entry_and_its_clients_do_not_start() {
     let p = plan(&text);
     assert_eq!(started(&p), ["uart"]);
     assert!(errors(&p)[0].contains("unknown key `colour` in component `console`"), "{:?}", errors(&p));
+}
+
+#[test]
+fn cpus_are_those_of_the_entry_or_all() {
+    let text = default_system().replacen("irqs = [4]", "irqs = [4]\ncpus = [2, 0]", 1);
+    let p = plan(&text);
+    let uart = p.component(0).unwrap();
+    assert_eq!((uart.cpus.as_slice(), uart.first_cpu()), (&[2, 0][..], 2), "in the order of the file");
+    let console = p.component(1).unwrap();
+    assert_eq!((console.cpus.as_slice(), console.first_cpu()), (&[0, 1, 2, 3][..], 0));
+}
+
+#[test]
+fn a_cpu_that_the_machine_lacks_keeps_that_component_from_starting() {
+    let text = default_system().replace("config = { a = 1 }", "cpus = [1, 4]");
+    let p = plan(&text);
+    assert_eq!(started(&p), ["uart", "console"]);
+    let want = "system: line 23, column 12: component `vm`, key `cpus`: there is no CPU 4: the machine has 4, 0 to 3";
+    assert_eq!(errors(&p), [want]);
+    let elf = good();
+    let list = ["uart.elf", "console.elf", "vm.elf", "kernel"].map(|n| (n, elf.as_slice()));
+    let one =
+        Plan::new(&SystemFile::parse(&text).unwrap(), &modules(&list), &Machine { cpus: 1, ..MACHINE }, &mut book());
+    assert!(errors(&one)[0].ends_with("there is no CPU 1: the machine has only 0"), "{:?}", errors(&one));
+    assert_eq!(started(&one), ["uart", "console"], "all CPUs are one");
+}
+
+#[test]
+fn an_interrupt_that_the_machine_lacks_keeps_that_component_from_starting() {
+    let p = plan(&default_system().replace("config = { a = 1 }", "irqs = [23, 400]"));
+    assert_eq!(started(&p), ["uart", "console"]);
+    let want = "component `vm`, key `irqs`: there is no interrupt 400: the machine has 24, 0 to 23";
+    assert!(errors(&p)[0].ends_with(want), "{:?}", errors(&p));
+    let p = plan(&default_system().replace("config = { a = 1 }", "irqs = [23, 0]"));
+    assert_eq!(p.component(2).unwrap().irqs, [23, 0]);
 }
 
 #[test]

@@ -16,10 +16,10 @@ pub struct Machine {
     pub tsc_hz: u64,
     /// Wall-clock time in ns since 1970 when the TSC was 0.
     pub wall_base_ns: u64,
-    /// CPUs of the machine.
-    pub cpus: u32,
-    /// CPU on which components run.
-    pub cpu: u32,
+    /// CPUs.
+    pub cpus: u16,
+    /// Interrupts with a pin: the global system interrupts from 0.
+    pub pins: u32,
     /// [`abi::Features`] bits.
     pub features: u64,
     /// [`abi::VirtMissing`] bits.
@@ -58,11 +58,12 @@ impl Plan {
         info.ram_len = c.ram_len;
         info.sel_free = sel::FREE;
         info.sel_end = machine.sel_end;
-        info.cpus = machine.cpus;
-        info.cpu = machine.cpu;
+        info.cpus = machine.cpus.into();
+        info.cpu = c.first_cpu().into();
         info.features = machine.features;
         info.virt_missing = machine.virt_missing;
         // None of these can be refused: the lists were bounded when the plan was made.
+        c.cpus.iter().for_each(|&cpu| _ = info.push_cpu(cpu));
         for channel in &self.channels {
             self.ends(index, channel).into_iter().flatten().for_each(|e| _ = info.push_channel(e));
         }
@@ -144,4 +145,4 @@ fn name(label: &str) -> Name {
 
 #[cfg(test)]
 #[path = "start_info_tests.rs"]
-mod tests;
+pub(crate) mod tests;

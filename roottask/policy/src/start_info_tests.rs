@@ -2,11 +2,11 @@ use super::*;
 use crate::plan::tests::{default_system, plan};
 use parent::Channel as End;
 
-const MACHINE: Machine = Machine {
+pub(crate) const MACHINE: Machine = Machine {
     tsc_hz: 2_000_000_000,
     wall_base_ns: 77,
     cpus: 4,
-    cpu: 1,
+    pins: 24,
     features: 2,
     virt_missing: 8,
     sel_end: 1 << 18,
@@ -24,7 +24,7 @@ fn ends(index: usize) -> Vec<End> {
 fn machine_and_memory_are_passed_on() {
     let i = info(2);
     assert_eq!((i.magic, i.version, i.name.as_str()), (parent::MAGIC, parent::VERSION, "vm"));
-    assert_eq!((i.tsc_hz, i.wall_base_ns, i.cpus, i.cpu), (2_000_000_000, 77, 4, 1));
+    assert_eq!((i.tsc_hz, i.wall_base_ns, i.cpus, i.cpu), (2_000_000_000, 77, 4, 0));
     assert_eq!((i.features, i.virt_missing, i.sel_end, i.sel_free), (2, 8, 1 << 18, sel::FREE));
     assert_eq!(i.ram_len, (1 << 20) - parent::layout::STACK_LEN);
     let roms: Vec<_> = i.roms().iter().map(|r| (r.name.to_string(), r.len)).collect();
@@ -32,6 +32,14 @@ fn machine_and_memory_are_passed_on() {
     assert!(i.roms().iter().all(|r| r.addr >= parent::layout::ROMS));
     assert!(i.irqs().is_empty());
     assert_eq!((info(0).irqs()[0].gsi, info(0).irqs()[0].sel), (4, sel::irq(0)));
+}
+
+#[test]
+fn components_learn_their_cpus() {
+    assert_eq!(info(2).usable_cpus(), [0, 1, 2, 3]);
+    let p = plan(&default_system().replace("config = { a = 1 }", "cpus = [3, 1]"));
+    let i = p.start_info(2, &MACHINE).unwrap();
+    assert_eq!((i.cpu, i.usable_cpus()), (3, &[3, 1][..]));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! Key types: [`SystemFile`], [`Entry`], [`Component`]. Routes are resolved in `wiring`, modules in `plan`.
 
 use crate::quantity::{PortRange, QuantityError, Size};
-use parent::{CONFIG_ROM, MAX_CHANNELS, MAX_IRQS, MAX_ROMS, NAME_LEN, Name, layout};
+use parent::{CONFIG_ROM, MAX_CHANNELS, MAX_CPUS, MAX_IRQS, MAX_ROMS, NAME_LEN, Name, layout};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,10 +62,12 @@ pub struct Component {
     pub ram: Size,
     /// 1 to 100.
     pub priority: u8,
+    /// CPUs, each once, at least one, the first for the first thread; `None`: all.
+    pub cpus: Option<Vec<Placed<u16>>>,
     /// I/O ports; no port belongs to two components.
     pub io_ports: Vec<PortRange>,
     /// Global system interrupts; none belongs to two components.
-    pub irqs: Vec<u32>,
+    pub irqs: Vec<Placed<u32>>,
     /// Services.
     pub provides: Vec<Name>,
     /// Service and provider.
@@ -74,6 +76,15 @@ pub struct Component {
     pub roms: Vec<Name>,
     /// TOML text of the ROM "config".
     pub config: Option<String>,
+}
+
+/// A value and where it is: `plan` knows what the machine has, and wants to say where something else is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed<T> {
+    /// The value.
+    pub value: T,
+    /// Position in the file: line and column.
+    pub at: (usize, usize),
 }
 
 /// Where requests for a service go.
@@ -159,6 +170,7 @@ struct Raw {
     binary: Spanned<String>,
     ram: Spanned<String>,
     priority: Spanned<i64>,
+    cpus: Option<Spanned<Vec<Spanned<i64>>>>,
     #[serde(default)]
     io_ports: Vec<Spanned<String>>,
     #[serde(default)]
@@ -256,8 +268,8 @@ fn wrong_type(place: &str, key: &'static str, expected: &str, found: &str) -> Ca
 }
 
 /// Names of all keys of a component, to have them as `&'static str`.
-const KEYS: [&str; 10] =
-    ["name", "binary", "ram", "priority", "io_ports", "irqs", "provides", "routes", "roms", "config"];
+const KEYS: [&str; 11] =
+    ["name", "binary", "ram", "priority", "cpus", "io_ports", "irqs", "provides", "routes", "roms", "config"];
 
 /// Where the keys of a component start in the file, ascending.
 struct Keys(Vec<(usize, &'static str)>);
@@ -292,6 +304,7 @@ impl Checker<'_> {
             name,
             ram: self.ram(&raw.ram)?,
             priority: self.priority(&raw.priority)?,
+            cpus: raw.cpus.map(|c| self.cpus(c)).transpose()?,
             io_ports: self.ports(&raw.io_ports)?,
             irqs: self.irqs(&raw.irqs)?,
             provides: self.names("provides", &raw.provides)?,
@@ -305,6 +318,10 @@ impl Checker<'_> {
     fn fail<T>(&self, span: Range<usize>, key: &'static str, reason: impl ToString) -> Result<T, FileError> {
         let cause = Cause::Value { place: self.place.into(), key, reason: reason.to_string() };
         Err(self.source.error(span, cause))
+    }
+
+    fn placed<T>(&self, value: T, span: Range<usize>) -> Placed<T> {
+        Placed { value, at: self.source.position(span.start) }
     }
 
     fn others(&self) -> impl Iterator<Item = &Component> {
@@ -373,6 +390,25 @@ impl Checker<'_> {
         Ok(*p.get_ref() as u8)
     }
 
+    fn cpus(&self, values: Spanned<Vec<Spanned<i64>>>) -> Result<Vec<Placed<u16>>, FileError> {
+        if values.get_ref().is_empty() {
+            return self.fail(values.span(), "cpus", "a component needs at least one");
+        }
+        let mut cpus: Vec<Placed<u16>> = Vec::new();
+        for v in values.into_inner() {
+            let number = u16::try_from(*v.get_ref()).ok().filter(|&n| usize::from(n) < MAX_CPUS);
+            let Some(number) = number else {
+                let reason = format!("{} is no CPU: 0 to {} are possible", v.get_ref(), MAX_CPUS - 1);
+                return self.fail(v.span(), "cpus", reason);
+            };
+            if cpus.iter().any(|c| c.value == number) {
+                return self.fail(v.span(), "cpus", format!("{number} is there twice"));
+            }
+            cpus.push(self.placed(number, v.span()));
+        }
+        Ok(cpus)
+    }
+
     fn ports(&self, values: &[Spanned<String>]) -> Result<Vec<PortRange>, FileError> {
         let mut ranges: Vec<PortRange> = Vec::new();
         for v in values {
@@ -388,22 +424,23 @@ impl Checker<'_> {
         Ok(ranges)
     }
 
-    fn irqs(&self, values: &[Spanned<i64>]) -> Result<Vec<u32>, FileError> {
-        let mut irqs = Vec::new();
+    fn irqs(&self, values: &[Spanned<i64>]) -> Result<Vec<Placed<u32>>, FileError> {
+        let mut irqs: Vec<Placed<u32>> = Vec::new();
+        let among = |irqs: &[Placed<u32>], irq| irqs.iter().any(|i| i.value == irq);
         for v in values {
             let Ok(irq) = u32::try_from(*v.get_ref()) else {
                 return self.fail(v.span(), "irqs", format!("{} is no interrupt", v.get_ref()));
             };
-            if let Some(o) = self.others().find(|c| c.irqs.contains(&irq)) {
+            if let Some(o) = self.others().find(|c| among(&c.irqs, irq)) {
                 return self.fail(v.span(), "irqs", format!("{irq} belongs to component `{}`", o.name));
             }
-            if irqs.contains(&irq) {
+            if among(&irqs, irq) {
                 return self.fail(v.span(), "irqs", format!("{irq} is there twice"));
             }
             if irqs.len() == MAX_IRQS {
                 return self.fail(v.span(), "irqs", format!("a component has at most {MAX_IRQS}"));
             }
-            irqs.push(irq);
+            irqs.push(self.placed(irq, v.span()));
         }
         Ok(irqs)
     }

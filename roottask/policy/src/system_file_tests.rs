@@ -33,12 +33,30 @@ fn a_full_component_is_read() {
     let c = f.entries[0].result.as_ref().unwrap();
     assert_eq!((c.name.as_str(), c.binary.as_str(), c.ram.bytes(), c.priority), ("uart", "uart16550", 1 << 20, 50));
     assert_eq!(c.io_ports, [PortRange { first: 0x3f8, last: 0x3ff }]);
-    assert_eq!(c.irqs, [4]);
+    assert_eq!(c.irqs, [Placed { value: 4, at: (8, 9) }]);
     assert_eq!(c.provides, [Name::new("terminal").unwrap()]);
     assert_eq!(c.roms, [Name::new("bzImage").unwrap()]);
     let route = Route { service: Name::new("log").unwrap(), provider: "console".into(), at: (12, 7) };
     assert_eq!(c.routes, [route]);
     assert_eq!(c.config.as_deref(), Some("baud = 115200\n"));
+}
+
+#[test]
+fn cpus_are_a_list_of_numbers_each_once() {
+    let f = SystemFile::parse(&format!("{HEAD}cpus = [2,\n0]\n")).unwrap();
+    let cpus = f.entries[0].result.as_ref().unwrap().cpus.clone().unwrap();
+    assert_eq!(cpus, [Placed { value: 2, at: (6, 9) }, Placed { value: 0, at: (7, 1) }]);
+    for (value, at, reason) in [
+        ("[]", 8, "a component needs at least one"),
+        ("[0, 0]", 12, "0 is there twice"),
+        ("[128]", 9, "128 is no CPU: 0 to 127 are possible"),
+        ("[-1]", 9, "-1 is no CPU: 0 to 127 are possible"),
+        ("[65536]", 9, "65536 is no CPU: 0 to 127 are possible"),
+        ("0", 8, "invalid type: integer `0`, expected a sequence"),
+    ] {
+        let want = format!("system: line 6, column {at}: component `uart`, key `cpus`: {reason}");
+        assert_eq!(error_of(&format!("cpus = {value}\n")), want);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! other components differ here, and nearly nowhere else.
 
 use crate::lock::StartCell;
+use crate::root;
 use abi::{Sel, root_obj};
 use parent::{StartInfo, layout, sel};
 
@@ -16,10 +17,15 @@ pub struct Domain {
     pub obj: Sel,
     /// Host space.
     pub hst: Sel,
-    /// Event base of the own threads.
-    pub events: Sel,
-    /// CPU of the first thread, and of all threads that std spawns.
+    /// CPU of the first thread.
     pub cpu: u16,
+}
+
+impl Domain {
+    /// Event base of the own threads on `cpu`.
+    pub fn events(&self, cpu: u16) -> Sel {
+        if self.info.is_some() { sel::events(cpu) } else { root::events(cpu) }
+    }
 }
 
 static DOMAIN: StartCell<Domain> = StartCell::new();
@@ -38,7 +44,7 @@ pub unsafe fn init_component() -> Option<&'static StartInfo> {
         return None;
     }
     let cpu = info.cpu as u16;
-    let own = Domain { info: Some(info), pd: sel::PD, obj: sel::OBJ, hst: sel::HST, events: sel::EVENTS, cpu };
+    let own = Domain { info: Some(info), pd: sel::PD, obj: sel::OBJ, hst: sel::HST, cpu };
     // SAFETY: first thread, first time.
     unsafe { DOMAIN.set(own) };
     Some(info)
@@ -47,7 +53,7 @@ pub unsafe fn init_component() -> Option<&'static StartInfo> {
 /// # Safety
 /// Once, by the first thread of the root task, before all else.
 pub unsafe fn init_root(hst: Sel, cpu: u16) {
-    let own = Domain { info: None, pd: root_obj::ROOT_PD, obj: root_obj::ROOT_OBJ, hst, events: 0, cpu };
+    let own = Domain { info: None, pd: root_obj::ROOT_PD, obj: root_obj::ROOT_OBJ, hst, cpu };
     // SAFETY: first thread, first time.
     unsafe { DOMAIN.set(own) };
 }

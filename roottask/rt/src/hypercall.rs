@@ -81,16 +81,36 @@ pub struct EcArgs {
     pub fpu: bool,
 }
 
+impl EcArgs {
+    const GUEST: u8 = 1 << 0;
+    const GLOBAL: u8 = 1 << 1;
+    const FPU: u8 = 1 << 2;
+
+    /// G, T and F as flags of the hypercall.
+    pub const fn flags(&self) -> u8 {
+        (self.guest as u8 * Self::GUEST) | (self.global_or_offset as u8 * Self::GLOBAL) | (self.fpu as u8 * Self::FPU)
+    }
+
+    /// The arguments with G, T and F from flags of the hypercall.
+    pub const fn with_flags(self, flags: u8) -> EcArgs {
+        EcArgs {
+            guest: flags & Self::GUEST != 0,
+            global_or_offset: flags & Self::GLOBAL != 0,
+            fpu: flags & Self::FPU != 0,
+            ..self
+        }
+    }
+}
+
 /// Creates an EC of `pd` at `sel`.
 ///
 /// # Safety
 /// If `pd` is the own PD: `utcb_page` must be a page that nothing else uses, and what runs at the STARTUP event or at
 /// portals of the EC with stack pointer `sp` must be sound.
 pub unsafe fn create_ec(sel: Sel, pd: Sel, a: EcArgs) -> Result<(), Status> {
-    let flags = (a.fpu as u8) << 2 | (a.global_or_offset as u8) << 1 | a.guest as u8;
     let page_cpu = a.utcb_page & !0xfff | u64::from(a.cpu) & 0xfff;
     // SAFETY: passed on to the caller.
-    check(unsafe { enter(Hypercall::CreateEc.identifier(flags, sel), pd, page_cpu, a.sp, a.evt) }).map(drop)
+    check(unsafe { enter(Hypercall::CreateEc.identifier(a.flags(), sel), pd, page_cpu, a.sp, a.evt) }).map(drop)
 }
 
 /// Creates an SC of `pd` at `sel`, bound to `ec`.

@@ -1,6 +1,7 @@
 //! The current thread's UTCB, and calls to the parent.
 
-use crate::{hypercall, start, tcb};
+use crate::hypercall::{self, EcArgs};
+use crate::{start, tcb};
 use abi::{Mtd, Sel, Status, UTCB_WORDS, Utcb};
 use core::ops::{Deref, DerefMut};
 use parent::{Call, LOG_MAX, Refusal, sel};
@@ -53,7 +54,7 @@ fn call_parent(c: &Call) -> Result<(), Status> {
     unsafe {
         words.copy_to_nonoverlapping(saved.as_mut_ptr(), CALL_WORDS);
         words.copy_from_nonoverlapping(message.as_ptr(), n);
-        let called = hypercall::ipc_call(sel::PARENT, Mtd::words(n), false);
+        let called = hypercall::ipc_call(sel::parent(tcb::my().cpu), Mtd::words(n), false);
         let reply = words.read_volatile();
         words.copy_from_nonoverlapping(saved.as_ptr(), CALL_WORDS);
         called?;
@@ -63,19 +64,25 @@ fn call_parent(c: &Call) -> Result<(), Status> {
 
 /// The reply's first word.
 fn refused(word: u64) -> Result<(), Status> {
-    const BAD_SELECTOR: u64 = Refusal::BadSelector as u64;
-    const NO_MEMORY: u64 = Refusal::NoMemory as u64;
-    match word {
-        0 => Ok(()),
-        BAD_SELECTOR => Err(Status::BadCap),
-        NO_MEMORY => Err(Status::MemObj),
-        _ => Err(Status::BadPar),
+    match Refusal::from_word(word) {
+        None => Ok(()),
+        Some(Refusal::BadCall) => Err(Status::BadPar),
+        Some(Refusal::BadSelector) => Err(Status::BadCap),
+        Some(Refusal::NoMemory) => Err(Status::MemObj),
+        Some(Refusal::NotYourCpu) => Err(Status::BadCpu),
+        Some(Refusal::NoGuests) => Err(Status::BadFtr),
     }
 }
 
 /// See [`Call::StartThread`].
 pub(crate) fn start_thread(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
     call_parent(&Call::StartThread { ec, sc, lower })
+}
+
+/// See [`Call::CreateEc`].
+pub(crate) fn create_ec(ec: Sel, a: EcArgs) -> Result<(), Status> {
+    let EcArgs { utcb_page: page, cpu, sp, evt: events, .. } = a;
+    call_parent(&Call::CreateEc { ec, cpu, flags: a.flags(), page, sp, events })
 }
 
 /// See [`Call::Exit`].

@@ -2,7 +2,7 @@
 
 use crate::hypercall::{self, EcArgs};
 use crate::tcb::{self, Tcb};
-use crate::{domain, sel, stack};
+use crate::{domain, root, sel, stack, thread};
 use abi::{Hypercall, Sel, Status, Utcb};
 use alloc::boxed::Box;
 use core::arch::global_asm;
@@ -56,11 +56,19 @@ pub struct PortalThread {
 }
 
 impl PortalThread {
-    /// A thread on `cpu` with a stack of at least `stack_len` bytes. Messages that arrive at its portals go to
+    /// A thread on `cpu`, which only threads and vCPUs on the same CPU can call, with a stack of at least `stack_len` bytes. Messages that arrive at its portals go to
     /// `handler`, one at a time, on the time of the caller. The handler may block and print; a panic in it ends the
-    /// component.
+    /// component. [`Status::BadCpu`]: the component may not use this CPU.
     pub fn new(cpu: u16, stack_len: usize, handler: Handler) -> Result<PortalThread, Status> {
-        let t = tcb::create()?;
+        if domain::is_root() {
+            root::serve_own_threads(cpu)?;
+        }
+        Self::unserved(cpu, stack_len, handler)
+    }
+
+    /// The same without looking whether anybody serves its events.
+    pub(crate) fn unserved(cpu: u16, stack_len: usize, handler: Handler) -> Result<PortalThread, Status> {
+        let t = tcb::create(cpu)?;
         // SAFETY: `t` is new, and on failure nobody has seen it.
         unsafe { Self::build(t, cpu, stack_len, handler).inspect_err(|_| tcb::destroy(t)) }
     }
@@ -75,16 +83,15 @@ impl PortalThread {
         t.ec = ec;
         let page = tcb::new_utcb_page();
         t.utcb = tcb::utcb_at(page);
-        let own = domain::own();
+        let evt = domain::own().events(cpu);
         // Aligned to 16, so that the entry's call makes a regular frame.
         let sp = t.stack.top() - 16;
-        let args =
-            EcArgs { utcb_page: page, cpu, sp, evt: own.events, guest: false, global_or_offset: false, fpu: true };
+        let args = EcArgs { utcb_page: page, cpu, sp, evt, guest: false, global_or_offset: false, fpu: true };
         // SAFETY: the top of the new stack, where the entry looks for the block; page and stack are this thread's alone,
         // and it is only entered at `rt_portal_entry`.
         unsafe {
             (sp as *mut *mut Tcb).write(t);
-            hypercall::create_ec(ec, own.pd, args)?;
+            thread::create_ec(ec, args)?;
         }
         t.handler = Some(handler).into();
         Ok(PortalThread { ec })

@@ -17,12 +17,17 @@ use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicUsize, Ordering};
+use parent::MAX_CPUS;
 
 /// Our own host space. Below [`FREE`], behind the events.
 const HST: Sel = 0x30;
+/// Events of our own threads, CPU for CPU; those of the first thread's CPU are at 0, where the kernel wants them.
+const EVENTS: Sel = 0x40;
+/// Selectors for each CPU.
+const EVENTS_PER_CPU: Sel = 64;
 /// First selector that is free in the root task.
-const FREE: Sel = 0x40;
-const _: () = assert!(event::HST_ARCH + event::HST_NOVA <= HST && HST < FREE);
+const FREE: Sel = EVENTS + MAX_CPUS as Sel * EVENTS_PER_CPU;
+const _: () = assert!(event::HST_ARCH + event::HST_NOVA <= HST && HST < EVENTS);
 
 /// Stack of the first thread.
 const STACK_LEN: usize = 256 << 10;
@@ -195,22 +200,31 @@ pub(crate) fn give_sc(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
     hypercall::create_sc(sc, root_obj::ROOT_PD, ec, scd)
 }
 
-/// Whether [`serve_own_threads`] has been there.
-static SERVED: Lock<bool> = Lock::new(false);
+/// On which CPUs [`serve_own_threads`] has been.
+static SERVED: Lock<u128> = Lock::new(0);
+const _: () = assert!(MAX_CPUS <= u128::BITS as usize);
+
+/// Event base of our own threads on `cpu`.
+pub(crate) fn events(cpu: u16) -> Sel {
+    if cpu == domain::own().cpu { 0 } else { EVENTS + Sel::from(cpu) * EVENTS_PER_CPU }
+}
 
 pub(crate) fn gate() -> &'static Gate {
     SERVED.gate()
 }
 
-/// Serves STARTUP and the exceptions of our own threads, from now on.
-pub(crate) fn serve_own_threads() -> Result<(), Status> {
+/// Serves STARTUP and the exceptions of our own threads on `cpu`, from now on.
+pub(crate) fn serve_own_threads(cpu: u16) -> Result<(), Status> {
+    if usize::from(cpu) >= MAX_CPUS {
+        return Err(Status::BadCpu);
+    }
     SERVED.with(|served| {
-        if !*served {
-            let thread = PortalThread::new(domain::own().cpu, EVENT_STACK, Box::new(own_event))?;
+        if *served & 1 << cpu == 0 {
+            let thread = PortalThread::unserved(cpu, EVENT_STACK, Box::new(own_event))?;
             let mtd = Mtd::GPR_0_7 | Mtd::RIP | Mtd::QUAL;
-            let events = 0..event::HST_ARCH + event::HST_NOVA;
-            events.into_iter().try_for_each(|n| thread.portal(domain::own().events + n, n, mtd.bits()))?;
-            *served = true;
+            let all = 0..event::HST_ARCH + event::HST_NOVA;
+            all.into_iter().try_for_each(|n| thread.portal(events(cpu) + n, n, mtd.bits()))?;
+            *served |= 1 << cpu;
         }
         Ok(())
     })

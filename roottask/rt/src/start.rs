@@ -105,7 +105,7 @@ pub unsafe fn run(first: First, sel_free: Sel, sel_end: Sel, name: &str) -> ! {
     stack::init();
     // SAFETY: first thread, once; the segment is the program's.
     unsafe { tcb::init(tls_image()) };
-    let (Ok(t), Ok(())) = (tcb::create(), equip_locks()) else { trap() };
+    let (Ok(t), Ok(())) = (tcb::create(domain::own().cpu), equip_locks()) else { trap() };
     // SAFETY: `t` is new; main and the initialisers are the program's, called as C wants it.
     unsafe {
         ((*t).ec, (*t).sc, (*t).utcb, (*t).stack) = (first.ec, first.sc, first.utcb, first.stack);

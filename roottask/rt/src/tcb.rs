@@ -7,7 +7,7 @@ use crate::lock::{self, StartCell};
 use crate::pages::{self, Content};
 use crate::portal::Handler;
 use crate::stack::Stack;
-use crate::{domain, random, sel};
+use crate::{random, sel};
 use abi::{PAGE_SIZE, Sel, Status, Utcb};
 use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
@@ -41,6 +41,8 @@ pub struct Tcb {
     pub sem: Sel,
     pub ec: Sel,
     pub sc: Sel,
+    /// On which it runs.
+    pub cpu: u16,
     pub utcb: *mut Utcb,
     pub stack: Stack,
     /// Pages of this block, TLS included.
@@ -51,6 +53,8 @@ pub struct Tcb {
     pub result: Cell<*mut u8>,
     /// How far below the component's priority the threads run that this one spawns.
     pub spawn_lower: Cell<u64>,
+    /// CPU of the threads that this one spawns.
+    pub spawn_cpu: Cell<u16>,
     /// The UTCB is in someone's hands.
     pub utcb_taken: Cell<bool>,
     /// The thread is writing output; what it prints now goes the direct way.
@@ -120,8 +124,8 @@ impl Image {
 
 static IDS: AtomicU32 = AtomicU32::new(1);
 
-/// A new block with its thread-local data and its semaphore. EC, SC, stack and UTCB are the caller's to fill in.
-pub fn create() -> Result<*mut Tcb, Status> {
+/// A new block for a thread on `cpu` with its thread-local data and its semaphore. EC, SC, stack and UTCB are the caller's to fill in.
+pub fn create(cpu: u16) -> Result<*mut Tcb, Status> {
     let image = IMAGE.get();
     let align = image.align.max(align_of::<Tcb>()).max(64);
     let below = image.offset().next_multiple_of(align);
@@ -149,6 +153,7 @@ pub fn create() -> Result<*mut Tcb, Status> {
             sem,
             ec: 0,
             sc: 0,
+            cpu,
             utcb: null_mut(),
             stack: Stack::foreign(0, 0),
             block,
@@ -157,6 +162,7 @@ pub fn create() -> Result<*mut Tcb, Status> {
             arg: null_mut(),
             result: Cell::new(null_mut()),
             spawn_lower: Cell::new(0),
+            spawn_cpu: Cell::new(cpu),
             utcb_taken: Cell::new(false),
             in_output: Cell::new(false),
             handler: UnsafeCell::new(None),
@@ -192,9 +198,4 @@ pub fn new_utcb_page() -> u64 {
 /// The page of [`new_utcb_page`] as pointer.
 pub fn utcb_at(page: u64) -> *mut Utcb {
     with_exposed_provenance_mut(page as usize)
-}
-
-/// CPU of all threads of std.
-pub fn cpu() -> u16 {
-    domain::own().cpu
 }

@@ -31,6 +31,30 @@ pub fn set_spawn_priority(lower: u64) {
     tcb::my().spawn_lower.set(lower);
 }
 
+/// CPU on which the calling thread runs.
+pub fn cpu() -> u16 {
+    tcb::my().cpu
+}
+
+/// CPU of the threads that this thread spawns from now on; they spawn theirs there, too. On a CPU that the component
+/// may not use (see [`parent::StartInfo::usable_cpus`]) they cannot be spawned: the kind of that error is
+/// `InvalidInput`.
+pub fn set_spawn_cpu(cpu: u16) {
+    tcb::my().spawn_cpu.set(cpu);
+}
+
+/// Creates an EC of the own domain.
+///
+/// # Safety
+/// As [`hypercall::create_ec`] for the own PD.
+pub(crate) unsafe fn create_ec(ec: Sel, args: EcArgs) -> Result<(), Status> {
+    if domain::is_root() {
+        // SAFETY: passed on to the caller.
+        return unsafe { hypercall::create_ec(ec, domain::own().pd, args) };
+    }
+    ipc::create_ec(ec, args)
+}
+
 /// Gives an EC a scheduling context at the free selector `sc`.
 pub(crate) fn give_sc(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
     if domain::is_root() { root::give_sc(ec, sc, lower) } else { ipc::start_thread(ec, sc, lower) }
@@ -80,14 +104,14 @@ unsafe fn launch(t: *mut Tcb, stack_len: usize) -> Result<(), Status> {
     t.sc = sel::alloc().ok_or(Status::MemCap)?;
     t.utcb = tcb::utcb_at(page);
     t.spawn_lower.set(spawner.spawn_lower.get());
+    let cpu = t.cpu;
     let sp = t.stack.top() - 16;
     // SAFETY: the top of the new stack; `_start` looks for the block there.
     unsafe { (sp as *mut *mut Tcb).write(t) };
-    let own = domain::own();
-    let args =
-        EcArgs { utcb_page: page, cpu: own.cpu, sp, evt: own.events, guest: false, global_or_offset: true, fpu: true };
+    let evt = domain::own().events(cpu);
+    let args = EcArgs { utcb_page: page, cpu, sp, evt, guest: false, global_or_offset: true, fpu: true };
     // SAFETY: page and stack are this thread's alone; STARTUP is answered with `_start`.
-    unsafe { hypercall::create_ec(t.ec, own.pd, args)? };
+    unsafe { create_ec(t.ec, args)? };
     // From here on the block is the new thread's too: nothing of `t` is used behind this.
     let (ec, sc) = (t.ec, t.sc);
     give_sc(ec, sc, spawner.spawn_lower.get())
@@ -193,19 +217,20 @@ unsafe extern "C" fn pthread_getattr_np(t: *mut Tcb, a: *mut Attr) -> i32 {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_create(out: *mut *mut Tcb, a: *const Attr, routine: Routine, arg: *mut u8) -> i32 {
     reap();
-    if domain::is_root() && root::serve_own_threads().is_err() {
+    let cpu = tcb::my().spawn_cpu.get();
+    if domain::is_root() && root::serve_own_threads(cpu).is_err() {
         return EAGAIN;
     }
-    let Ok(t) = tcb::create() else { return EAGAIN };
+    let Ok(t) = tcb::create(cpu) else { return EAGAIN };
     // SAFETY: C's contract; `t` is new and does not run before `launch`, and not at all if that fails.
     unsafe {
         ((*t).routine, (*t).arg) = (Some(routine), arg);
         let len = if a.is_null() { DEFAULT_STACK } else { (*a).stack_size };
         // Before the thread runs: it may look at its own handle there.
         out.write(t);
-        if launch(t, len).is_err() {
+        if let Err(status) = launch(t, len) {
             tcb::destroy(t);
-            return EAGAIN;
+            return if status == Status::BadCpu { EINVAL } else { EAGAIN };
         }
     }
     0
@@ -262,10 +287,10 @@ extern "C" fn sched_yield() -> i32 {
     0
 }
 
-/// All threads of std run on one CPU.
+/// What std takes for the number of threads worth having: all that this thread spawns run on one CPU.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn sched_getaffinity(_: i32, n: usize, mask: *mut u8) -> i32 {
-    let cpu = usize::from(tcb::cpu());
+    let cpu = usize::from(tcb::my().spawn_cpu.get());
     if cpu / 8 >= n {
         return fail(EINVAL) as i32;
     }

@@ -108,7 +108,8 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// A vCPU on `cpu` with events at `event_base`. It does not run yet.
+    /// A vCPU on `cpu` with events at `event_base`, which must be portals to a thread on the same CPU. It does not run
+    /// yet. [`Status::BadCpu`]: the component may not use this CPU.
     pub fn new(cpu: u16, event_base: Sel) -> Result<Vcpu, Status> {
         let ec = sel::alloc().ok_or(Status::MemCap)?;
         let args = EcArgs {
@@ -120,7 +121,7 @@ impl Vcpu {
             ..EcArgs::default()
         };
         // SAFETY: a guest runs in its guest space only, and the page for its APIC is fresh.
-        unsafe { hypercall::create_ec(ec, domain::own().pd, args) }.inspect_err(|_| sel::free(ec))?;
+        unsafe { thread::create_ec(ec, args) }.inspect_err(|_| sel::free(ec))?;
         Ok(Vcpu { ec, sc: 0 })
     }
 

@@ -1,7 +1,7 @@
 //! docs/spec/ctrl_pt.md.
 
 use crate::check::{Check, Outcome, done, equal, refused};
-use crate::scene::{Local, Slot, server};
+use crate::scene::{Local, Slot, cpu, server};
 use abi::{ArchState, Mtd, Status, perm};
 use parent::sel;
 use rt::hypercall as hc;
@@ -67,7 +67,7 @@ fn bad_cap() -> Outcome {
         ("SEL_NUM", abi::SEL_NUM),
         ("PD", sel::PD),
         ("no CTRL", weak.0),
-        ("the parent's portal", sel::PARENT),
+        ("the parent's portal", sel::parent(cpu())),
     ] {
         refused(what, hc::ctrl_pt(s, 0, 0), Status::BadCap)?;
     }

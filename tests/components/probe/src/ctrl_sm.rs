@@ -1,7 +1,7 @@
 //! docs/spec/ctrl_sm.md.
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
-use crate::scene::{Slot, arrives, copy, in_ms, ms, spin_ms};
+use crate::scene::{Slot, arrives, copy, cpu, in_ms, ms, spin_ms};
 use abi::{Sel, Status, perm};
 use parent::sel;
 use rt::Semaphore;
@@ -203,7 +203,7 @@ fn overflow() -> Outcome {
 
 fn bad_cap() -> Outcome {
     let (null, s) = (Slot::new(), Slot::sm(3)?);
-    for (what, sel) in [("null", null.0), ("SEL_NUM", abi::SEL_NUM), ("PD", sel::PD), ("portal", sel::PARENT)] {
+    for (what, sel) in [("null", null.0), ("SEL_NUM", abi::SEL_NUM), ("PD", sel::PD), ("portal", sel::parent(cpu()))] {
         refused(what, hc::sm_up(sel), Status::BadCap)?;
         refused(what, take(sel), Status::BadCap)?;
     }

@@ -318,7 +318,7 @@ impl Global {
 pub fn start(ec: Sel, sc: Sel, lower: u64) -> Result<(), String> {
     let mut words = [0; abi::UTCB_WORDS];
     let n = Call::StartThread { ec, sc, lower }.encode(&mut words);
-    match call(sel::PARENT, &words[..n], false) {
+    match call(sel::parent(cpu()), &words[..n], false) {
         Ok(r) if r.first() == Some(&0) => Ok(()),
         other => Err(format!("parent refused a scheduling context: {other:?}")),
     }

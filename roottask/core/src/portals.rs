@@ -1,0 +1,66 @@
+//! The portals of components, CPU by CPU.
+//!
+//! A portal can be used on the CPU of the thread behind it only (2.2.3, 5.2.1), so there is a handler on each CPU where a
+//! component has threads, and each component has portals to those on its CPUs. Both are made when a component gets its
+//! first EC on a CPU: on a machine with many CPUs most components use few.
+//!
+//! Key type: [`Portals`]. What the handlers do is in `handler`.
+
+use crate::handler::{self, Portal};
+use crate::log::Log;
+use crate::shared::Shared;
+use crate::space;
+use abi::{Sel, Status, Utcb, event, perm};
+use parent::sel;
+use rt::PortalThread;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Stack of a thread that serves the portals of components.
+const HANDLER_STACK: usize = 64 << 10;
+/// Selectors for the portals of one component on one CPU, rounded up so that one `ctrl_pd` call moves the exceptions.
+const PORTALS: u64 = 64;
+/// Events of a host thread.
+const EVENTS: u64 = event::HST_ARCH + event::HST_NOVA;
+
+/// The handlers, by CPU.
+pub struct Portals {
+    /// The components.
+    pub shared: Arc<Shared>,
+    /// Where their lines go.
+    pub log: Log,
+    threads: Mutex<BTreeMap<u16, PortalThread>>,
+}
+
+impl Portals {
+    /// Without handlers. They live as long as the root task, and so does this.
+    pub fn new(shared: Arc<Shared>, log: Log) -> &'static Portals {
+        Box::leak(Box::new(Portals { shared, log, threads: Mutex::default() }))
+    }
+
+    /// Gives the component with this index and object space its portals on `cpu`. Once only.
+    pub fn give(&'static self, index: usize, obj: Sel, cpu: u16) -> Result<(), Status> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = match threads.get(&cpu) {
+            Some(thread) => thread,
+            None => {
+                let handler = Box::new(move |pid, mtd, utcb: &mut Utcb| handler::handle(self, pid, mtd, utcb));
+                let thread = PortalThread::new(cpu, HANDLER_STACK, handler)?;
+                threads.entry(cpu).or_insert(thread)
+            }
+        };
+        let base = rt::sel::alloc_range(PORTALS, PORTALS).ok_or(Status::MemCap)?;
+        let given = give_from(thread, index, obj, cpu, base);
+        // Theirs stay: what they hold keeps the portals alive.
+        rt::sel::free_range(base, PORTALS);
+        given
+    }
+}
+
+fn give_from(thread: &PortalThread, index: usize, obj: Sel, cpu: u16, base: Sel) -> Result<(), Status> {
+    let portal = |at, p: Portal| thread.portal(at, p.identifier(index), p.mtd().bits());
+    (0..EVENTS).try_for_each(|n| portal(base + n, Portal::Event(n)))?;
+    space::give_range(obj, base, sel::events(cpu), EVENTS, perm::Pt::EVENT.bits())?;
+    portal(base + EVENTS, Portal::Call)?;
+    space::give(obj, base + EVENTS, sel::parent(cpu), perm::Pt::CALL.bits())
+}
