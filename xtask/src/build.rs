@@ -28,6 +28,19 @@ pub fn kernel() -> Result<Binary> {
     Ok(Binary { linked, image })
 }
 
+/// Builds the test kernel (`guests/testkernel`), also a package of its own: a 32-bit ELF file around 64-bit code, as
+/// Multiboot wants it.
+pub fn test_kernel() -> Result<PathBuf> {
+    let dir = tree::root().join("guests/testkernel");
+    let step = Step::begin("building the test kernel");
+    let target = tree::build("testkernel");
+    exec::run(cargo().args(["build", "--release", "--target-dir"]).arg(&target).current_dir(&dir), &step)?;
+    let linked = target.join("x86_64-unknown-linux-gnu/release/testkernel");
+    let image = strip(&linked, "testkernel", &["-O", "elf32-i386"], &step)?;
+    step.done("");
+    Ok(image)
+}
+
 /// Builds the root task and the components; they come back in the order of `binaries`, the root task first.
 pub fn user_land(binaries: &[String]) -> Result<(Binary, Vec<Binary>)> {
     check_packages(binaries)?;

@@ -64,21 +64,16 @@ fn modules(root_task: PathBuf, system: PathBuf, components: &[(String, Binary)],
 
 /// The files behind the names of ROMs.
 pub fn roms(names: &[String]) -> Result<Vec<Module>> {
-    if names.is_empty() {
-        return Ok(vec![]);
-    }
-    let linux = guest::linux()?;
-    names
-        .iter()
-        .map(|name| {
-            let file = match name.as_str() {
-                "bzImage" => linux.kernel.clone(),
-                "initramfs" => linux.initramfs.clone(),
-                other => bail!("nothing makes a ROM {other:?}; there are bzImage and initramfs"),
-            };
-            Ok(Module { name: name.clone(), file })
-        })
-        .collect()
+    names.iter().map(|name| Ok(Module { name: name.clone(), file: rom(name)? })).collect()
+}
+
+fn rom(name: &str) -> Result<PathBuf> {
+    Ok(match name {
+        "bzImage" => guest::linux()?.kernel,
+        "initramfs" => guest::linux()?.initramfs,
+        "testkernel" => build::test_kernel()?,
+        other => bail!("nothing makes a ROM {other:?}; there are bzImage, initramfs and testkernel"),
+    })
 }
 
 #[cfg(test)]

@@ -236,6 +236,8 @@ fn reflect(ec: &Ec) -> bool {
     }
     Port.write(field::VM_ENTRY_INTERRUPTION_INFO, (info & virt::info::ALL).into());
     Port.write(field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0);
+    // INT1 is an event with an instruction, and entry wants to know its length.
+    Port.write(field::VM_ENTRY_INSTRUCTION_LENGTH, Port.read(field::VM_EXIT_INSTRUCTION_LENGTH));
     true
 }
 

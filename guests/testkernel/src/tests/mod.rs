@@ -1,0 +1,4 @@
+//! The tests, by subject. Each is one behaviour.
+
+mod exceptions;
+mod modes;
