@@ -14,6 +14,7 @@ mod console;
 mod event;
 mod mem;
 mod object;
+mod remote;
 mod schedule;
 
 use arch::{cpu, guest, interrupt, paging, time};
@@ -30,7 +31,7 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
     pool::init();
     console::init_ring();
     paging::init_shared();
-    cpu::init(0);
+    cpu::init(cpu::Part::new(0).unwrap_or_else(|| give_up(format_args!("the pool is too small"))));
     say!("Ferronova microhypervisor, {} MiB pool", (layout::pool_end() - layout::pool_start()) >> 20);
     let info = boot::multiboot::read(magic, mbi).unwrap_or_else(|e| give_up(format_args!("{e}")));
     boot::memory::protect_fixed();
@@ -40,6 +41,7 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
     time::calibrate();
     guest::init();
     announce();
+    boot::smp::start_all(info.low_page);
     if let Err(e) = boot::root::create(&info, magic, mbi) {
         give_up(format_args!("{e}"));
     }

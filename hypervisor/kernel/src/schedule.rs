@@ -9,6 +9,7 @@ use crate::event;
 use crate::mem::refs;
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
 use crate::object::sc::{self, Sc};
+use crate::remote;
 use core::arch::asm;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -46,7 +47,7 @@ pub fn go(mut next: Next) -> ! {
             }
             Next::Park(ec) => {
                 charge();
-                if let Some(sc) = cpu().sc.take() {
+                if let Some(sc) = put_away() {
                     sc.park(ec);
                 }
                 pick()
@@ -79,7 +80,7 @@ fn step(ec: &'static Ec) -> Next {
         // The end of a chain receives or is dead only if the chain has ended: its SC has nothing to run.
         Cont::Receive | Cont::Reply | Cont::Dead => {
             charge();
-            cpu().sc.set(None);
+            put_away();
             Next::Pick
         }
     }
@@ -126,18 +127,26 @@ fn charge() {
             if sc.charge(used) {
                 c.turn_over.set(true);
             }
+            sc.clock(t);
         }
         None => {
-            c.idle.get().map(|i| i.charge(used));
+            remote::idle().map(|i| i.charge(used));
         }
     }
+}
+
+/// The current SC does not run any more.
+fn put_away() -> Option<&'static Sc> {
+    let sc = cpu().sc.take()?;
+    sc.clock(0);
+    Some(sc)
 }
 
 /// Puts the current SC back: in front while its turn lasts, else behind its equals.
 fn requeue() {
     charge();
     let c = cpu();
-    let Some(sc) = c.sc.take() else { return };
+    let Some(sc) = put_away() else { return };
     if !sc.is_active() {
         return;
     }
@@ -155,6 +164,7 @@ fn pick() -> Next {
     let Some(sc) = c.ready.pop::<sc::Ready>() else { idle() };
     c.sc.set(Some(sc));
     c.slice_end.set(c.since.get() + sc.left());
+    sc.clock(c.since.get());
     time::rearm();
     Next::Run(sc.leaf.get())
 }
@@ -174,7 +184,10 @@ pub fn tick(t: u64) {
 fn idle() -> ! {
     cpu().sc.set(None);
     leave_space();
-    refs::quiescent();
+    refs::settle();
+    if let Some(i) = remote::idle() {
+        i.clock(cpu().since.get());
+    }
     time::rearm();
     // SAFETY: interrupts go to `kernel_trap`, which schedules.
     unsafe { arch::idle_halt() }
@@ -237,12 +250,13 @@ fn leave(ec: &'static Ec, sysret: bool) -> Next {
     if let Some(sc) = ec.chain.get() {
         moved(sc, ec);
     }
+    // Before the space is entered: destroying objects may wait, and a CPU that waits may have to leave its space.
+    refs::quiescent();
     make_current(ec);
     if !enter_space(ec) {
         return event::kill(ec, "no memory for its page-table root");
     }
     fpu::enter_host(ec);
-    refs::quiescent();
     let gpr = (&raw const ec.regs().regs).cast();
     // SAFETY: the frame is complete: RIP is a user address, the selectors are the user's, flags have IF.
     unsafe { if sysret { arch::leave_sysret(gpr) } else { arch::leave_iret(gpr) } }

@@ -123,7 +123,7 @@ const ENTRY_REQUIRED: u32 = entry::LOAD_DEBUG_CONTROLS | entry::LOAD_PAT | entry
 /// Not always on, but guests must be able to enter long mode.
 const ENTRY_SETTABLE: u32 = entry::IA32E_MODE_GUEST;
 const EPT_REQUIRED: u64 =
-    ept_vpid::WALK_LENGTH_4 | ept_vpid::WRITE_BACK | ept_vpid::PAGES_2M | ept_vpid::INVEPT | ept_vpid::INVEPT_SINGLE;
+    ept_vpid::WALK_LENGTH_4 | ept_vpid::WRITE_BACK | ept_vpid::PAGES_2M | ept_vpid::INVEPT | ept_vpid::INVEPT_ALL;
 const VPID_REQUIRED: u64 = ept_vpid::INVVPID | ept_vpid::INVVPID_SINGLE;
 
 /// A control MSR (A.2): bits 31:0 must be set, bits 63:32 may be set.

@@ -124,8 +124,8 @@ pub mod ept_vpid {
     pub const INVEPT: u64 = 1 << 20;
     /// Accessed and dirty flags.
     pub const ACCESSED_DIRTY: u64 = 1 << 21;
-    /// INVEPT, single context.
-    pub const INVEPT_SINGLE: u64 = 1 << 25;
+    /// INVEPT, all contexts.
+    pub const INVEPT_ALL: u64 = 1 << 26;
     /// INVVPID.
     pub const INVVPID: u64 = 1 << 32;
     /// INVVPID, single context.

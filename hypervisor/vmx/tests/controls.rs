@@ -131,7 +131,7 @@ fn each_required_capability_of_ept_and_vpid_has_its_name() {
         (ept_vpid::WRITE_BACK, VirtMissing::NESTED_PAGING),
         (ept_vpid::PAGES_2M, VirtMissing::NESTED_PAGING),
         (ept_vpid::INVEPT, VirtMissing::NESTED_PAGING),
-        (ept_vpid::INVEPT_SINGLE, VirtMissing::NESTED_PAGING),
+        (ept_vpid::INVEPT_ALL, VirtMissing::NESTED_PAGING),
         (ept_vpid::INVVPID, VirtMissing::TLB_TAGS),
         (ept_vpid::INVVPID_SINGLE, VirtMissing::TLB_TAGS),
     ] {

@@ -1,19 +1,16 @@
 //! A processor: its features, its control registers, and the data that only it touches.
 
 use super::{paging, tables};
-use crate::mem::{layout, pool, refs::Header};
+use crate::mem::{layout, pool, refs};
 use crate::object::{ec::Ec, sc::Sc};
 use abi::PAGE_SIZE;
 use core::cell::{Cell, UnsafeCell};
-use core::ptr::NonNull;
 use raw_cpuid::{CpuId, CpuIdReaderNative};
 use sched::{ReadyQueue, Timeouts};
+use spin::Once;
 use x2apic::lapic::LocalApic;
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr;
-
-/// Most CPUs that this build knows.
-pub const MAX_CPUS: usize = 128;
 
 /// Data of one CPU, at [`layout::CPU`] in every address space of that CPU.
 #[repr(C, align(4096))]
@@ -44,8 +41,8 @@ pub struct Cpu {
     pub timeouts: Timeouts<Ec>,
     /// When the timer will fire; `u64::MAX`: not armed.
     pub timer: Cell<u64>,
-    /// Objects that nothing counts on.
-    pub dead: Cell<Option<NonNull<Header>>>,
+    /// Objects that nothing counts on any more.
+    pub reclaim: refs::Reclaim,
     /// Whose vector state is in the registers.
     pub fpu_owner: Cell<Option<&'static Ec>>,
     /// CR0.TS as it is.
@@ -64,8 +61,6 @@ pub struct Cpu {
     pub tr_stale: Cell<bool>,
     /// The turn of the current SC is over.
     pub turn_over: Cell<bool>,
-    /// Time spent without work, as an SC that cannot run.
-    pub idle: Cell<Option<&'static Sc>>,
     /// Physical address of the host values of the MSRs that VM exits load.
     pub host_msrs: Cell<u64>,
     /// Local APIC.
@@ -84,7 +79,7 @@ const BEHIND_GDT: u64 = layout::CPU + size_of::<Cpu>() as u64 + 0x1_0000;
 const _: () = assert!(layout::IST_STACKS >= BEHIND_GDT && layout::TSS >= BEHIND_GDT);
 
 /// What this CPU can do, as far as the kernel cares.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Features {
     /// 1 GiB pages.
     pub giant: bool,
@@ -110,12 +105,34 @@ pub fn cpuid() -> CpuId<CpuIdReaderNative> {
     CpuId::new()
 }
 
-/// Makes the per-CPU part and switches to it. The caller goes on, still on the boot stack.
-pub fn init(id: u16) {
-    let frames: [pool::Frame; size_of::<Cpu>() / PAGE_SIZE] =
-        core::array::from_fn(|_| pool::alloc().expect("pool too small to boot"));
-    let pdpt = paging::build_cpu_part(&frames);
-    let root = paging::new_root(pdpt).expect("pool too small to boot");
+/// What a CPU is made of before it runs.
+pub struct Part {
+    id: u16,
+    pdpt: u64,
+    root: u64,
+}
+
+impl Part {
+    /// The part of CPU `id`. `None`: no memory.
+    pub fn new(id: u16) -> Option<Part> {
+        let mut frames = [pool::Frame::dangling(); size_of::<Cpu>() / PAGE_SIZE];
+        for f in &mut frames {
+            *f = pool::alloc()?;
+        }
+        let pdpt = paging::build_cpu_part(&frames)?;
+        Some(Part { id, pdpt, root: paging::new_root(pdpt)? })
+    }
+}
+
+static BOOT_FEATURES: Once<Features> = Once::new();
+
+/// Whether this CPU has what the boot processor has: spaces are made for one kind of CPU.
+pub fn same_features() -> bool {
+    BOOT_FEATURES.get().is_some_and(|f| *f == cpu().features.get())
+}
+
+/// Switches this CPU to its part. The caller goes on, still on the boot stack.
+pub fn init(Part { id, pdpt, root }: Part) {
     // SAFETY: the new root maps the image, where this code and the boot stack are.
     unsafe { paging::set_cr3(root) };
     let c = cpu();
@@ -179,6 +196,7 @@ fn init_controls() {
         deadline: id.get_feature_info().is_some_and(|f| f.has_tsc_deadline()),
         ..super::fpu::init()
     });
+    BOOT_FEATURES.call_once(|| c.features.get());
     init_syscall();
 }
 

@@ -71,6 +71,12 @@ leave_iret:
     add rsp, 16
     iretq
 
+.globl on_own_stack
+on_own_stack:
+    mov rsp, STACK_TOP
+    call rdi
+    ud2
+
 .globl idle_halt
 idle_halt:
     mov rsp, STACK_TOP

@@ -21,6 +21,20 @@ pub fn init() {
     MISSING.store(result.err().map_or(0, |m| m.bits()), Relaxed);
 }
 
+/// Enables it on another processor.
+pub fn init_other() -> Result<(), VirtMissing> {
+    match features() {
+        Features::SVM => svm::enable(),
+        Features::VMX => vmx::enable(),
+        _ => Ok(()),
+    }
+}
+
+/// Flushes all guest translations of this CPU. SVM needs nothing: a vCPU flushes before its next entry.
+pub fn flush_all() {
+    vmx::flush_all();
+}
+
 /// Why there are no guests on this machine; empty if there are.
 pub fn missing() -> VirtMissing {
     VirtMissing::from_bits_truncate(MISSING.load(Relaxed))
@@ -122,14 +136,17 @@ impl Vcpu {
     /// Assigns it to the spaces that the UTCB names. A selector without suitable capability leaves the old space.
     pub fn assign(&self, obj: &ObjSpace, s: &ArchState) {
         let (assign, spaces) = (perm::Space::ASSIGN.bits(), &self.spaces);
-        if let Some(g) = obj.find::<GstSpace>(s.sel_gst, assign) {
-            spaces.gst.set(Some(Ref::from_found(g)));
+        if let Some(g) = obj.find::<GstSpace>(s.sel_gst, assign).and_then(Ref::try_from_found) {
+            g.join();
+            spaces.gst.set(Some(g));
         }
-        if let Some(p) = obj.find::<PioSpace>(s.sel_pio, assign) {
-            spaces.pio.set(Some(Ref::from_found(p)));
+        if let Some(p) = obj.find::<PioSpace>(s.sel_pio, assign).and_then(Ref::try_from_found) {
+            p.join();
+            spaces.pio.set(Some(p));
         }
-        if let Some(m) = obj.find::<MsrSpace>(s.sel_msr, assign) {
-            spaces.msr.set(Some(Ref::from_found(m)));
+        if let Some(m) = obj.find::<MsrSpace>(s.sel_msr, assign).and_then(Ref::try_from_found) {
+            m.join();
+            spaces.msr.set(Some(m));
         }
         spaces.moved.set(true);
     }

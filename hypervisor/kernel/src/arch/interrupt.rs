@@ -1,7 +1,10 @@
 //! Interrupt controllers: the local APIC, the IOAPICs, and which semaphore a pin belongs to.
 
-use super::{cpu::cpu, paging, time};
+use super::cpu::{cpu, cpuid};
+use super::{paging, time};
 use crate::object::sm::Sm;
+use crate::remote;
+use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering::Relaxed};
 use spin::{Mutex, Once};
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
@@ -14,6 +17,8 @@ pub const MAX_PINS: usize = 144;
 /// Vector of the local APIC's timer.
 const TIMER: u8 = 0xe0;
 const ERROR: u8 = 0xe1;
+/// There is something in this CPU's mailbox.
+const MAIL: u8 = 0xe2;
 const SPURIOUS: u8 = 0xff;
 const MAX_IOAPICS: usize = 8;
 
@@ -26,6 +31,7 @@ struct Controller {
 static CONTROLLERS: Mutex<[Option<Controller>; MAX_IOAPICS]> = Mutex::new([const { None }; MAX_IOAPICS]);
 static PIN_COUNT: AtomicU16 = AtomicU16::new(0);
 static XAPIC: Once<u64> = Once::new();
+static X2APIC: Once<bool> = Once::new();
 
 /// What is known of a pin.
 struct Pin {
@@ -108,7 +114,10 @@ fn lapic() -> &'static mut LocalApic {
 
 /// Sets up this CPU's local APIC, in x2APIC mode where there is one.
 pub fn init_local() {
-    disable_legacy();
+    X2APIC.call_once(|| {
+        disable_legacy();
+        cpuid().get_feature_info().is_some_and(|f| f.has_x2apic())
+    });
     let mut b = LocalApicBuilder::new();
     b.timer_vector(TIMER as usize).error_vector(ERROR as usize).spurious_vector(SPURIOUS as usize);
     b.timer_mode(if cpu().features.get().deadline { TimerMode::TscDeadline } else { TimerMode::OneShot });
@@ -139,6 +148,49 @@ pub fn local_timer() -> u32 {
 fn end_of_interrupt() {
     // SAFETY: called once for each interrupt that was accepted.
     unsafe { lapic().end_of_interrupt() };
+}
+
+fn x2apic() -> bool {
+    X2APIC.get().is_some_and(|x| *x)
+}
+
+/// Whether an interrupt can be sent to that local APIC.
+pub fn can_reach(apic: u32) -> bool {
+    x2apic() || apic < 0xff
+}
+
+/// Waits until an interrupt can be sent, and returns the destination field.
+fn destination(apic: u32) -> u32 {
+    if x2apic() {
+        // Writing the register orders nothing (Intel SDM vol. 3, 12.12.3): what the other CPU is to see comes first.
+        // SAFETY: fences have no other effect.
+        unsafe { asm!("mfence", "lfence", options(nostack, preserves_flags)) };
+        return apic;
+    }
+    // SAFETY: reading has no effect.
+    while unsafe { lapic().get_ipi_delivery_status() } {}
+    apic << 24
+}
+
+/// Tells a CPU that there is mail.
+pub fn notify(apic: u32) {
+    let d = destination(apic);
+    // SAFETY: the vector has a handler.
+    unsafe { lapic().send_ipi(MAIL, d) };
+}
+
+/// Resets a processor, so that it waits for [`send_sipi`].
+pub fn send_init(apic: u32) {
+    let d = destination(apic);
+    // SAFETY: the processor does not run the kernel.
+    unsafe { lapic().send_init_ipi(d) };
+}
+
+/// Starts a processor in real mode at that page.
+pub fn send_sipi(apic: u32, page: u8) {
+    let d = destination(apic);
+    // SAFETY: as above, and there is code at the page.
+    unsafe { lapic().send_sipi(page, d) };
 }
 
 fn with_chip(gsi: u16, f: impl FnOnce(&mut IoApic, u8)) {
@@ -175,7 +227,7 @@ pub fn route(gsi: u16, r: &Routing) {
     e.set_vector(PIN_VECTORS + gsi as u8);
     e.set_mode(IrqMode::Fixed);
     e.set_flags(flags);
-    e.set_dest(apic_id() as u8);
+    e.set_dest(remote::apic_of(r.cpu) as u8);
     // SAFETY: the pin exists, its vector has a handler.
     with_chip(gsi, |c, p| unsafe { c.set_table_entry(p, e) });
 }
@@ -184,7 +236,7 @@ pub fn route(gsi: u16, r: &Routing) {
 pub fn apic_id() -> u32 {
     // SAFETY: reading has no effect. In xAPIC mode the identifier is in the upper byte.
     let id = unsafe { lapic().id() };
-    if id > 0xff { id >> 24 } else { id }
+    if x2apic() { id } else { id >> 24 }
 }
 
 /// The CPU that an interrupt is routed to; `None` before `assign_int`.
@@ -209,6 +261,10 @@ pub fn handle(vector: u8) {
             time::fired();
         }
         SPURIOUS => {}
+        MAIL => {
+            end_of_interrupt();
+            remote::answer();
+        }
         v if (PIN_VECTORS..PIN_VECTORS + MAX_PINS as u8).contains(&v) => deliver((v - PIN_VECTORS) as u16),
         _ => end_of_interrupt(),
     }

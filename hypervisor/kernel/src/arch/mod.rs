@@ -33,6 +33,8 @@ unsafe extern "C" {
     pub fn leave_iret(frame: *const trap::Regs) -> !;
     /// [`trap::user_trap`], on the CPU's stack.
     pub fn user_trap_again() -> !;
+    /// Leaves the boot stack for this CPU's own.
+    pub fn on_own_stack(go_on: extern "C" fn() -> !) -> !;
     /// Waits for an interrupt.
     pub fn idle_halt() -> !;
     /// Start of the 16-byte interrupt stubs.

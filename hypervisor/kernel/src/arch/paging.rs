@@ -5,6 +5,7 @@
 
 use super::cpu::cpu;
 use crate::mem::{layout, pool, pool::Frame};
+use crate::remote;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use x86::{controlregs, tlb};
 
@@ -88,25 +89,26 @@ fn image_flags(v: u64) -> u64 {
     }
 }
 
-/// Builds the part of a CPU around the frames of its [`super::cpu::Cpu`] and returns its PDPT.
-pub fn build_cpu_part(cpu_frames: &[Frame]) -> u64 {
-    let (pdpt, pd, pt) = (frame(), frame(), frame());
+/// Builds the part of a CPU around the frames of its [`super::cpu::Cpu`] and returns its PDPT. `None`: no memory.
+pub fn build_cpu_part(cpu_frames: &[Frame]) -> Option<u64> {
+    let frame = || pool::alloc().map(pool::phys);
+    let (pdpt, pd, pt) = (frame()?, frame()?, frame()?);
     let page = |v: u64, f: u64| {
         // SAFETY: a table under construction.
         unsafe { write(pt, index(v, 0), f | P | RW | NX) };
     };
     for i in 0..layout::STACK_LEN / 4096 {
-        page(layout::STACK + i * 4096, frame());
+        page(layout::STACK + i * 4096, frame()?);
     }
     for (i, f) in cpu_frames.iter().enumerate() {
         page(layout::CPU + i as u64 * 4096, pool::phys(*f));
     }
-    page(layout::TSS, frame());
-    let ones = pool::Page::filled(0xff).expect("pool too small to boot");
+    page(layout::TSS, frame()?);
+    let ones = pool::Page::filled(0xff)?;
     page(layout::TSS + 0x3000, ones.phys());
     core::mem::forget(ones);
     for i in 0..4 {
-        page(layout::IST_STACKS + (2 * i + 1) * 4096, frame());
+        page(layout::IST_STACKS + (2 * i + 1) * 4096, frame()?);
     }
     // SAFETY: as above.
     unsafe {
@@ -116,7 +118,7 @@ pub fn build_cpu_part(cpu_frames: &[Frame]) -> u64 {
         write(pd, index(layout::DEVICES, 1), DEVICE_PT.load(Relaxed) | P | RW);
         write(pd, 511, pt | P | RW);
     }
-    pdpt
+    Some(pdpt)
 }
 
 /// A new PML4 with the kernel half of a CPU.
@@ -125,6 +127,16 @@ pub fn new_root(cpu_pdpt: u64) -> Option<u64> {
     // SAFETY: a new table.
     unsafe { write(root, KERNEL_SLOT, cpu_pdpt | P | RW) };
     Some(root)
+}
+
+/// Switches this CPU to the root without user half.
+pub fn enter_bare() {
+    let bare = cpu().bare_root.get();
+    if cpu().cr3.replace(bare) != bare {
+        // SAFETY: a root of this CPU, whose PCID is 0.
+        unsafe { set_cr3(bare) };
+        remote::note_root(bare);
+    }
 }
 
 /// Physical address of the page table that holds the per-CPU part.
@@ -153,11 +165,12 @@ pub fn map_device(phys: u64) -> u64 {
     layout::DEVICES + n as u64 * 4096 + (phys & 0xfff)
 }
 
-/// Shows 2 MiB at `phys` in a slot of the boot window, read-only.
-pub fn set_window(slot: u64, phys: u64) {
+/// Shows 2 MiB at `phys` in a slot of the boot window.
+pub fn set_window(slot: u64, phys: u64, writable: bool) {
+    let w = if writable { RW } else { 0 };
     // SAFETY: the window is used by boot code only, which maps before it reads.
     unsafe {
-        write(WINDOW_PD.load(Relaxed), slot as usize, phys | LARGE | P | NX);
+        write(WINDOW_PD.load(Relaxed), slot as usize, phys | LARGE | P | NX | w);
         tlb::flush((layout::WINDOW + slot * (2 << 20)) as usize);
     }
 }

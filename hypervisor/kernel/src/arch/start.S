@@ -68,6 +68,11 @@ where:
     cmp ecx, 512
     jb 2b
 
+    add [ebp + boot_gdt_pointer + 2], ebp
+    lea eax, [ebp + start64]
+    mov [ebp + long_mode_target], eax
+
+enter_long_mode:
     lea eax, [ebp + boot_pml4]
     mov cr3, eax
     mov eax, cr4
@@ -82,12 +87,10 @@ where:
     or eax, 0x80010001              # PG, WP, PE
     mov cr0, eax
 
-    add [ebp + boot_gdt_pointer + 2], ebp
     lea eax, [ebp + boot_gdt_pointer]
     lgdt [eax]
-    lea eax, [ebp + start64]
     push 8
-    push eax
+    push dword ptr [ebp + long_mode_target]
     retf
 
 no_long_mode:
@@ -118,6 +121,75 @@ start64:
     call rax
     ud2
 
+ap_start64:
+    xor eax, eax
+    mov ss, ax
+    mov ds, ax
+    mov es, ax
+    mov fs, ax
+    mov gs, ax
+    # Whoever does not get the ticket is late, and must not touch anything.
+    movabs rdx, offset AP_TICKET
+    xchg eax, [rdx]
+    test eax, eax
+    jz 7f
+    movabs rsp, offset kernel_ap_stack_top
+    xor ebp, ebp
+    movabs rax, offset kernel_ap_main
+    call rax
+7:  cli
+    hlt
+    jmp 7b
+
+# Start of another processor. The code up to ap_trampoline_end is copied to a page below 1 MiB; CS is that page.
+.balign 16
+.code16
+ap_trampoline:
+    cli
+    cld
+    xor ebx, ebx
+    mov bx, cs
+    mov ds, bx
+    mov ss, bx
+    shl ebx, 4
+    mov esp, 0x1000
+    lea eax, [ebx + AP_GDT]
+    mov [AP_GDT_POINTER + 2], eax
+    lgdtd [AP_GDT_POINTER]
+    mov eax, cr0
+    or eax, 1                       # PE
+    mov cr0, eax
+    .byte 0x66, 0x6a, 8             # push with 32-bit operand
+    push dword ptr [AP_TARGET]
+    .byte 0x66, 0xcb                # retf with 32-bit operands
+.balign 8
+ap_gdt:
+    .quad 0, 0x00cf9b000000ffff, 0x00cf93000000ffff
+ap_gdt_pointer:
+    .short 23
+    .long 0
+ap_target:
+    .long 0
+ap_trampoline_end:
+.set AP_GDT, ap_gdt - ap_trampoline
+.set AP_GDT_POINTER, ap_gdt_pointer - ap_trampoline
+.set AP_TARGET, ap_target - ap_trampoline
+
+.code32
+ap_start32:
+    mov eax, 16
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    lea esp, [ebx + 0x1000]
+    call ap_where
+ap_where:
+    pop ebp
+    sub ebp, offset ap_where
+    lea eax, [ebp + ap_start64]
+    mov [ebp + long_mode_target], eax
+    jmp enter_long_mode
+
 .balign 8
 boot_gdt:
     .quad 0, 0x00af9b000000ffff
@@ -125,6 +197,7 @@ boot_gdt_pointer:
     .short 15
     .long boot_gdt, 0
 boot_magic: .long 0
+long_mode_target: .long 0
 boot_info:  .long 0
 no_long_mode_text:
     .asciz "Ferronova: this CPU has no 64-bit mode\r\n"
@@ -150,4 +223,13 @@ boot_stack_top:
 .balign 16
     .skip 32768
 kernel_boot_stack_top:
+    .skip 8192
+kernel_ap_stack_top:
+
+.code64
+.section .rodata.ap, "a", @progbits
+.balign 8
+.globl ap_addresses
+ap_addresses:
+    .quad ap_trampoline, ap_trampoline_end, ap_target, ap_start32
 .text

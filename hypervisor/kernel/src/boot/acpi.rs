@@ -1,6 +1,6 @@
 //! ACPI tables: interrupt controllers, CPUs, and the registers that put the machine to sleep.
 
-use super::memory;
+use super::{memory, smp};
 use crate::arch::{interrupt, time};
 use crate::call::Outcome;
 use crate::mem::window;
@@ -79,7 +79,6 @@ pub fn init(rsdp: Option<u64>) {
 
 fn madt(m: &PhysicalMapping<Window, Madt>) {
     let local = m.get().local_apic_address as u64;
-    let mut cpus = 0;
     interrupt::set_local_apic_address(local);
     memory::protect(local, local + 0x1000);
     if !well_formed(m) {
@@ -93,13 +92,10 @@ fn madt(m: &PhysicalMapping<Window, Madt>) {
                     memory::protect(a, a + 0x1000);
                 }
             }
-            MadtEntry::LocalApic(l) if l.flags & 1 != 0 => cpus += 1,
-            MadtEntry::LocalX2Apic(l) if l.flags & 1 != 0 => cpus += 1,
+            MadtEntry::LocalApic(l) if l.flags & 1 != 0 => smp::found(l.apic_id.into()),
+            MadtEntry::LocalX2Apic(l) if l.flags & 1 != 0 => smp::found(l.x2apic_id),
             _ => {}
         }
-    }
-    if cpus > 1 {
-        say!("{cpus} CPUs; this kernel uses one");
     }
 }
 

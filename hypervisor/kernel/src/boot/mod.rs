@@ -4,16 +4,13 @@ pub mod acpi;
 pub mod memory;
 pub mod multiboot;
 pub mod root;
+pub mod smp;
+
+pub use smp::cpus_online;
 
 use crate::object::ec::Ec;
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// CPUs that run the kernel.
-pub fn cpus_online() -> u16 {
-    CPUS.load(Relaxed)
-}
-
-static CPUS: AtomicU16 = AtomicU16::new(1);
 /// Address of the root protection domain's object space: who belongs to it may control hardware.
 static ROOT_OBJ: AtomicU64 = AtomicU64::new(0);
 

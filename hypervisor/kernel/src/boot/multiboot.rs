@@ -1,7 +1,9 @@
 //! Multiboot 2 information: command line, first module, RSDP (spec 8.1.1.1).
 
 use crate::mem::window;
-use multiboot2::{BootInformation, BootInformationHeader};
+use multiboot2::{BootInformation, BootInformationHeader, MemoryArea, MemoryAreaType};
+
+const PAGE: u64 = abi::PAGE_SIZE as u64;
 
 /// Magic value in EAX.
 const MAGIC: u32 = 0x36d7_6289;
@@ -10,6 +12,8 @@ const MAGIC: u32 = 0x36d7_6289;
 pub struct Info {
     /// Physical range of the first module: the root task.
     pub root: (u64, u64),
+    /// Physical address of a free page below 1 MiB.
+    pub low_page: Option<u64>,
     /// Physical address of a copy of the RSDP that the loader made, with its length.
     pub rsdp: Option<u64>,
 }
@@ -35,5 +39,19 @@ pub fn read(magic: u32, at: u32) -> Result<Info, &'static str> {
         .rsdp_v2_tag()
         .map(|t| offset((&raw const *t).cast()) + 8)
         .or_else(|| info.rsdp_v1_tag().map(|t| offset((&raw const *t).cast()) + 8));
-    Ok(Info { root: (module.start_address().into(), module.end_address().into()), rsdp })
+    let low_page = low_page(&info, (at.into(), at as u64 + len as u64));
+    Ok(Info { root: (module.start_address().into(), module.end_address().into()), low_page, rsdp })
+}
+
+/// A page of available memory below 640 KiB where neither the boot information nor a module is; not the first one, which
+/// holds the firmware's data.
+fn low_page(info: &BootInformation, own: (u64, u64)) -> Option<u64> {
+    let map = info.memory_map_tag()?;
+    let taken = || info.module_tags().map(|m| (m.start_address().into(), m.end_address().into())).chain([own]);
+    let free = |p: u64| {
+        let area = |a: &MemoryArea| a.start_address() <= p && p + PAGE <= a.end_address();
+        map.memory_areas().iter().any(|a| a.typ() == MemoryAreaType::Available && area(a))
+            && !taken().any(|(s, e)| s < p + PAGE && p < e)
+    };
+    (1..0xa0).rev().map(|n| n * PAGE).find(|p| free(*p))
 }

@@ -7,7 +7,7 @@ use crate::mem::refs::Ref;
 use crate::mem::{layout, pool, window};
 use crate::object::ec::{Cont, Ec, EcKind, NewEc};
 use crate::object::{hst::HstSpace, msr::MsrSpace, obj::ObjSpace, pd::Pd, pio::PioSpace, sc::Sc, sm::Sm};
-use crate::{arch::cpu::cpu, schedule};
+use crate::{remote, schedule};
 use abi::{EXT_SIGNATURE, HIP_SIGNATURE, Hip, Mad, PAGE_SIZE, SEL_NUM, event, nova_obj, perm, root_obj};
 use core::sync::atomic::Ordering::Relaxed;
 use ptab::Leaf;
@@ -64,7 +64,7 @@ pub fn create(info: &Info, magic: u32, mbi: u32) -> Result<(), Refused> {
     ec.cont.set(Cont::Iret);
     let sc = Sc::create(ec.clone(), ROOT_PRIO, time::frequency() / 1000 * ROOT_BUDGET_MS).ok_or(NO_MEMORY)?;
     ec.chain.set(Some(sc.found()));
-    ec.bound.set(true);
+    ec.bound.store(true, Relaxed);
     put(&s.obj, root_obj::NOVA_OBJ, &s.nova, TAKE)?;
     put(&s.obj, root_obj::ROOT_OBJ, &s.obj, TAKE_GRANT)?;
     put(&s.obj, root_obj::ROOT_PD, &pd, perm::Pd::all().bits())?;
@@ -107,14 +107,14 @@ fn fill_nova(s: &Spaces) -> Result<(), Refused> {
         interrupt::bind(gsi, sm.found());
         put(nova, nova_obj::INT_BASE + gsi as u64, &sm, (perm::Sm::ASSIGN | perm::Sm::CTRL_DN).bits())?;
     }
-    idle_sc(s)
+    (0..super::cpus_online()).try_for_each(|c| idle_sc(s, c))
 }
 
 /// The idle SC: never runs, but knows how long the CPU had nothing to do.
-fn idle_sc(s: &Spaces) -> Result<(), Refused> {
+fn idle_sc(s: &Spaces, cpu: u16) -> Result<(), Refused> {
     let ec = Ec::create(NewEc {
         kind: EcKind::Idle,
-        cpu: 0,
+        cpu,
         obj: s.obj.clone(),
         hst: s.hst.clone(),
         pio: None,
@@ -125,8 +125,8 @@ fn idle_sc(s: &Spaces) -> Result<(), Refused> {
     })
     .ok_or(NO_MEMORY)?;
     let sc = Sc::create(ec, 0, u64::MAX).ok_or(NO_MEMORY)?;
-    cpu().idle.set(Some(sc.found()));
-    put(&s.nova, 0, &sc, perm::Sc::CTRL.bits())
+    remote::set_idle(cpu, sc.found());
+    put(&s.nova, cpu.into(), &sc, perm::Sc::CTRL.bits())
 }
 
 fn nova_pio() -> Result<Ref<PioSpace>, Refused> {

@@ -9,8 +9,9 @@ use crate::mem::refs::{Object, Ref};
 use crate::object::ec::{Ec, EcKind, NewEc};
 use crate::object::{gst::GstSpace, hst::HstSpace, msr::MsrSpace, obj::ObjSpace, pd::Pd, pio::PioSpace};
 use crate::object::{pt::Pt, sc::Sc, sm::Sm};
-use crate::schedule;
+use crate::{arch::cpu::cpu, remote};
 use abi::{CreatePdOp, Scd, Sel, Status, perm};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// A null slot of the caller's object space.
 struct Slot {
@@ -130,18 +131,22 @@ pub fn create_sc(ec: &'static Ec) -> Outcome {
         return Err(Status::BadCap);
     }
     let slot = slot.reserve()?;
-    if target.dead() || target.bound.replace(true) {
+    let target = Ref::try_from_found(target).ok_or(Status::BadCap)?;
+    if target.bound.swap(true, Relaxed) {
         return Err(Status::Aborted);
     }
     let budget = time::frequency() / 1000 * d.budget_ms as u64;
-    let Some(sc) = Sc::create(Ref::from_found(target), d.prio, budget) else {
-        target.bound.set(false);
+    let Some(sc) = Sc::create(target.clone(), d.prio, budget) else {
+        target.bound.store(false, Relaxed);
         return Err(Status::MemObj);
     };
     let s = sc.found();
-    target.chain.set(Some(s));
     let done = slot.fill(sc, perm::Sc::all().bits());
-    schedule::ready(s);
+    if target.cpu == cpu().id.get() {
+        s.start();
+    } else {
+        remote::start(s);
+    }
     done
 }
 
@@ -156,7 +161,7 @@ pub fn create_pt(ec: &'static Ec) -> Outcome {
         return Err(Status::BadCap);
     }
     let slot = slot.reserve()?;
-    let pt = Pt::create(Ref::from_found(target), ip).ok_or(Status::MemObj)?;
+    let pt = Pt::create(Ref::try_from_found(target).ok_or(Status::BadCap)?, ip).ok_or(Status::MemObj)?;
     slot.fill(pt, perm::Pt::all().bits())
 }
 

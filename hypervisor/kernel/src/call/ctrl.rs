@@ -7,12 +7,12 @@ use crate::mem::refs::Ref;
 use crate::object::ec::{Ec, Timed};
 use crate::object::sm::Down;
 use crate::object::{gst, gst::GstSpace, hst, hst::HstSpace, msr, msr::MsrSpace, obj::ObjSpace, pio, pio::PioSpace};
-use crate::object::{pt::Pt, sc::Sc, sm::Sm};
-use crate::{arch::time, boot};
+use crate::object::{pt::Pt, sc::Sc, sm::Sm, tables::Tables};
+use crate::{arch::time, boot, remote};
 use abi::{HwOp, Mad, Sel, Status, perm};
 use cap::Kind;
-use core::sync::atomic::Ordering::Relaxed;
-use ptab::Leaf;
+use core::sync::atomic::Ordering::SeqCst;
+use ptab::{Full, Leaf};
 
 /// Largest order of one call: what one kernel entry does is bounded.
 const MAX_ORDER: u32 = 18;
@@ -52,11 +52,17 @@ pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
         (Some(Kind::Obj), Some(Kind::Obj)) => delegate_obj(take(ec, src)?, grant(ec, dst)?, &range),
         (Some(Kind::Hst), Some(Kind::Hst)) => {
             let (s, d): (_, &HstSpace) = (take(ec, src)?, grant(ec, dst)?);
-            delegate_mem(s, &range, hst::END_PAGE, |p, o, l| d.update(p, o, l).map_err(|_| Status::MemCap))
+            let mut mem = Tables::new();
+            let done = delegate_mem(s, &range, hst::END_PAGE, |p, o, l| d.change(&mut mem, p, o, l));
+            d.settle(mem);
+            done
         }
         (Some(Kind::Hst), Some(Kind::Gst)) => {
             let (s, d): (_, &GstSpace) = (take(ec, src)?, grant(ec, dst)?);
-            delegate_mem(s, &range, gst::END_PAGE, |p, o, l| d.update(p, o, l).map_err(|_| Status::MemCap))
+            let mut mem = Tables::new();
+            let done = delegate_mem(s, &range, gst::END_PAGE, |p, o, l| d.change(&mut mem, p, o, l));
+            d.settle(mem);
+            done
         }
         (Some(Kind::Pio), Some(Kind::Pio)) => delegate_pio(take(ec, src)?, grant(ec, dst)?, &range),
         (Some(Kind::Msr), Some(Kind::Msr)) => delegate_msr(take(ec, src)?, grant(ec, dst)?, &range),
@@ -85,7 +91,7 @@ fn delegate_mem(
     src: &HstSpace,
     r: &Range,
     dst_end: u64,
-    mut put: impl FnMut(u64, u32, Leaf) -> Result<(), Status>,
+    mut put: impl FnMut(u64, u32, Leaf) -> Result<(), Full>,
 ) -> Outcome {
     if src.nova && !r.mad.valid(0) {
         return Err(Status::BadPar);
@@ -102,7 +108,7 @@ fn delegate_mem(
         let (leaf, order) = if src.nova { boot::memory::lookup(page, r.order, r.mad) } else { source(src, page) };
         // The block that contains `page` may begin before it or exceed the range.
         let order = order.min(r.order).min((page | (r.dst + done) | 1 << 63).trailing_zeros());
-        put(r.dst + done, order, Leaf { perms: leaf.perms & mask, ..leaf })?;
+        put(r.dst + done, order, Leaf { perms: leaf.perms & mask, ..leaf }).map_err(|_| Status::MemCap)?;
         done += 1 << order;
     }
     Ok(Done::Now)
@@ -133,6 +139,7 @@ fn delegate_pio(src: &PioSpace, dst: &PioSpace, r: &Range) -> Outcome {
     for port in r.src..r.src + r.count() {
         dst.set(port, src.allows(port) && r.mask & perm::Pio::A.bits() != 0);
     }
+    dst.changed();
     Ok(Done::Now)
 }
 
@@ -144,25 +151,28 @@ fn delegate_msr(src: &MsrSpace, dst: &MsrSpace, r: &Range) -> Outcome {
     for m in r.src..r.src + r.count() {
         dst.set(m, src.get(m) & perm::Msr::from_bits_truncate(r.mask));
     }
+    dst.changed();
     Ok(Done::Now)
 }
 
+const STRONG: u8 = 1;
+
 /// Recalls an execution context (5.4.2).
 ///
-/// With one CPU the EC is not running while somebody calls this, unless it is the caller: it has entered the kernel,
-/// and weak and strong recall are the same.
+/// On the EC's own CPU weak and strong are the same: it has entered the kernel, or the caller would not run.
 pub fn ctrl_ec(ec: &'static Ec) -> Outcome {
     let target = ec.obj.find::<Ec>(selector(ec), perm::Ec::CTRL.bits()).ok_or(Status::BadCap)?;
-    target.recall.store(true, Relaxed);
+    let strong = flags(ec) & STRONG != 0;
+    if !target.recall.swap(true, SeqCst) || strong {
+        remote::recall(target, strong);
+    }
     Ok(Done::Now)
 }
 
 /// Consumed time of a scheduling context (5.4.3).
 pub fn ctrl_sc(ec: &'static Ec) -> Outcome {
     let sc = ec.obj.find::<Sc>(selector(ec), perm::Sc::CTRL.bits()).ok_or(Status::BadCap)?;
-    let running = cpu().sc.get().is_some_and(|s| core::ptr::eq(s, sc));
-    let now = if running { time::now().wrapping_sub(cpu().since.get()) } else { 0 };
-    ec.regs().set_rsi(sc.consumed() + now);
+    ec.regs().set_rsi(sc.consumed());
     Ok(Done::Now)
 }
 
@@ -190,8 +200,12 @@ pub fn ctrl_sm(ec: &'static Ec) -> Outcome {
     match sm.down(ec, f & ZERO != 0) {
         Down::Taken => Ok(Done::Now),
         Down::Queued => {
+            let held = Ref::try_from_found(sm);
+            if held.is_none() && sm.forget(ec) {
+                return Err(Status::BadCap);
+            }
             ec.blocked.set(true);
-            ec.blocked_on.set(Some(Ref::from_found(sm)));
+            ec.blocked_on.set(held);
             let at = ec.regs().rsi();
             if at != 0 {
                 cpu().timeouts.arm::<Timed>(ec, at, |e| &e.deadline);

@@ -1,19 +1,19 @@
 //! Kernel objects in memory: slabs, counted references, deferred reclamation.
 //!
 //! An object lives as long as something counts on it: a capability slot, another object, a queue or a running CPU.
-//! When the count drops to zero the object goes to this CPU's reclaim list, which is emptied at the next quiescent
-//! point, where no stack of this CPU refers to any object. So a hypercall may use a `&'static` reference to an
-//! object that it found through a capability until it leaves the kernel, without counting.
-//!
-//! With several CPUs in the kernel the list must also wait for the others; that comes with SMP.
+//! When the count drops to zero the object goes to this CPU's reclaim list. It is destroyed at a quiescent point, where no
+//! stack of this CPU refers to any object, after all other CPUs have passed one too (a grace period, [`crate::remote`]).
+//! So a hypercall may use a `&'static` reference to an object that it found through a capability until it leaves the
+//! kernel, without counting. To count on such an object fails if its count is zero already: it is on a list then.
 
 use crate::arch::cpu::cpu;
+use crate::{object, remote};
 use cap::Kind;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering, fence};
 use spin::Mutex;
 
 /// First field of every kernel object.
@@ -28,6 +28,11 @@ impl Header {
     /// Header of a new object that one reference counts on.
     pub const fn new(kind: Kind) -> Header {
         Header { count: AtomicU32::new(1), kind, next_dead: Cell::new(None) }
+    }
+
+    /// Counts once more unless the count is zero.
+    fn try_count(&self) -> bool {
+        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n != 0).then(|| n + 1)).is_ok()
     }
 }
 
@@ -62,10 +67,15 @@ impl<T: Object> Ref<T> {
         unsafe { self.0.as_ref() }
     }
 
-    /// Counts on an object that was found otherwise.
+    /// Counts on an object that was found otherwise and that something counts on now.
     pub fn from_found(t: &'static T) -> Ref<T> {
         header(t.into()).count.fetch_add(1, Ordering::Relaxed);
         Ref(t.into())
+    }
+
+    /// Counts on an object that was found through a capability. `None`: the capability was the last, and is gone.
+    pub fn try_from_found(t: &'static T) -> Option<Ref<T>> {
+        header(t.into()).try_count().then(|| Ref(t.into()))
     }
 
     /// Gives up the reference but not its count; for capability words.
@@ -103,13 +113,13 @@ impl<T: Object> Drop for Ref<T> {
     }
 }
 
-/// Counts once more on the object at that address, for a copied capability word.
+/// Counts once more on the object at that address, for a copied capability word. `false`: it is about to be destroyed.
 ///
 /// # Safety
-/// A live, counted object is there.
-pub unsafe fn retain(address: u64) {
-    // SAFETY: by the caller.
-    unsafe { &*(address as *const Header) }.count.fetch_add(1, Ordering::Relaxed);
+/// The word was read from a slot in this kernel entry.
+pub unsafe fn retain(address: u64) -> bool {
+    // SAFETY: by the caller; its memory is there until this CPU leaves the kernel.
+    unsafe { &*(address as *const Header) }.try_count()
 }
 
 /// Gives up one count on the object.
@@ -120,19 +130,131 @@ pub unsafe fn release(object: NonNull<Header>) {
     // SAFETY: counted until the next line.
     let h = unsafe { object.as_ref() };
     if h.count.fetch_sub(1, Ordering::Release) == 1 {
-        let dead = &cpu().dead;
-        h.next_dead.set(dead.replace(Some(object)));
+        fence(Ordering::Acquire);
+        let r = &cpu().reclaim;
+        r.dead.push(Dead(object));
+        r.chores.set(true);
     }
 }
 
-/// A quiescent point of this CPU: destroys what nothing counts on any more.
+/// An object that nothing counts on; whoever has it is the only one.
+pub struct Dead(NonNull<Header>);
+// SAFETY: as above; the objects may be shared between CPUs.
+unsafe impl Send for Dead {}
+
+/// Objects that nothing counts on, linked through their headers.
+pub struct DeadList {
+    head: Cell<Option<NonNull<Header>>>,
+    len: Cell<usize>,
+}
+// SAFETY: as for `Dead`.
+unsafe impl Send for DeadList {}
+
+impl DeadList {
+    /// Empty.
+    pub const fn new() -> Self {
+        DeadList { head: Cell::new(None), len: Cell::new(0) }
+    }
+
+    /// Adds an object.
+    pub fn push(&self, d: Dead) {
+        // SAFETY: a dead object, which is the list's from now on.
+        unsafe { d.0.as_ref() }.next_dead.set(self.head.replace(Some(d.0)));
+        self.len.set(self.len.get() + 1);
+    }
+
+    fn pop(&self) -> Option<Dead> {
+        let d = self.head.get()?;
+        // SAFETY: an object of the list.
+        self.head.set(unsafe { d.as_ref() }.next_dead.take());
+        self.len.set(self.len.get() - 1);
+        Some(Dead(d))
+    }
+
+    /// Takes all.
+    pub fn take(&self) -> DeadList {
+        DeadList { head: Cell::new(self.head.take()), len: Cell::new(self.len.take()) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.head.get().is_none()
+    }
+}
+
+/// What a CPU has to destroy.
+pub struct Reclaim {
+    /// Something is in one of the lists.
+    chores: Cell<bool>,
+    /// For the next grace period.
+    dead: DeadList,
+    /// For the one that is under way.
+    waiting: DeadList,
+    period: Cell<u64>,
+    /// Their grace period is over.
+    condemned: DeadList,
+}
+
+/// So many dead objects are let pile up before this CPU waits for a grace period.
+const BACKLOG: usize = 64;
+
+/// A quiescent point of this CPU: destroys what nothing refers to any more.
+#[inline]
 pub fn quiescent() {
-    while let Some(o) = cpu().dead.get() {
-        // SAFETY: on the reclaim list, so nobody else refers to it; its memory is still there.
-        let h = unsafe { o.as_ref() };
-        cpu().dead.set(h.next_dead.get());
-        // SAFETY: count zero, quiescent.
-        unsafe { crate::object::destroy(h.kind, o) };
+    if cpu().reclaim.chores.get() {
+        chores(false);
+    }
+}
+
+/// A quiescent point at which there is nothing else to do: leaves nothing to be destroyed later.
+pub fn settle() {
+    chores(true);
+}
+
+#[cold]
+fn chores(patient: bool) {
+    let r = &cpu().reclaim;
+    loop {
+        bury(&r.condemned);
+        if !r.waiting.is_empty() {
+            if !remote::grace_over(r.period.get()) {
+                if !patient && r.dead.len.get() < BACKLOG {
+                    return;
+                }
+                remote::wait_for_grace(r.period.get());
+            }
+            bury(&r.waiting.take());
+        } else if !r.dead.is_empty() {
+            r.period.set(remote::begin_grace());
+            let batch = r.dead.take();
+            r.waiting.head.set(batch.head.take());
+            r.waiting.len.set(batch.len.take());
+        } else {
+            break;
+        }
+    }
+    r.chores.set(false);
+}
+
+/// Another CPU's objects that only this one may destroy, after their grace period.
+pub fn take_over(list: DeadList) {
+    let r = &cpu().reclaim;
+    while let Some(d) = list.pop() {
+        r.condemned.push(d);
+        r.chores.set(true);
+    }
+}
+
+/// Destroys objects whose grace period is over, or has their CPU do it.
+fn bury(list: &DeadList) {
+    while let Some(Dead(o)) = list.pop() {
+        // SAFETY: nobody refers to it; its memory is still there.
+        let kind = unsafe { o.as_ref() }.kind;
+        // SAFETY: as above.
+        match unsafe { object::home(kind, o) } {
+            Some(other) => remote::condemn(other, Dead(o)),
+            // SAFETY: count zero, and all CPUs have passed a quiescent point since.
+            None => unsafe { object::destroy(kind, o) },
+        }
     }
 }
 

@@ -30,9 +30,17 @@ fn fill(slot: u64, first: u64, count: u64) -> Option<u64> {
     NEXT.store(slot + count, Relaxed);
     for i in 0..count {
         SHOWS[(slot + i) as usize].store(first + i * STEP, Relaxed);
-        paging::set_window(slot + i, first + i * STEP);
+        paging::set_window(slot + i, first + i * STEP, false);
     }
     Some(slot)
+}
+
+/// Maps the page at `addr` writable.
+pub fn map_writable(addr: u64) -> Option<*mut u8> {
+    let p = map(addr, abi::PAGE_SIZE as u64)?;
+    let slot = (p as u64 - layout::WINDOW) / STEP;
+    paging::set_window(slot, addr & !(STEP - 1), true);
+    Some(p.cast_mut())
 }
 
 /// Bytes at a physical address.

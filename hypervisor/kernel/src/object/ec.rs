@@ -1,7 +1,7 @@
 //! Execution context (spec 2.2): a thread (local or global) or a virtual CPU.
 //!
 //! An EC that is not running is a register frame and a continuation ([`Cont`]), not a stack. Its cells are touched by
-//! its own CPU only; `recall` is atomic.
+//! its own CPU only; what others may touch is atomic, or a link of a queue with a lock.
 
 use super::{hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
@@ -106,6 +106,7 @@ pub struct Ec {
     /// Blocked on a semaphore.
     pub blocked: Cell<bool>,
     wait_link: Link<Ec>,
+    posted: Link<Ec>,
     /// Timeout of the semaphore operation.
     pub deadline: Deadline<Ec>,
     /// FS and GS base while it is not the current EC.
@@ -117,7 +118,7 @@ pub struct Ec {
     /// Virtual CPU state.
     pub vcpu: Option<Vcpu>,
     /// An SC is bound.
-    pub bound: Cell<bool>,
+    pub bound: AtomicBool,
 }
 kernel_object!(Ec, Ec);
 
@@ -125,10 +126,18 @@ kernel_object!(Ec, Ec);
 pub struct Waiting;
 /// In the timeout queue of a CPU.
 pub struct Timed;
+/// In the mailbox of its CPU, released by another.
+pub struct Posted;
 
 impl Node<Waiting> for Ec {
     fn link(&self) -> &Link<Ec> {
         &self.wait_link
+    }
+}
+
+impl Node<Posted> for Ec {
+    fn link(&self) -> &Link<Ec> {
+        &self.posted
     }
 }
 
@@ -187,12 +196,13 @@ impl Ec {
             blocked_on: Cell::new(None),
             blocked: Cell::new(false),
             wait_link: Link::new(),
+            posted: Link::new(),
             deadline: Deadline::new(),
             fs_gs: Cell::new((0, 0)),
             fpu: if n.fpu || guest { Some(fpu::Area::new()?) } else { None },
             recall: AtomicBool::new(false),
             vcpu,
-            bound: Cell::new(false),
+            bound: AtomicBool::new(false),
         })?;
         ec.map_page()?;
         Some(ec)

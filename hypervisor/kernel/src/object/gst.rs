@@ -1,12 +1,14 @@
 //! Guest space (spec 2.1.3): guest-physical memory.
 
 use super::kernel_object;
-use super::tables::{Tables, outdates};
-use crate::arch::{cpu::cpu, svm, vmx};
+use super::tables::Tables;
+use crate::arch::{cpu::cpu, guest, svm, vmx};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::remote;
+use core::sync::atomic::{AtomicU32, Ordering::*};
 use ptab::{Change, Ept, Full, Leaf, Npt, PageTable};
+use sched::CpuSet;
 use spin::Mutex;
 
 /// End of guest-physical memory, as a page number: 48 bits, four levels.
@@ -50,6 +52,8 @@ pub struct GstSpace {
     top: Page,
     /// Counts the changes after which vCPUs flush (SVM).
     epoch: AtomicU32,
+    /// CPUs on which a vCPU has run in the space.
+    users: CpuSet,
 }
 kernel_object!(GstSpace, Gst);
 
@@ -58,7 +62,13 @@ impl GstSpace {
     pub fn create() -> Option<Ref<GstSpace>> {
         let top = Page::new()?;
         let table = Mutex::new(Nested::new(top.phys()));
-        Ref::new(GstSpace { header: Header::new(Self::KIND), table, top, epoch: AtomicU32::new(0) })
+        Ref::new(GstSpace {
+            header: Header::new(Self::KIND),
+            table,
+            top,
+            epoch: AtomicU32::new(0),
+            users: CpuSet::new(),
+        })
     }
 
     /// Physical address of the top-level table.
@@ -71,22 +81,35 @@ impl GstSpace {
         self.epoch.load(Relaxed)
     }
 
-    /// Maps or revokes 2^order pages and flushes.
-    pub fn update(&self, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
-        let mut mem = Tables::new();
-        let r = self.table.lock().update(&mut mem, page, order, target);
-        if outdates(&r) {
-            self.epoch.fetch_add(1, Relaxed);
-            vmx::flush_guest_space(self.root());
+    /// This CPU is about to run a vCPU in the space.
+    pub fn join(&self) {
+        self.users.insert(cpu().id.get().into());
+    }
+
+    /// Maps or revokes 2^order pages. [`GstSpace::settle`] has to follow.
+    pub fn change(&self, mem: &mut Tables, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
+        let r = self.table.lock().update(mem, page, order, target);
+        mem.note(r)
+    }
+
+    /// Flushes what changes have outdated. May wait for other CPUs: no lock may be held.
+    pub fn settle(&self, mem: Tables) {
+        if mem.stale {
+            self.flush();
         }
         mem.flushed();
-        r.map(|_| ())
+    }
+
+    fn flush(&self) {
+        self.epoch.fetch_add(1, SeqCst);
+        guest::flush_all();
+        remote::shoot(&self.users, remote::GUEST);
     }
 }
 
 impl Drop for GstSpace {
     fn drop(&mut self) {
-        vmx::flush_guest_space(self.root());
+        self.flush();
         let mut mem = Tables::new();
         self.table.lock().clear(&mut mem);
         mem.flushed();

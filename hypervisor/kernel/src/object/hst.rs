@@ -8,14 +8,16 @@
 //! use on that CPU.
 
 use super::kernel_object;
-use super::tables::{self, Tables, outdates};
-use crate::arch::cpu::{MAX_CPUS, cpu};
+use super::tables::{self, Tables};
+use crate::arch::cpu::cpu;
 use crate::arch::paging;
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use crate::mem::tags::Tags;
+use crate::remote;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use ptab::{Full, Hole, Hpt, Leaf, PageTable};
+use sched::{CpuSet, MAX_CPUS};
 use spin::Mutex;
 
 /// Top-level entries of the user half.
@@ -26,6 +28,8 @@ pub const END_PAGE: u64 = (crate::mem::layout::USER_END >> abi::PAGE_BITS) - 1;
 
 /// In a root: the space was changed since this CPU last flushed it.
 const STALE: u64 = 1;
+/// Address bits of CR3.
+const ROOT: u64 = !0xfff;
 static PCIDS: Tags<4096> = Tags::new();
 
 /// Host space.
@@ -80,9 +84,14 @@ impl HstSpace {
     /// Switches this CPU to the space. `false`: no memory for its root.
     pub fn enter(&self) -> bool {
         let (Some(cr3), c) = (self.cr3(), cpu()) else { return false };
-        let stale = self.slot().load(Relaxed) & STALE != 0;
-        if c.cr3.replace(cr3) != cr3 || stale {
-            self.slot().fetch_and(!STALE, Relaxed);
+        let moves = c.cr3.replace(cr3) != cr3;
+        if moves {
+            // Before the mark is looked at: who sets it sees that this CPU is in the space, or this CPU sees the mark.
+            remote::note_root(cr3 & ROOT);
+        }
+        let stale = self.slot().load(SeqCst) & STALE != 0;
+        if moves || stale {
+            self.slot().fetch_and(!STALE, SeqCst);
             let keep = if stale || self.pcid == 0 { 0 } else { paging::NO_FLUSH };
             // SAFETY: a root of this CPU.
             unsafe { paging::set_cr3(cr3 | keep) };
@@ -90,16 +99,28 @@ impl HstSpace {
         true
     }
 
-    /// Translations were changed or removed: flushes them where they are in use, and has other CPUs and later switches
-    /// flush.
+    /// Translations were changed or removed: has all CPUs flush at their next switch to the space, and those that are in
+    /// it leave it now.
     fn outdate(&self) {
         for r in self.roots().iter().filter(|r| r.load(Relaxed) != 0) {
-            r.fetch_or(STALE, Relaxed);
+            r.fetch_or(STALE, SeqCst);
         }
-        let root = self.slot().load(Relaxed) & !STALE;
-        if root != 0 && cpu().cr3.get() == root | self.pcid {
-            self.enter();
+        self.expel();
+    }
+
+    /// Has all CPUs leave the space.
+    fn expel(&self) {
+        let inside = CpuSet::new();
+        for (i, r) in self.roots().iter().enumerate() {
+            let root = r.load(Relaxed) & !STALE;
+            if root != 0 && remote::is_in(i, root) {
+                inside.insert(i);
+            }
         }
+        if inside.contains(cpu().id.get().into()) {
+            paging::enter_bare();
+        }
+        remote::shoot(&inside, remote::HOST);
     }
 
     fn copy_top(&self, root: u64) {
@@ -130,31 +151,34 @@ impl HstSpace {
         self.table.lock().lookup(&Tables::new(), page)
     }
 
-    /// Maps or revokes 2^order pages; see [`PageTable::update`]. Flushes what this CPU may know.
-    pub fn update(&self, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
-        let mut mem = Tables::new();
-        let r = self.table.lock().update(&mut mem, page, order, target);
-        if outdates(&r) {
+    /// Maps or revokes 2^order pages; see [`PageTable::update`]. [`HstSpace::settle`] has to follow.
+    pub fn change(&self, mem: &mut Tables, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
+        let r = self.table.lock().update(mem, page, order, target);
+        mem.note(r)
+    }
+
+    /// Flushes what changes have outdated. May wait for other CPUs: no lock may be held.
+    pub fn settle(&self, mem: Tables) {
+        if mem.stale {
             self.outdate();
         }
         mem.flushed();
-        r.map(|_| ())
+    }
+
+    /// Both, for one change.
+    pub fn update(&self, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
+        let mut mem = Tables::new();
+        let r = self.change(&mut mem, page, order, target);
+        self.settle(mem);
+        r
     }
 }
 
 impl Drop for HstSpace {
     fn drop(&mut self) {
-        for r in self.roots() {
-            let root = r.load(Relaxed) & !STALE;
-            if root == 0 {
-                continue;
-            }
-            if cpu().cr3.get() & !0xfff == root {
-                cpu().cr3.set(cpu().bare_root.get());
-                // SAFETY: the root without user half.
-                unsafe { paging::set_cr3(cpu().bare_root.get()) };
-            }
-            tables::free(root);
+        self.expel();
+        for r in self.roots().iter().map(|r| r.load(Relaxed) & !STALE).filter(|r| *r != 0) {
+            tables::free(r);
         }
         let mut mem = Tables::new();
         self.table.lock().clear(&mut mem, USER_ENTRIES);

@@ -12,9 +12,23 @@ pub mod sc;
 pub mod sm;
 pub mod tables;
 
+use crate::arch::cpu::cpu;
 use crate::mem::refs::{Header, Object};
 use cap::Kind;
 use core::ptr::NonNull;
+
+/// The CPU that has to destroy an object, if that is another one: an EC is known to registers and per-CPU data.
+///
+/// # Safety
+/// As [`destroy`].
+pub unsafe fn home(kind: Kind, object: NonNull<Header>) -> Option<u16> {
+    if kind != Kind::Ec {
+        return None;
+    }
+    // SAFETY: by the caller.
+    let home = unsafe { object.cast::<ec::Ec>().as_ref() }.cpu;
+    (home != cpu().id.get()).then_some(home)
+}
 
 /// Drops an object and gives its cell back.
 ///

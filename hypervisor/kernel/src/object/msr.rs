@@ -7,8 +7,10 @@ use super::kernel_object;
 use crate::arch::svm;
 use crate::mem::pool::{Page, Pages};
 use crate::mem::refs::{Header, Object, Ref};
+use crate::{arch::cpu::cpu, remote};
 use abi::perm;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use sched::CpuSet;
 
 /// Selectors of MSRs: all that the low and high range of the bitmap can hold are below this.
 pub const MSRS: u64 = 0xc000_2000;
@@ -20,6 +22,8 @@ pub struct MsrSpace {
     bitmap: Page,
     /// The same as SVM wants it.
     map: Option<Pages<2>>,
+    /// CPUs on which a vCPU has run in the space.
+    users: CpuSet,
 }
 kernel_object!(MsrSpace, Msr);
 
@@ -38,7 +42,7 @@ impl MsrSpace {
     pub fn create() -> Option<Ref<MsrSpace>> {
         let bitmap = Page::filled(0xff)?;
         let map = if svm::active() { Some(Pages::filled(0xff)?) } else { None };
-        Ref::new(MsrSpace { header: Header::new(Self::KIND), bitmap, map })
+        Ref::new(MsrSpace { header: Header::new(Self::KIND), bitmap, map, users: CpuSet::new() })
     }
 
     /// Physical address of the bitmap.
@@ -54,6 +58,16 @@ impl MsrSpace {
     fn byte(&self, i: usize) -> &AtomicU8 {
         // SAFETY: byte of a frame that belongs to the space.
         unsafe { self.bitmap.at::<AtomicU8>().add(i % abi::PAGE_SIZE).as_ref() }
+    }
+
+    /// This CPU is about to run a vCPU in the space.
+    pub fn join(&self) {
+        self.users.insert(cpu().id.get().into());
+    }
+
+    /// Has vCPUs enter again after a change: a CPU may keep what it has read.
+    pub fn changed(&self) {
+        remote::shoot(&self.users, remote::ENTER);
     }
 
     /// Permissions of an MSR.

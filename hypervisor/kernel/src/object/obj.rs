@@ -75,7 +75,10 @@ impl ObjSpace {
         if !cap.is_null() {
             self.reserve(sel)?;
             // SAFETY: the word was read from a slot in this kernel entry.
-            unsafe { refs::retain(cap.address()) };
+            if !unsafe { refs::retain(cap.address()) } {
+                self.store(sel, Cap::NULL);
+                return Ok(());
+            }
         }
         self.store(sel, cap);
         Ok(())

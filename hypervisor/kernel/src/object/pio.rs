@@ -3,7 +3,9 @@
 use super::kernel_object;
 use crate::mem::pool::Pages;
 use crate::mem::refs::{Header, Object, Ref};
+use crate::{arch::cpu::cpu, remote};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use sched::CpuSet;
 
 /// Number of ports.
 pub const PORTS: u64 = 1 << 16;
@@ -14,6 +16,8 @@ pub const PORTS: u64 = 1 << 16;
 pub struct PioSpace {
     header: Header,
     bitmap: Pages<3>,
+    /// CPUs on which a vCPU has run in the space.
+    users: CpuSet,
 }
 kernel_object!(PioSpace, Pio);
 
@@ -25,7 +29,7 @@ impl PioSpace {
             // SAFETY: the first two frames of ours.
             unsafe { core::ptr::write_bytes(bitmap.at::<u8>().as_ptr(), 0, PORTS as usize / 8) };
         }
-        Ref::new(PioSpace { header: Header::new(Self::KIND), bitmap })
+        Ref::new(PioSpace { header: Header::new(Self::KIND), bitmap, users: CpuSet::new() })
     }
 
     /// Physical addresses of the two halves.
@@ -43,6 +47,16 @@ impl PioSpace {
         self.byte(port).load(Relaxed) & 1 << (port & 7) == 0
     }
 
+    /// This CPU is about to run a vCPU in the space.
+    pub fn join(&self) {
+        self.users.insert(cpu().id.get().into());
+    }
+
+    /// Has vCPUs enter again after a change: a CPU may keep what it has read. Threads read the bitmap at each access.
+    pub fn changed(&self) {
+        remote::shoot(&self.users, remote::ENTER);
+    }
+
     /// Allows or denies a port.
     pub fn set(&self, port: u64, allow: bool) {
         let bit = 1 << (port & 7);
@@ -50,16 +64,6 @@ impl PioSpace {
             self.byte(port).fetch_and(!bit, Relaxed);
         } else {
             self.byte(port).fetch_or(bit, Relaxed);
-        }
-    }
-}
-
-impl Drop for PioSpace {
-    fn drop(&mut self) {
-        let c = crate::arch::cpu::cpu();
-        if c.io_bitmap.get() == self.bitmap.phys() {
-            c.io_bitmap.set(0);
-            crate::arch::tables::enable_io_bitmap(false);
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use super::{ec::Ec, kernel_object};
 use crate::mem::refs::{Header, Object, Ref};
+use crate::{arch::time, schedule};
 use core::cell::Cell;
+use core::sync::atomic::{AtomicU64, Ordering::*};
 use sched::{Budget, Link, Node};
 
-/// Scheduling context. Its cells are touched by its CPU only.
+/// Scheduling context. Its cells are touched by its CPU only; the clock may be read by all.
 #[repr(C, align(32))]
 pub struct Sc {
     header: Header,
@@ -14,6 +16,9 @@ pub struct Sc {
     /// Priority.
     pub prio: u8,
     budget: Cell<Budget>,
+    /// Ticks consumed in all, and since when it runs; 0: it does not.
+    consumed: AtomicU64,
+    running: AtomicU64,
     /// The EC at the end of the call chain that starts at `ec`: the one that runs.
     pub leaf: Cell<&'static Ec>,
     /// The blocked EC that it waits for.
@@ -51,6 +56,8 @@ impl Sc {
             ec,
             prio,
             budget: Cell::new(Budget::new(budget)),
+            consumed: AtomicU64::new(0),
+            running: AtomicU64::new(0),
             parked: Cell::new(None),
             active: Cell::new(None),
             ready: Link::new(),
@@ -93,9 +100,22 @@ impl Sc {
         self.budget.get().left()
     }
 
-    /// Ticks consumed in all.
+    /// Ticks consumed in all, up to now.
     pub fn consumed(&self) -> u64 {
-        self.budget.get().consumed()
+        loop {
+            let before = self.consumed.load(Acquire);
+            let since = self.running.load(Acquire);
+            let run = if since == 0 { 0 } else { time::now().saturating_sub(since) };
+            // Charged meanwhile? Then the two do not belong together.
+            if self.consumed.load(Acquire) == before {
+                return before + run;
+            }
+        }
+    }
+
+    /// It runs from `t` on, or no more (0).
+    pub fn clock(&self, t: u64) {
+        self.running.store(t, Release);
     }
 
     /// Charges ticks; `true`: the turn is over.
@@ -103,6 +123,18 @@ impl Sc {
         let mut b = self.budget.get();
         let over = b.charge(ticks);
         self.budget.set(b);
+        self.running.store(0, Release);
+        self.consumed.store(b.consumed(), Release);
         over
+    }
+
+    /// Schedules a new SC, on its own CPU.
+    pub fn start(&'static self) {
+        let ec = self.ec.found();
+        if ec.dead() {
+            return self.retire();
+        }
+        ec.chain.set(Some(self));
+        schedule::ready(self);
     }
 }

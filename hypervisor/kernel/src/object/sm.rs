@@ -1,8 +1,9 @@
 //! Semaphore (spec 2.5): a counter and a FIFO of blocked ECs. Interrupt semaphores are how interrupts are delivered.
 
 use super::{ec::Ec, ec::Waiting, kernel_object};
-use crate::arch::interrupt;
+use crate::arch::{cpu::cpu, interrupt};
 use crate::mem::refs::{Header, Object, Ref};
+use crate::remote;
 use abi::Status;
 use sched::Queue;
 use spin::Mutex;
@@ -45,8 +46,11 @@ impl Sm {
             return Ok(());
         };
         drop(s);
-        // From here on another CPU may see the EC run.
-        ec.unblock(Status::Success);
+        if ec.cpu == cpu().id.get() {
+            ec.unblock(Status::Success);
+        } else {
+            remote::release(ec);
+        }
         Ok(())
     }
 

@@ -5,33 +5,36 @@ use crate::mem::{layout, pool};
 use core::ptr::NonNull;
 use ptab::{Change, Full};
 
-/// Table frames out of the pool; what is retired is freed by [`Tables::flushed`].
+/// Table frames out of the pool, for one or more updates of a space; what is retired is freed by [`Tables::flushed`].
 pub struct Tables {
     retired: u64,
+    /// Updates have left translations in TLBs that are no longer right.
+    pub stale: bool,
 }
 
 impl Tables {
     /// No frame retired yet.
     pub const fn new() -> Self {
-        Tables { retired: 0 }
+        Tables { retired: 0, stale: false }
+    }
+
+    /// Notes what an update means for TLBs.
+    pub fn note(&mut self, update: Result<Change, Full>) -> Result<(), Full> {
+        self.stale |= match &update {
+            Ok(c) => matches!(c, Change::Stale),
+            Err(f) => f.stale,
+        };
+        update.map(|_| ())
     }
 
     /// Frees the retired frames. The caller has flushed what hardware knew of them.
-    pub fn flushed(&mut self) {
+    pub fn flushed(mut self) {
         while self.retired != 0 {
             let f = self.retired;
             // The frame is unlinked: its first word holds the next one.
             self.retired = paging::read(f, 0);
             free(f);
         }
-    }
-}
-
-/// Whether an update has left translations in TLBs that are no longer right.
-pub fn outdates(update: &Result<Change, Full>) -> bool {
-    match update {
-        Ok(c) => matches!(c, Change::Stale),
-        Err(f) => f.stale,
     }
 }
 

@@ -67,8 +67,23 @@ fn capabilities() -> CapabilityBits {
 /// Enables SVM on this CPU, if it has all that the kernel needs; otherwise says what is missing.
 pub fn init() -> Result<(), VirtMissing> {
     let mut c = svm::negotiate(&capabilities())?;
-    let (save, host) = Page::new().zip(Page::new()).ok_or(VirtMissing::CONTROLS)?;
+    turn_on()?;
     let (ports, msrs) = Pages::filled(0xff).zip(Pages::filled(0xff)).ok_or(VirtMissing::CONTROLS)?;
+    c.xcr0_supported = cpu().features.get().xcr0;
+    c.required.exceptions |= virt::ENDLESS_EXCEPTIONS;
+    DENY.call_once(|| Deny { ports, msrs });
+    CONTROLS.call_once(|| c);
+    Ok(())
+}
+
+/// Enables SVM on another CPU, which has to have what the first has.
+pub fn enable() -> Result<(), VirtMissing> {
+    svm::negotiate(&capabilities())?;
+    turn_on()
+}
+
+fn turn_on() -> Result<(), VirtMissing> {
+    let (save, host) = Page::new().zip(Page::new()).ok_or(VirtMissing::CONTROLS)?;
     // SAFETY: SVM is there and not disabled; both frames are used for nothing else, for good.
     unsafe {
         msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) | SVME);
@@ -77,10 +92,6 @@ pub fn init() -> Result<(), VirtMissing> {
     }
     cpu().host_vmcb.set(host.phys());
     core::mem::forget((save, host));
-    c.xcr0_supported = cpu().features.get().xcr0;
-    c.required.exceptions |= virt::ENDLESS_EXCEPTIONS;
-    DENY.call_once(|| Deny { ports, msrs });
-    CONTROLS.call_once(|| c);
     Ok(())
 }
 
@@ -107,6 +118,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
         ec.expect.set(Expect::State(Resume::Guest));
         return event::raise(ec, n as u16);
     }
+    refs::quiescent();
     // The exit comes back with this CR3: that of the VMM.
     if !ec.hst.enter() {
         return event::kill(ec, "no memory for its page-table root");
@@ -117,7 +129,6 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     fpu::enter_guest(ec, v.regs().xcr0);
     fpu::leave_ts_set();
     set_tsc_aux(v.regs().msrs.tsc_aux());
-    refs::quiescent();
     // SAFETY: CR2 only matters to page-fault handlers. VMRUN loads it, but not that of every emulator. The VMCB is
     // complete, its maps and tables live as long as the spaces that the vCPU counts on.
     unsafe {

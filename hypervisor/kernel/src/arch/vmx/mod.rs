@@ -78,13 +78,20 @@ fn unlock() -> u64 {
 pub fn init() -> Result<(), VirtMissing> {
     let caps = capabilities();
     let mut c = vmx::negotiate(&caps)?;
-    enable(&caps)?;
+    turn_on(&caps)?;
     c.xcr0_supported = cpu().features.get().xcr0;
     CONTROLS.call_once(|| c);
     Ok(())
 }
 
-fn enable(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
+/// Enters VMX operation on another CPU, which has to have what the first has.
+pub fn enable() -> Result<(), VirtMissing> {
+    let caps = capabilities();
+    vmx::negotiate(&caps)?;
+    turn_on(&caps)
+}
+
+fn turn_on(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
     let (region, host) = Page::new().zip(Page::new()).ok_or(VirtMissing::CONTROLS)?;
     set_revision(&region);
     // SAFETY: the fixed bits are those that VMX operation demands; the frame is the VMXON region and nothing else.
@@ -133,11 +140,11 @@ impl VmcsPort for Port {
     }
 }
 
-/// Flushes what this CPU knows of a guest space.
-pub fn flush_guest_space(root: u64) {
+/// Flushes what this CPU knows of guest spaces.
+pub fn flush_all() {
     if CONTROLS.get().is_some() {
-        // SAFETY: in VMX operation; single-context INVEPT is part of what `negotiate` requires.
-        unsafe { insn::invept(1, vmx::eptp(root)) };
+        // SAFETY: in VMX operation; all-context INVEPT is part of what `negotiate` requires.
+        unsafe { insn::invept(2, 0) };
     }
 }
 
@@ -166,17 +173,20 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 /// Enters the guest.
 pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     let Some(c) = CONTROLS.get() else { return event::kill(ec, "no VT-x") };
-    let Some(cr3) = ec.hst.cr3() else { return event::kill(ec, "no memory for its page-table root") };
+    crate::mem::refs::quiescent();
+    // The exit comes back with this CR3: that of the VMM.
+    if !ec.hst.enter() {
+        return event::kill(ec, "no memory for its page-table root");
+    }
     schedule::make_current(ec);
     v.make_current();
-    v.prepare(&vcpu.spaces, cr3);
+    v.prepare(&vcpu.spaces, cpu().cr3.get());
     guest::switch_debug_registers(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {
         let left = cpu().timer.get().saturating_sub(time::now());
         Port.write(field::VMX_PREEMPTION_TIMER_VALUE, c.timer_value(left).into());
     }
-    crate::mem::refs::quiescent();
     let regs = v.regs();
     // SAFETY: CR2 only matters to page-fault handlers; the VMCS is complete.
     unsafe {
@@ -192,17 +202,12 @@ pub extern "C" fn exit() -> ! {
     fpu::note_ts();
     cpu().tr_stale.set(true);
     let reason = Port.read(field::EXIT_REASON);
-    if let (Some(v), Some(cr3)) = (ec.vcpu.as_ref().and_then(|v| v.vmx()), ec.hst.cr3()) {
+    if let Some(v) = ec.vcpu.as_ref().and_then(|v| v.vmx())
+        && reason & ENTRY_FAILED == 0
+    {
         // After a failed entry the vectoring information is that of an older exit, and the VMCS is not launched.
-        if reason & ENTRY_FAILED == 0 {
-            v.entered();
-            vmx::requeue(&mut Port);
-        }
-        // VM exits do not flush, and PCID 0 is everybody's.
-        if cpu().cr3.replace(cr3) != cr3 && cr3 & 0xfff == 0 {
-            // SAFETY: the root that the exit has loaded.
-            unsafe { super::paging::set_cr3(cr3) };
-        }
+        v.entered();
+        vmx::requeue(&mut Port);
     }
     let next = match vmx::decode_exit(reason, || Port.read(field::VM_EXIT_INTERRUPTION_INFO)) {
         Exit::Portal(n) if n >= abi::event::GST_ARCH => event::kill(ec, "exit of a kind that has no event"),
