@@ -8,6 +8,33 @@ use std::path::{Path, PathBuf};
 /// Package and binary of the root task.
 pub const ROOT_TASK: &str = "core-task";
 
+/// How our binaries are built. The two are kept side by side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavour {
+    /// Optimised, as measured and tested.
+    #[default]
+    Release,
+    /// Cargo's profile `dev`: with debug information and assertions, hardly optimised.
+    Debug,
+}
+
+impl Flavour {
+    fn cargo_args(self) -> &'static [&'static str] {
+        match self {
+            Flavour::Release => &["--release"],
+            Flavour::Debug => &[],
+        }
+    }
+
+    /// Cargo's folder, and that in `build/` for what is stripped.
+    fn folders(self) -> (&'static str, &'static str) {
+        match self {
+            Flavour::Release => ("release", "images"),
+            Flavour::Debug => ("debug", "images/debug"),
+        }
+    }
+}
+
 /// A binary as the linker made it, and as it goes into the boot image.
 pub struct Binary {
     /// With symbols.
@@ -17,13 +44,15 @@ pub struct Binary {
 }
 
 /// Builds the kernel: a package of its own, with its own code-generation flags.
-pub fn kernel() -> Result<Binary> {
+pub fn kernel(flavour: Flavour) -> Result<Binary> {
     let dir = tree::root().join("hypervisor/kernel");
     let step = Step::begin("building the kernel");
     let target = dir.join("target");
-    exec::run(cargo().args(["build", "--release", "--target-dir"]).arg(&target).current_dir(&dir), &step)?;
-    let linked = target.join("x86_64-unknown-linux-gnu/release/hypervisor");
-    let image = strip(&linked, "hypervisor", &[], &step)?;
+    let mut c = cargo();
+    c.arg("build").args(flavour.cargo_args()).arg("--target-dir").arg(&target);
+    exec::run(c.current_dir(&dir), &step)?;
+    let linked = target.join("x86_64-unknown-linux-gnu").join(flavour.folders().0).join("hypervisor");
+    let image = strip(&linked, "hypervisor", flavour, &[], &step)?;
     step.done("");
     Ok(Binary { linked, image })
 }
@@ -36,31 +65,32 @@ pub fn test_kernel() -> Result<PathBuf> {
     let target = tree::build("testkernel");
     exec::run(cargo().args(["build", "--release", "--target-dir"]).arg(&target).current_dir(&dir), &step)?;
     let linked = target.join("x86_64-unknown-linux-gnu/release/testkernel");
-    let image = strip(&linked, "testkernel", &["-O", "elf32-i386"], &step)?;
+    let image = strip(&linked, "testkernel", Flavour::Release, &["-O", "elf32-i386"], &step)?;
     step.done("");
     Ok(image)
 }
 
 /// Builds the root task and the components; they come back in the order of `binaries`, the root task first.
-pub fn user_land(binaries: &[String]) -> Result<(Binary, Vec<Binary>)> {
+pub fn user_land(binaries: &[String], flavour: Flavour) -> Result<(Binary, Vec<Binary>)> {
     check_packages(binaries)?;
     // The kernel maps the root task's file as it lies in memory, and adds nothing to it.
-    let root_task = component(ROOT_TASK, &["--set-section-flags", ".bss=alloc,load,contents"])?;
+    let root_task = component(ROOT_TASK, flavour, &["--set-section-flags", ".bss=alloc,load,contents"])?;
     lint::check_root_task(&root_task.image)?;
-    let components = binaries.iter().map(|b| component(b, &[])).collect::<Result<_>>()?;
+    let components = binaries.iter().map(|b| component(b, flavour, &[])).collect::<Result<_>>()?;
     Ok((root_task, components))
 }
 
 /// Each by itself: built together, the features of what they share would be the sum of what all want, and a component
 /// would depend on which others there are.
-fn component(name: &str, objcopy: &[&str]) -> Result<Binary> {
+fn component(name: &str, flavour: Flavour, objcopy: &[&str]) -> Result<Binary> {
     let step = Step::begin(format!("building {name}"));
     let target = tree::build("components");
     let mut c = cargo();
-    c.args(["build", "--release", "--package", name, "--features", "component", "--target-dir"]).arg(&target);
+    c.arg("build").args(flavour.cargo_args());
+    c.args(["--package", name, "--features", "component", "--target-dir"]).arg(&target);
     exec::run(c.current_dir(tree::root()), &step)?;
-    let linked = target.join("release").join(name);
-    let image = strip(&linked, name, objcopy, &step)?;
+    let linked = target.join(flavour.folders().0).join(name);
+    let image = strip(&linked, name, flavour, objcopy, &step)?;
     step.done("");
     Ok(Binary { linked, image })
 }
@@ -91,8 +121,8 @@ fn cargo() -> std::process::Command {
     exec::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-fn strip(from: &Path, name: &str, more: &[&str], step: &Step) -> Result<PathBuf> {
-    let to = tree::build_dir("images")?.join(name);
+fn strip(from: &Path, name: &str, flavour: Flavour, more: &[&str], step: &Step) -> Result<PathBuf> {
+    let to = tree::build_dir(flavour.folders().1)?.join(name);
     // Not in place: images made before share the file by hard links.
     let new = tree::scratch(&to);
     exec::run(exec::command("objcopy").arg("--strip-all").args(more).arg(from).arg(&new), step)?;

@@ -1,6 +1,6 @@
 //! `cargo xtask image`: the bootable ISO of a system. [`make`] serves the other verbs.
 
-use crate::build::{self, Binary};
+use crate::build::{self, Binary, Flavour};
 use crate::iso::{self, Module, Payload};
 use crate::progress::Step;
 use crate::system::System;
@@ -20,7 +20,7 @@ pub struct Args {
 /// Prints the path of the image.
 pub fn main(args: &Args) -> Result<ExitCode> {
     packages::ensure_installed(packages::FOR_IMAGES)?;
-    let image = make(&System::load(&args.system)?, &args.system, "")?;
+    let image = make(&System::load(&args.system)?, &args.system, "", Flavour::Release)?;
     println!("{}", image.iso.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -31,28 +31,30 @@ pub struct Image {
     pub iso: PathBuf,
     /// The kernel.
     pub kernel: Binary,
+    /// The root task.
+    pub root_task: Binary,
     /// Component binaries with their names.
     pub components: Vec<(String, Binary)>,
 }
 
 /// Builds everything and makes `build/ferronova-<label>.iso`.
-pub fn make(system: &System, label: &str, kernel_cmdline: &str) -> Result<Image> {
+pub fn make(system: &System, label: &str, kernel_cmdline: &str, flavour: Flavour) -> Result<Image> {
     let text = tree::build_dir("images")?.join(format!("system-{label}.toml"));
     tree::write_if_changed(&text, system.text.as_bytes())?;
     let roms = roms(&system.roms)?;
-    let kernel = build::kernel()?;
-    let (root_task, components) = build::user_land(&system.binaries)?;
+    let kernel = build::kernel(flavour)?;
+    let (root_task, components) = build::user_land(&system.binaries, flavour)?;
     let components: Vec<_> = system.binaries.iter().cloned().zip(components).collect();
     let step = Step::begin("making the boot image");
     let iso = tree::build(format!("ferronova-{label}.iso"));
     let payload = Payload::Hypervisor {
         kernel: kernel.image.clone(),
         cmdline: kernel_cmdline.into(),
-        modules: modules(root_task.image, text, &components, roms),
+        modules: modules(root_task.image.clone(), text, &components, roms),
     };
     iso::make(&payload, &iso, &step)?;
     step.done(&tree::shown(&iso));
-    Ok(Image { iso, kernel, components })
+    Ok(Image { iso, kernel, root_task, components })
 }
 
 /// The root task is the first: that is how the kernel knows it.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod debug;
 mod emulator;
 mod exec;
 mod guest;

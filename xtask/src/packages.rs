@@ -41,6 +41,9 @@ pub const FOR_BOCHS: &[Need] = &[
 /// To run QEMU.
 pub const FOR_QEMU: &[Need] = &[need("qemu-system-x86_64", "qemu-system-x86"), need("setpriv", "util-linux")];
 
+/// To debug.
+pub const FOR_GDB: &[Need] = &[need("gdb", "gdb"), need("setpriv", "util-linux")];
+
 /// Packages that are needed and that we may not install: exit code 2.
 #[derive(Debug, thiserror::Error)]
 #[error("needed packages are not installed; install them with:\n    {command}")]

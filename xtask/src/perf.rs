@@ -2,7 +2,8 @@
 //!
 //! Key types: [`Budgets`], [`Figures`], [`Guest`].
 
-use crate::emulator::{End, Machine};
+use crate::build::Flavour;
+use crate::emulator::{Debugger, End, Machine};
 use crate::image;
 use crate::iso::{self, Payload};
 use crate::platform::Platform;
@@ -147,7 +148,9 @@ fn native(platform: &Platform, guest: &Guest, name: &str) -> Result<u64> {
     let linux = guest::linux()?;
     let step = Step::begin(format!("booting the guest on the bare machine ({name})"));
     let at = entry(&tree::read_bytes(&linux.kernel)?)?;
-    let debugger = [&format!("pb {at:#x}"), "c", "ptime", "d 1", "c", "ptime"].map(|s: &str| s.to_owned()).to_vec();
+    let debugger = Debugger::Script(
+        [&format!("pb {at:#x}"), "c", "ptime", "d 1", "c", "ptime"].map(|s: &str| s.to_owned()).to_vec(),
+    );
     let dir = tree::build_dir(format!("perf/{name}-native"))?;
     let iso = dir.join("native.iso");
     let payload = Payload::Linux { kernel: linux.kernel, initramfs: linux.initramfs, cmdline: guest.cmdline.clone() };
@@ -182,7 +185,7 @@ fn number(text: &str, pattern: &str) -> Result<u64> {
     found.first().copied().with_context(|| format!("the system did not print /{pattern}/"))
 }
 
-fn start(p: &Platform, iso: &Path, dir: &Path, debugger: Vec<String>) -> Result<Session> {
+fn start(p: &Platform, iso: &Path, dir: &Path, debugger: Debugger) -> Result<Session> {
     let port = session::free_port()?;
     let machine = Machine { platform: p.clone(), iso: iso.into(), dir: dir.into(), port, debugger };
     Session::start(machine, std::io::sink())
@@ -199,10 +202,10 @@ struct Measured {
 /// The same guest under our system.
 fn ours(platform: &Platform, guest: &Guest, name: &'static str, native_ticks: u64) -> Result<Measured> {
     let system = System::parse(guest.marked.clone())?;
-    let image = image::make(&system, "perf", &platform.kernel_cmdline)?;
+    let image = image::make(&system, "perf", &platform.kernel_cmdline, Flavour::Release)?;
     let step = Step::begin(format!("booting the guest under Ferronova ({name})"));
     let dir = tree::build_dir(format!("perf/{name}-ours"))?;
-    let mut session = start(platform, &image.iso, &dir, vec![])?;
+    let mut session = start(platform, &image.iso, &dir, Debugger::Off)?;
     let result = to_power_off(&mut session);
     let text = session.text();
     result.with_context(|| format!("see {}", tree::shown(&session.log)))?;

@@ -1,15 +1,18 @@
 //! `cargo xtask run`: builds a system, boots it, and connects the terminal to its console.
 
-use crate::emulator::{End, Machine};
-use crate::platform::{self, Platform};
+use crate::build::Flavour;
+use crate::debug::{self, Symbols};
+use crate::emulator::{Debugger, End, Machine};
+use crate::image::{self, Image};
+use crate::platform::{self, Emulator, Platform};
 use crate::progress::Step;
 use crate::session::{self, Session};
 use crate::system::System;
-use crate::{image, packages, terminal, tree};
-use anyhow::{Context, Result};
+use crate::{packages, terminal, tree};
+use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +22,9 @@ use std::time::{Duration, Instant};
 const UNATTENDED: Duration = Duration::from_secs(900);
 /// Exit code after the time limit, as timeout(1) has it.
 const TIMED_OUT: u8 = 124;
+
+/// The platform for gdb if none is asked for.
+const DEBUGGED: &str = "qemu";
 
 /// Arguments of `run`.
 #[derive(clap::Args)]
@@ -32,6 +38,12 @@ pub struct Args {
     /// Emulated processors, if not what the platform file says.
     #[arg(long, visible_alias = "smp", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
     cpus: Option<u32>,
+    /// Build with debug information, stop before the first instruction, and run gdb here.
+    #[arg(long)]
+    debug: bool,
+    /// The same, but gdb is run by you, in another terminal: its command line is printed.
+    #[arg(long)]
+    gdb: bool,
     /// Leave the emulator's files in build/run.
     #[arg(long)]
     keep: bool,
@@ -45,13 +57,23 @@ pub struct Args {
 
 /// Exit code 0 if the machine was switched off or the user left it, 124 on timeout, 1 otherwise.
 pub fn main(args: &Args) -> Result<ExitCode> {
-    let platform = platform::choose(args.on.as_deref())?;
+    let debug = args.debug || args.gdb;
+    // Only QEMU has a stub for gdb.
+    let platform = platform::choose(args.on.as_deref().or(debug.then_some(DEBUGGED)))?;
     let platform = Platform { cpus: args.cpus.unwrap_or(platform.cpus), ..platform };
-    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()))?;
-    let iso = image::make(&System::load(&args.system)?, &args.system, &platform.kernel_cmdline)?.iso;
+    ensure!(
+        !debug || platform.emulator == Emulator::Qemu,
+        "{} has no stub for gdb, but Bochs has a debugger of its own: see docs/guide/debug.md",
+        platform.name
+    );
+    let gdb = if args.debug { packages::FOR_GDB } else { &[] };
+    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()).chain(gdb))?;
+    let flavour = if debug { Flavour::Debug } else { Flavour::Release };
+    let label = if debug { format!("{}-debug", args.system) } else { args.system.clone() };
+    let image = image::make(&System::load(&args.system)?, &label, &platform.kernel_cmdline, flavour)?;
     let kept = format!("run/kept-{}", std::process::id());
     let dir = if args.keep { tree::build_dir(kept)? } else { tree::run_dir("machine")? };
-    let result = boot(args, platform, iso, dir.clone());
+    let result = boot(args, platform, image, dir.clone());
     if args.keep {
         eprintln!("  the emulator's files are in {}", tree::shown(&dir));
     }
@@ -59,20 +81,57 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     result
 }
 
-fn boot(args: &Args, platform: Platform, iso: PathBuf, dir: PathBuf) -> Result<ExitCode> {
-    let step = Step::begin(format!("booting on {}", platform.name));
-    let machine = Machine { platform, iso, dir, port: session::free_port()?, debugger: vec![] };
+fn boot(args: &Args, platform: Platform, image: Image, dir: PathBuf) -> Result<ExitCode> {
+    let port = session::free_port()?;
+    let script = if args.debug || args.gdb { Some(Script::write(&image, &dir)?) } else { None };
+    let debugger = script.as_ref().map_or(Debugger::Off, |s| Debugger::Gdb(s.port));
+    let booting = script.is_none().then(|| Step::begin(format!("booting on {}", platform.name)));
+    let machine = Machine { platform, iso: image.iso, dir, port, debugger };
+    if let Some(s) = script.as_ref().filter(|_| args.debug) {
+        return in_gdb(machine, &s.path);
+    }
+    if let Some(s) = &script {
+        eprintln!(
+            "  the machine waits before its first instruction for gdb, in another terminal:\n    {}",
+            debug::command_line(&s.path)
+        );
+    }
     let mut copies: Vec<Box<dyn Write + Send>> = vec![Box::new(std::io::stdout())];
     if let Some(path) = &args.log {
         copies.push(Box::new(File::create(path).with_context(|| format!("creating {}", path.display()))?));
     }
-    let mut session = Session::start(machine, Console { copies, booting: Some(step) })?;
+    let mut session = Session::start(machine, Console { copies, booting })?;
     let quit = connect_terminal(&session)?;
     let end = wait(&mut session, limit(args), &quit);
     session.kill();
     terminal::restore();
     let code = report(end?, quit.load(Ordering::Relaxed));
     Ok(if code == 0 { system_code(&session.text()) } else { code }.into())
+}
+
+/// gdb's script.
+struct Script {
+    path: PathBuf,
+    port: u16,
+}
+
+impl Script {
+    fn write(image: &Image, dir: &Path) -> Result<Script> {
+        let port = session::free_port()?;
+        let names = image.components.iter().map(|(name, _)| name.clone());
+        let path = Symbols::of(&image.kernel, &image.root_task, names).write_script(dir, port)?;
+        Ok(Script { path, port })
+    }
+}
+
+/// gdb has the terminal; the console is a file.
+fn in_gdb(machine: Machine, script: &Path) -> Result<ExitCode> {
+    let mut session = Session::start(machine, std::io::sink())?;
+    eprintln!("  the console's output goes to {}", tree::shown(&session.log));
+    session::leave_interrupts_to_gdb();
+    let result = debug::interactive(script);
+    session.kill();
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 /// 1 if the root task said that the system ended with a failure: an emulator that is switched off tells nothing.

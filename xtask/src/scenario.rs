@@ -2,6 +2,7 @@
 //!
 //! Key types: [`Scenario`], [`Step`], [`Edit`]. [`crate::trial`] runs them.
 
+use crate::build::Flavour;
 use crate::platform::Platform;
 use crate::system::System;
 use crate::tree;
@@ -51,6 +52,8 @@ pub struct Scenario {
     /// What is waited for and typed, in order.
     #[serde(rename = "step")]
     pub steps: Vec<Step>,
+    /// A session with gdb, before the steps: the machine stands before its first instruction.
+    pub gdb: Option<Gdb>,
     /// How it ends.
     pub end: Ending,
 }
@@ -67,6 +70,17 @@ pub enum Ending {
     PowerOff,
     /// It goes on running.
     Running,
+}
+
+/// A session with gdb.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gdb {
+    /// Its commands.
+    pub commands: Vec<String>,
+    /// What its output must hold, in this order.
+    #[serde(deserialize_with = "patterns")]
+    pub expect: Vec<Regex>,
 }
 
 /// A change to one boot module.
@@ -124,6 +138,11 @@ fn pattern<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Regex>, D::Error> {
     RegexBuilder::new(&text).multi_line(true).crlf(true).build().map(Some).map_err(serde::de::Error::custom)
 }
 
+fn patterns<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Regex>, D::Error> {
+    let texts = Vec::<String>::deserialize(d)?;
+    texts.iter().map(|t| Regex::new(&format!("(?m){t}")).map_err(serde::de::Error::custom)).collect()
+}
+
 impl Scenario {
     /// Reads and checks a scenario file.
     pub fn parse(name: &str, text: &str) -> Result<Scenario> {
@@ -141,6 +160,11 @@ impl Scenario {
     pub fn on_each(self) -> Vec<Scenario> {
         let on = |p: &String| Scenario { name: format!("{}@{p}", self.base), platform: p.clone(), ..self.clone() };
         self.platforms.iter().map(on).collect()
+    }
+
+    /// How its binaries are built.
+    pub fn flavour(&self) -> Flavour {
+        if self.gdb.is_some() { Flavour::Debug } else { Flavour::Release }
     }
 
     /// The machine of this test.

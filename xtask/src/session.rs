@@ -1,7 +1,7 @@
 //! A running emulator: its process group, and the serial line as text to search and to write to.
 //!
 //! Whatever happens, no emulator is left behind: dropping a [`Session`] kills it, SIGINT, SIGTERM and SIGHUP kill all of
-//! them (and remove their files), and the kernel kills them when we die.
+//! them (and remove their files), and the kernel kills them when we die. While gdb has the terminal, SIGINT is for gdb.
 //!
 //! Key types: [`Session`], [`Fault`].
 
@@ -224,10 +224,18 @@ fn spawn_reader(mut socket: TcpStream, shared: Arc<Shared>, mut log: File, mut c
     });
 }
 
+/// From now on Ctrl-C is gdb's, which shares our terminal.
+pub fn leave_interrupts_to_gdb() {
+    groups::INTERRUPTS_ARE_GDBS.store(true, std::sync::atomic::Ordering::Relaxed);
+}
+
 /// Process groups of the running emulators.
 mod groups {
     use super::*;
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
     use std::sync::Once;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     static ALL: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
@@ -253,19 +261,26 @@ mod groups {
         }
     }
 
-    /// Exit code after a signal that ends us: what shells have for SIGINT.
-    const INTERRUPTED: i32 = 130;
+    /// Whether SIGINT is not for us.
+    pub static INTERRUPTS_ARE_GDBS: AtomicBool = AtomicBool::new(false);
+
+    fn end(signal: i32) {
+        if signal == SIGINT && INTERRUPTS_ARE_GDBS.load(Ordering::Relaxed) {
+            return;
+        }
+        all().iter().for_each(|&p| kill(p));
+        terminal::restore();
+        tree::remove_run_dirs();
+        // As shells have it.
+        std::process::exit(128 + signal);
+    }
 
     pub fn kill_all_on_signals() {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            // It fails only if there is a handler already.
-            let _ = ctrlc::set_handler(|| {
-                all().iter().for_each(|&p| kill(p));
-                terminal::restore();
-                tree::remove_run_dirs();
-                std::process::exit(INTERRUPTED);
-            });
+            // It fails only for signals that cannot be caught.
+            let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+            std::thread::spawn(move || signals.forever().for_each(end));
         });
     }
 }
@@ -301,7 +316,7 @@ mod tests {
             iso: PathBuf::new(),
             dir: std::env::temp_dir(),
             port: 0,
-            debugger: vec![],
+            debugger: crate::emulator::Debugger::Off,
         };
         let log = tree::build_dir("unit-tests").unwrap().join(format!("serial-{}.log", child.id()));
         spawn_reader(socket.try_clone().unwrap(), shared.clone(), File::create(&log).unwrap(), std::io::sink());

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: host tests, checks of the images, and systems in emulators.
 
-use crate::build;
+use crate::build::{self, Flavour};
 use crate::iso::Module;
 use crate::matrix::{self, Inner, Matrix};
 use crate::platform::{self, Platform, Presence};
@@ -100,22 +100,26 @@ fn fit(mut scenarios: Vec<Scenario>, platforms: &[Platform]) -> Vec<Scenario> {
 
 fn install(scenarios: &[Scenario]) -> Result<()> {
     let mut needs: Vec<_> = packages::FOR_IMAGES.iter().collect();
+    if scenarios.iter().any(|s| s.gdb.is_some()) {
+        needs.extend(packages::FOR_GDB);
+    }
     for platform in scenarios.iter().map(|s| &s.platform).collect::<BTreeSet<_>>() {
         needs.extend(Platform::load(platform)?.emulator.needs());
     }
     packages::ensure_installed(needs)
 }
 
-fn kit(scenarios: &[Scenario]) -> Result<(Kit, Vec<(String, std::path::PathBuf)>)> {
+fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, std::path::PathBuf)>)> {
+    let scenarios = scenarios.iter().filter(|s| s.flavour() == flavour);
     let systems: Vec<System> =
-        scenarios.iter().map(|s| s.system().with_context(|| format!("scenario {}", s.name))).collect::<Result<_>>()?;
+        scenarios.map(|s| s.system().with_context(|| format!("scenario {}", s.name))).collect::<Result<_>>()?;
     let all = |names: fn(&System) -> &Vec<String>| -> Vec<String> {
         systems.iter().flat_map(names).collect::<BTreeSet<_>>().into_iter().cloned().collect()
     };
     let (binaries, roms) = (all(|s| &s.binaries), all(|s| &s.roms));
     let mut modules = image::roms(&roms)?;
-    let kernel = build::kernel()?;
-    let (root_task, components) = build::user_land(&binaries)?;
+    let kernel = build::kernel(flavour)?;
+    let (root_task, components) = build::user_land(&binaries, flavour)?;
     let mut linked = vec![(build::ROOT_TASK.to_owned(), root_task.linked.clone())];
     for (name, binary) in binaries.into_iter().zip(components) {
         linked.push((name.clone(), binary.linked));
@@ -150,8 +154,10 @@ fn no_silent_skip(all: &[Scenario], platforms: &[Platform]) -> Result<()> {
 }
 
 fn trials(scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial>> {
-    let (kit, linked) = kit(&scenarios)?;
+    let (kit, linked) = kit(&scenarios, Flavour::Release)?;
     let kit = Arc::new(kit);
+    let debug = scenarios.iter().any(|s| s.flavour() == Flavour::Debug);
+    let debug = if debug { Arc::new(self::kit(&scenarios, Flavour::Debug)?.0) } else { kit.clone() };
     let mut list = Vec::new();
     for (name, check) in KERNEL_CHECKS {
         let kernel = kit.kernel.linked.clone();
@@ -162,6 +168,7 @@ fn trials(scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial>> {
         list.push(timed(format!("image::{name}-stands-alone"), outcomes, move || trial::component(&file)));
     }
     for s in scenarios {
+        let kit = if s.flavour() == Flavour::Debug { &debug } else { &kit };
         list.push(in_machine(s, kit.clone(), outcomes));
     }
     Ok(list)

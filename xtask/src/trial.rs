@@ -1,16 +1,18 @@
 //! Running one scenario, and the checks of images that need no emulator.
 
 use crate::build::Binary;
-use crate::emulator::{End, Machine};
+use crate::debug::{self, Symbols};
+use crate::emulator::{Debugger, End, Machine};
 use crate::iso::{self, Module, Payload};
 use crate::lint::{self, Disassembly};
 use crate::matrix::{self, Inner};
 use crate::platform::Platform;
 use crate::progress::Step as Progress;
-use crate::scenario::{Ending, Scenario};
+use crate::scenario::{Ending, Gdb, Scenario};
 use crate::session::{self, Session};
 use crate::tree;
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use regex::bytes::Regex;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,12 @@ pub struct Kit {
     pub root_task: Binary,
     /// Component binaries and ROMs, as stripped.
     pub modules: Vec<Module>,
+}
+
+impl Kit {
+    fn symbols(&self) -> Symbols {
+        Symbols::of(&self.kernel, &self.root_task, self.modules.iter().map(|m| m.name.clone()))
+    }
 }
 
 /// Boots the scenario's system and goes through its steps. What the emulator left is then in `build/logs/<name>`.
@@ -59,12 +67,31 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path, inner: &mut Vec<Inner>) -> Result<(
     let platform = s.machine()?;
     let iso = make_iso(s, kit, &platform, dir)?;
     let port = session::free_port()?;
-    let machine = Machine { platform, iso, dir: dir.into(), port, debugger: vec![] };
+    let gdb = s.gdb.as_ref().map(|g| Ok::<_, anyhow::Error>((g, session::free_port()?))).transpose()?;
+    let debugger = gdb.map_or(Debugger::Off, |(_, port)| Debugger::Gdb(port));
+    let machine = Machine { platform, iso, dir: dir.into(), port, debugger };
     let mut session = Session::start(machine, std::io::sink())?;
-    let result = steps(s, &mut session, deadline).and_then(|()| ending(s, &mut session, deadline));
+    let debugged = gdb.map_or(Ok(()), |(g, port)| in_gdb(g, &kit.symbols(), dir, port, deadline));
+    let result =
+        debugged.and_then(|()| steps(s, &mut session, deadline)).and_then(|()| ending(s, &mut session, deadline));
     session.kill();
     *inner = matrix::inner(&session.text());
     result.map_err(|e| anyhow!("{e:#}\nthe serial output ends:\n{}", tail(&session.text())))
+}
+
+fn in_gdb(g: &Gdb, symbols: &Symbols, dir: &Path, port: u16, deadline: Instant) -> Result<()> {
+    let script = symbols.write_script(dir, port)?;
+    let output = debug::batch(&script, &g.commands, deadline)?;
+    in_order(&output, &g.expect).with_context(|| format!("gdb printed:\n{output}"))
+}
+
+fn in_order(text: &str, patterns: &[Regex]) -> Result<()> {
+    let mut rest = text.as_bytes();
+    for p in patterns {
+        let m = p.find(rest).with_context(|| format!("gdb: expected /{p}/"))?;
+        rest = &rest[m.end()..];
+    }
+    Ok(())
 }
 
 fn make_iso(s: &Scenario, kit: &Kit, platform: &Platform, dir: &Path) -> Result<PathBuf> {
@@ -193,6 +220,13 @@ mod tests {
         let shown = tail(&text);
         assert!(shown.contains("| line 10\\u{1b}[6n\n") && shown.contains("line 49"), "{shown}");
         assert!(!shown.contains("line 9\\") && !shown.contains('\x1b'), "{shown}");
+    }
+
+    #[test]
+    fn what_gdb_prints_must_come_in_order() {
+        let patterns = |list: &[&str]| list.iter().map(|p| Regex::new(p).unwrap()).collect::<Vec<_>>();
+        in_order("a b c", &patterns(&["a", "c"])).unwrap();
+        assert!(in_order("a b c", &patterns(&["c", "a"])).unwrap_err().to_string().contains("/a/"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Bochs 2.7 as Debian builds it: with the debugger, without a headless display.
 
-use super::{End, Machine};
+use super::{Debugger, End, Machine};
 use anyhow::Result;
 use std::process::Command;
 
@@ -48,10 +48,11 @@ debug: action=ignore
 
 /// Without commands of the caller: run. The debugger reads the next command when the machine stops in it, which is
 /// the end.
-fn script(commands: &[String]) -> String {
-    let mut s = commands.join("\n");
-    s.push_str(if commands.is_empty() { "c\nq\n" } else { "\nq\n" });
-    s
+fn script(debugger: &Debugger) -> String {
+    match debugger {
+        Debugger::Script(commands) => commands.join("\n") + "\nq\n",
+        _ => "c\nq\n".into(),
+    }
 }
 
 /// Bochs has no exit code for a machine that is switched off: it panics, and says why.
@@ -79,7 +80,7 @@ mod tests {
 
     fn machine() -> Machine {
         let platform = Platform { ips: Some(7), cpus: 2, ..Platform::load("bochs").unwrap() };
-        Machine { platform, iso: "/tmp/a b.iso".into(), dir: "/tmp".into(), port: 4242, debugger: vec![] }
+        Machine { platform, iso: "/tmp/a b.iso".into(), dir: "/tmp".into(), port: 4242, debugger: Debugger::Off }
     }
 
     #[test]
@@ -95,8 +96,8 @@ mod tests {
 
     #[test]
     fn scripts_end_in_quit() {
-        assert_eq!(script(&[]), "c\nq\n");
-        assert_eq!(script(&["pb 0x1000200".into(), "c".into()]), "pb 0x1000200\nc\nq\n");
+        assert_eq!(script(&Debugger::Off), "c\nq\n");
+        assert_eq!(script(&Debugger::Script(vec!["pb 0x1000200".into(), "c".into()])), "pb 0x1000200\nc\nq\n");
     }
 
     #[test]

@@ -5,7 +5,7 @@ pub mod qemu;
 
 use crate::exec;
 use crate::platform::{Emulator, Platform};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
@@ -19,8 +19,20 @@ pub struct Machine {
     pub dir: PathBuf,
     /// TCP port on which the emulator offers COM1, and waits for us before it starts the machine.
     pub port: u16,
-    /// Commands for the debugger (Bochs).
-    pub debugger: Vec<String>,
+    /// What a debugger is to do.
+    pub debugger: Debugger,
+}
+
+/// What a debugger is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Debugger {
+    /// Nothing.
+    #[default]
+    Off,
+    /// These commands of Bochs' own debugger.
+    Script(Vec<String>),
+    /// QEMU waits for gdb on this TCP port before the first instruction.
+    Gdb(u16),
 }
 
 /// Why an emulator ended.
@@ -40,9 +52,13 @@ impl Machine {
     pub fn command(&self) -> Result<Command> {
         let mut c = exec::command("setpriv");
         c.args(["--pdeathsig", "KILL"]).current_dir(&self.dir);
-        match self.platform.emulator {
-            Emulator::Bochs => bochs::prepare(self, &mut c)?,
-            Emulator::Qemu => qemu::prepare(self, &mut c),
+        match (self.platform.emulator, &self.debugger) {
+            (Emulator::Bochs, Debugger::Gdb(_)) => {
+                bail!("Debian's Bochs has no stub for gdb, but a debugger of its own: see docs/guide/debug.md")
+            }
+            (Emulator::Qemu, Debugger::Script(_)) => bail!("only Bochs has a debugger of its own"),
+            (Emulator::Bochs, _) => bochs::prepare(self, &mut c)?,
+            (Emulator::Qemu, _) => qemu::prepare(self, &mut c),
         }
         Ok(c)
     }

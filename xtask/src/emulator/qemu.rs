@@ -1,6 +1,6 @@
 //! QEMU: with TCG (SVM, no VT-x) or with KVM (what the host has).
 
-use super::{End, Machine};
+use super::{Debugger, End, Machine};
 use crate::platform::Accel;
 use std::process::Command;
 
@@ -27,7 +27,11 @@ fn arguments(m: &Machine) -> Vec<String> {
     ]
     .join(" ");
     let words = args.split(' ').map(str::to_owned);
-    words.chain([m.iso.display().to_string()]).chain(m.platform.args.clone()).collect()
+    let gdb = match m.debugger {
+        Debugger::Gdb(port) => vec!["-S".into(), "-gdb".into(), format!("tcp:127.0.0.1:{port}")],
+        _ => vec![],
+    };
+    words.chain([m.iso.display().to_string()]).chain(gdb).chain(m.platform.args.clone()).collect()
 }
 
 /// QEMU ends by itself only when the machine is switched off, or on a mistake in its arguments.
@@ -51,7 +55,7 @@ mod tests {
             iso: "/a b.iso".into(),
             dir: "/tmp".into(),
             port: 99,
-            debugger: vec![],
+            debugger: Debugger::Gdb(1234),
         };
         let args = arguments(&m);
         let kvm = Machine { platform: Platform { accel: Accel::Kvm, ..m.platform.clone() }, ..m };
@@ -60,6 +64,8 @@ mod tests {
         let after = |key: &str| &args[args.iter().position(|a| a == key).unwrap() + 1];
         assert_eq!(after("-m"), "300");
         assert_eq!(after("-smp"), "4");
+        assert_eq!(after("-gdb"), "tcp:127.0.0.1:1234");
+        assert!(args.contains(&"-S".to_owned()));
         assert_eq!(after("-cdrom"), "/a b.iso");
         assert_eq!(after("-cpu"), &m.platform.model);
         assert_eq!(after("-serial"), "tcp:127.0.0.1:99,server=on,wait=on");
