@@ -44,12 +44,12 @@ impl VirtMissing {
     /// Human-readable names of the missing features, for messages.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         [
-            (Self::CPU, "VT-x (CPUID reports no VMX)"),
-            (Self::LOCKED, "VT-x (locked off by the firmware in IA32_FEATURE_CONTROL)"),
-            (Self::NESTED_PAGING, "EPT"),
-            (Self::TLB_TAGS, "VPID"),
-            (Self::UNRESTRICTED, "unrestricted guest"),
-            (Self::CONTROLS, "required VM-execution controls"),
+            (Self::CPU, "VT-x or SVM (the CPU has neither)"),
+            (Self::LOCKED, "VT-x or SVM (locked off by the firmware)"),
+            (Self::NESTED_PAGING, "nested paging (EPT or NPT)"),
+            (Self::TLB_TAGS, "TLB tags (VPIDs or ASIDs)"),
+            (Self::UNRESTRICTED, "unrestricted guests"),
+            (Self::CONTROLS, "VM controls that the kernel needs"),
             (Self::BACK_END, "a back end for this CPU vendor"),
         ]
         .into_iter()
@@ -187,6 +187,15 @@ mod tests {
         ] {
             assert_eq!(have, want);
         }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_in_the_words_of_both_vendors() {
+        let names = |m: VirtMissing| m.names().collect::<Vec<_>>();
+        assert_eq!(names(VirtMissing::all()).len(), VirtMissing::all().iter().count());
+        let some = VirtMissing::CPU | VirtMissing::LOCKED | VirtMissing::NESTED_PAGING | VirtMissing::TLB_TAGS;
+        assert!(names(some).iter().all(|n| n.contains(" or ")));
+        assert!(names(VirtMissing::empty()).is_empty());
     }
 
     #[test]

@@ -77,7 +77,9 @@ pub struct ArchState {
     pub actv_state: u32,
     /// 0x0a0: qualifications.
     pub qual: [u64; 3],
-    pub _r0: u64,
+    /// 0x0b8: extension: the exception of an exit for one, in the layout of `vect_info`, and its error code.
+    pub exc_info: u32,
+    pub exc_error: u32,
     /// 0x0c0: primary and secondary processor-based execution controls.
     pub ctrl: [u32; 2],
     pub ctrl3: u64,
@@ -158,6 +160,13 @@ impl ArchState {
     pub const INJ_NMI_WINDOW: u32 = 1 << 13;
     /// `inj_info`: type, error and vector fields are valid.
     pub const INJ_VALID: u32 = 1 << 31;
+
+    /// `inst_info`: extension: what the qualification would say of operands (register, address, segment) is not known.
+    /// The VMM has to decode the instruction at RIP.
+    pub const INST_DECODE: u32 = 1 << 31;
+
+    /// All zero.
+    pub const ZERO: ArchState = zerocopy::transmute!([0u8; size_of::<ArchState>()]);
 }
 
 #[cfg(test)]
@@ -174,6 +183,7 @@ mod tests {
             (offset_of!(ArchState, inst_len), 0x90),
             (offset_of!(ArchState, intr_state), 0x98),
             (offset_of!(ArchState, qual), 0xa0),
+            (offset_of!(ArchState, exc_info), 0xb8),
             (offset_of!(ArchState, ctrl), 0xc0),
             (offset_of!(ArchState, intcpt_cr0), 0xd0),
             (offset_of!(ArchState, intcpt_exc), 0xe0),

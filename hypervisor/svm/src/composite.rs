@@ -61,6 +61,16 @@ pub mod qualifications {
     }
 }
 
+/// The exception that exited.
+pub mod exception {
+    use super::*;
+
+    #[inline]
+    pub fn save(u: &mut ArchState, v: &Vmcb, _: &VcpuRegs, _: &Controls) {
+        (u.exc_info, u.exc_error) = exit::exception(v);
+    }
+}
+
 /// Interruptibility.
 pub mod interruptible {
     use super::*;

@@ -20,6 +20,8 @@ pub struct CapabilityBits {
     pub ebx: u32,
     /// CPUID 8000_000A, EDX: [`feature`].
     pub edx: u32,
+    /// CPUID 7, ECX and EDX, and CPUID 7.1, EAX.
+    pub leaf7: [u32; 3],
 }
 
 /// Controls for all vCPUs of a CPU.
@@ -74,7 +76,12 @@ const REQUIRED: Intercepts = Intercepts {
     ..Intercepts::NONE
 };
 
+/// Features in [`CapabilityBits::leaf7`] with the bits [`virt::CR4_NOT_SWITCHED`] of CR4. PKU, CET_SS, PKS; UINTR, CET_IBT;
+/// LASS, FRED, LAM.
+const NOT_SWITCHED: [u32; 3] = [1 << 3 | 1 << 7 | 1 << 31, 1 << 5 | 1 << 20, 1 << 6 | 1 << 17 | 1 << 26];
+
 const CR3: u16 = 1 << 3;
+const CR4: u16 = 1 << 4;
 const CR8: u16 = 1 << 8;
 
 /// What each bit of the primary controls adds.
@@ -114,8 +121,9 @@ pub fn negotiate(c: &CapabilityBits) -> Result<Controls, VirtMissing> {
         return Err(missing);
     }
     let has = |bit| c.edx & bit != 0;
+    let cr_write = if c.leaf7.iter().zip(NOT_SWITCHED).any(|(have, bits)| have & bits != 0) { CR4 } else { 0 };
     Ok(Controls {
-        required: REQUIRED,
+        required: Intercepts { cr_write, ..REQUIRED },
         asids: c.ebx,
         nrips: has(feature::NRIPS),
         decode_assists: has(feature::DECODE_ASSISTS),

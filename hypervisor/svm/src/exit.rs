@@ -2,6 +2,8 @@
 
 use crate::spec::{code, dr, inst_info, ioio, mov, npf, qual, reason, task, vector};
 use crate::{Controls, Vmcb};
+use abi::ArchState;
+use virt::{Event, EventKind};
 
 /// Event number of exits that have no VMX counterpart. None of them is ever intercepted.
 pub const NO_EVENT: u64 = u64::MAX;
@@ -232,13 +234,32 @@ pub(crate) fn qualifications(vmcb: &Vmcb, controls: &Controls) -> [u64; 3] {
     }
 }
 
-/// Instruction information: address size and segment of INS and OUTS, and [`inst_info::DECODE`].
+/// Exceptions that have an error code (APM vol. 2, table 8-1).
+const WITH_ERROR: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 << 30;
+
+/// The exception of an exit for one, as an information word, and its error code. #BP and #OF are an instruction's.
+#[inline]
+pub(crate) fn exception(vmcb: &Vmcb) -> (u32, u32) {
+    let vector = (vmcb.control.exitcode as u32).wrapping_sub(code::EXCP0);
+    if vector >= code::INTR - code::EXCP0 {
+        return (0, 0);
+    }
+    let has_error = WITH_ERROR & 1 << vector != 0;
+    let kind = match vector as u8 {
+        vector::BREAKPOINT | vector::OVERFLOW => EventKind::SoftwareException,
+        _ => EventKind::Exception,
+    };
+    let event = Event { kind, vector: vector as u8, has_error };
+    (event.encode(), if has_error { vmcb.control.exitinfo1 as u32 } else { 0 })
+}
+
+/// Instruction information: address size and segment of INS and OUTS, and [`ArchState::INST_DECODE`].
 #[inline]
 pub(crate) fn instruction_info(vmcb: &Vmcb, controls: &Controls) -> u32 {
     let info1 = vmcb.control.exitinfo1;
     let code = vmcb.control.exitcode as u32;
     if operands(vmcb, controls).decode {
-        return inst_info::DECODE;
+        return ArchState::INST_DECODE;
     }
     match address_size(info1) {
         Some(size) if code == code::IOIO && info1 & ioio::STR != 0 => {

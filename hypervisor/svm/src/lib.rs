@@ -9,14 +9,15 @@
 //!
 //! - `inst_len` is 0 if the length is not known: always for exceptions; without NRIPS also for CR, DR and
 //!   descriptor-table accesses and INVLPG. Lengths of other instructions count without redundant prefixes then.
-//! - `inst_info` has [`spec::inst_info::DECODE`] if the qualification lacks register, address or segment: for CR and
+//! - `inst_info` has [`abi::ArchState::INST_DECODE`] if the qualification lacks register, address or segment: for CR and
 //!   DR accesses and INVLPG without decode assists, LMSW and CLTS, accesses to descriptor tables, and INS and OUTS
 //!   where the CPU reports no address size.
 //! - EPT violations have no guest-linear address, and of the permissions only "readable" where the page is present.
 //! - There is no activity state HLT, no monitor trap flag, and no PDPTE: the CPU reads them from guest memory.
 //! - Task switches do not exit: the CPU carries them out.
 //! - CR0 and CR4 have no owned bits: a VMM that asks for some gets an exit for each write to the register, or for each
-//!   that changes more than TS and MP.
+//!   that changes more than TS and MP. On CPUs with bits of CR4 that must not be in force
+//!   ([`virt::CR4_NOT_SWITCHED`]) each write to CR4 exits; elsewhere the CPU refuses them.
 //! - Blocking by STI and MOV SS are one; blocking by NMI is kept by software, and ends when IRET was executed.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -37,6 +38,6 @@ mod vmcb;
 pub use controls::{CapabilityBits, Controls, negotiate};
 pub use event::{decode_exit, entry_failed, requeue, track_nmi, window_due};
 pub use exit::NO_EVENT;
-pub use setup::{GuestSetup, assign, flush, init, reset};
+pub use setup::{GuestSetup, assign, flush, init, is_of_host, reset};
 pub use state::{Row, Slot, load, rows, save};
 pub use vmcb::{ControlArea, Intercepts, Software, StateSaveArea, Vmcb, VmcbSegment};

@@ -67,9 +67,16 @@ pub fn reset(vmcb: &mut Vmcb) {
     cr::set_cr8(vmcb, 0);
     vmcb.control.interrupt_shadow = 0;
     vmcb.control.eventinj = 0;
+    vmcb.control.exitintinfo = 0;
     vmcb.control.software.zero();
     crate::event::arm(vmcb);
     vmcb.forget_cached();
+}
+
+/// Whether the state-save area has the host's state, whose IDT is at `idt`: some emulators write it there when they refuse
+/// a VMCB. CPUs leave the guest's.
+pub fn is_of_host(vmcb: &Vmcb, idt: u64) -> bool {
+    vmcb.save.idtr.base == idt
 }
 
 fn reset_segments(save: &mut StateSaveArea) {

@@ -344,9 +344,6 @@ pub mod inst_info {
     pub const ADDRESS_SHIFT: u32 = 7;
     /// Lowest bit of the segment register.
     pub const SEGMENT_SHIFT: u32 = 15;
-    /// Not in VMX: what the qualification would say of operands (register, address, segment) is not known. The VMM
-    /// has to decode the instruction at RIP.
-    pub const DECODE: u32 = 1 << 31;
 }
 
 /// Interruptibility state (SDM vol. 3, table 25-3).

@@ -1,13 +1,15 @@
-//! State transfer between a vCPU and a UTCB: one table from which [`save`], [`load`] and [`rows`] are made.
+//! State transfer between a vCPU and a UTCB: [`save`], [`load`] and [`rows`], made of SVM's column of
+//! [`virt::transfer_table`].
 //!
-//! Each row names the group, the direction, the field of [`ArchState`] and where its value lives; rows in the VMCB also
-//! the clean bits that a change affects. The groups of frequent exits come first; one test skips all others.
+//! Words of a slot: `vmcb FIELD GROUP [clean]`, a field of the state-save area, the clean bits that a change affects, and
+//! what makes a value harmless; `segment FIELD GROUP`; `msr get set` of the MSR area in [`VcpuRegs`]; `composite NAME`, a
+//! module of `composite`; `part_of NAME`, moved with it.
 
 use crate::composite::*;
 use crate::spec::{clean, dr, rflags};
 use crate::{Controls, Vmcb, cr, segment};
 use abi::{ArchState, Mtd};
-use virt::{Access, VcpuRegs};
+use virt::{Access, CR4_NOT_SWITCHED, VcpuRegs};
 
 /// Where a field of the UTCB lives in a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +99,16 @@ macro_rules! slot {
 }
 
 macro_rules! transfer {
-    ($rows:ident $bits:ident $save:ident $load:ident
-     $($mtd:ident { $($access:ident $field:ident: $kind:ident $($arg:ident)*;)* })*) => {
+    (frequent $frequent:tt rare $rare:tt kernel $kernel:tt) => {
+        group_of!(FREQUENT_ROWS FREQUENT save_frequent load_frequent $frequent);
+        group_of!(RARE_ROWS RARE save_rare load_rare $rare);
+    };
+}
+
+macro_rules! group_of {
+    ($rows:ident $bits:ident $save:ident $load:ident {
+        $($mtd:ident { $($access:ident $field:ident $([$($part:tt)*])?: $vmx:tt ($kind:ident $($arg:ident)*);)* })*
+    }) => {
         const $bits: Mtd = Mtd::empty()$(.union(Mtd::$mtd))*;
 
         const $rows: &[Row] = &[$($(Row {
@@ -124,66 +134,7 @@ macro_rules! transfer {
     };
 }
 
-// RIP and RFLAGS come before INJ, which may move RIP and looks at RFLAGS.IF.
-transfer! {
-    FREQUENT_ROWS FREQUENT save_frequent load_frequent
-    GPR_0_7 { RW gpr: composite gpr_0_7; }
-    GPR_8_15 { RW gpr: composite gpr_8_15; }
-    RFLAGS { RW rflags: vmcb rflags UNCACHED clean_rflags; }
-    RIP {
-        RW rip: vmcb rip UNCACHED;
-        R inst_len: composite instruction;
-        R inst_info: part_of instruction;
-    }
-    STA { RW intr_state: composite interruptible; RW actv_state: composite activity; }
-    QUAL { R qual: composite qualifications; }
-    INJ {
-        RW inj_info: composite injection;
-        RW inj_error: part_of injection;
-        R vect_info: part_of injection;
-        R vect_error: part_of injection;
-    }
-}
-
-transfer! {
-    RARE_ROWS RARE save_rare load_rare
-    CTRL {
-        W ctrl: composite intercepts;
-        W intcpt_cr0: part_of intercepts;
-        W intcpt_cr4: part_of intercepts;
-        W intcpt_exc: part_of intercepts;
-        W pfe_mask: part_of intercepts;
-        W pfe_match: part_of intercepts;
-    }
-    TPR { W tpr_threshold: composite tpr; }
-    CS_SS { RW cs: segment cs SEG; RW ss: composite stack_segment; }
-    DS_ES { RW ds: segment ds SEG; RW es: segment es SEG; }
-    FS_GS { RW fs: segment fs UNCACHED; RW gs: segment gs UNCACHED; }
-    TR { RW tr: segment tr UNCACHED; }
-    LDTR { RW ldtr: segment ldtr UNCACHED; }
-    GDTR { RW gdtr: composite gdtr; }
-    IDTR { RW idtr: composite idtr; }
-    PDPTE { RW pdpte: composite pdptes; }
-    CR {
-        RW cr0: vmcb cr0 CRX;
-        RW cr2: vmcb cr2 CR2;
-        RW cr3: vmcb cr3 CRX;
-        RW cr4: vmcb cr4 CRX;
-        RW cr8: composite cr8;
-    }
-    DR { RW dr7: vmcb dr7 DRX clean_dr7; }
-    XSAVE { RW xcr0: composite xsave; RW xss: part_of xsave; }
-    SYSCALL { RW star: vmcb star UNCACHED; RW lstar: vmcb lstar UNCACHED; RW fmask: vmcb sfmask UNCACHED; }
-    SYSENTER {
-        RW sysenter_cs: vmcb sysenter_cs UNCACHED;
-        RW sysenter_esp: vmcb sysenter_esp UNCACHED;
-        RW sysenter_eip: vmcb sysenter_eip UNCACHED;
-    }
-    PAT { RW pat: vmcb g_pat NP; }
-    EFER { RW efer: composite efer; }
-    KERNEL_GS { RW kernel_gs_base: vmcb kernel_gs_base UNCACHED; }
-    TSC { RW tsc_aux: msr tsc_aux set_tsc_aux; }
-}
+virt::transfer_table!(transfer);
 
 const _: () = assert!(FREQUENT.intersection(RARE).is_empty());
 
@@ -234,4 +185,9 @@ fn clean_rflags(value: u64) -> u64 {
 
 fn clean_dr7(value: u64) -> u64 {
     value & dr::DR7_DEFINED | dr::DR7_ONE
+}
+
+/// The guest's own, but for what is not switched.
+fn clean_cr4(value: u64) -> u64 {
+    value & !CR4_NOT_SWITCHED
 }

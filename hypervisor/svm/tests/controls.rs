@@ -34,7 +34,34 @@ fn each_optional_feature_is_used_alone() {
     assert_eq!(with(!0xe9), plain);
     let c = rich();
     assert!(c.nrips && c.decode_assists && c.flush_by_asid && c.vmcb_clean);
-    assert_eq!((c.required, c.asids), (plain.required, 0x8000));
+    assert_eq!((Intercepts { cr_write: 0, ..c.required }, c.asids), (plain.required, 0x8000));
+}
+
+#[test]
+fn writes_to_cr4_exit_where_it_has_bits_that_must_not_be_in_force() {
+    let cr_write = |leaf7| negotiate(&CapabilityBits { leaf7, ..tcg() }).expect("optional").required.cr_write;
+    for (what, leaf7) in [
+        ("PKU", [1 << 3, 0, 0]),
+        ("CET_SS", [1 << 7, 0, 0]),
+        ("PKS", [1 << 31, 0, 0]),
+        ("UINTR", [0, 1 << 5, 0]),
+        ("CET_IBT", [0, 1 << 20, 0]),
+        ("LASS", [0, 0, 1 << 6]),
+        ("FRED", [0, 0, 1 << 17]),
+        ("LAM", [0, 0, 1 << 26]),
+    ] {
+        assert_eq!(cr_write(leaf7), 1 << 4, "{what}");
+    }
+    assert_eq!(cr_write([!(1 << 3 | 1 << 7 | 1 << 31), !(1 << 5 | 1 << 20), !(1 << 6 | 1 << 17 | 1 << 26)]), 0);
+}
+
+#[test]
+fn a_vmm_cannot_put_them_in_force_either() {
+    let c = rich();
+    let (mut vmcb, mut regs) = vcpu(&c);
+    let u = ArchState { cr4: virt::CR4_NOT_SWITCHED | 0x20, ..ArchState::default() };
+    load(Mtd::CR, &u, &mut vmcb, &mut regs, &c);
+    assert_eq!(vmcb.save.cr4, 0x20);
 }
 
 #[test]

@@ -4,9 +4,11 @@ mod fake;
 
 use abi::{ArchState, Mtd};
 use fake::{poor, rich, vcpu};
-use svm::spec::{code, inst_info::DECODE};
+use svm::spec::code;
 use svm::{Controls, NO_EVENT, Vmcb, decode_exit, save};
-use virt::{Exit, HostExit};
+use virt::{Exit, HostExit, info};
+
+const DECODE: u32 = ArchState::INST_DECODE;
 
 /// An exit with this code and its two words of information.
 fn exit(c: &Controls, code: u64, info1: u64, info2: u64) -> Vmcb {
@@ -286,4 +288,30 @@ fn without_next_rip_the_field_is_not_looked_at() {
     assert_eq!(told(&vmcb, &poor()).inst_len, 2);
     vmcb.control.exitcode = code::CR0_WRITE.into();
     assert_eq!(told(&vmcb, &poor()).inst_len, 0);
+}
+
+#[test]
+fn an_exception_says_which_and_with_what_error_code() {
+    const EXCEPTION: u32 = info::VALID | 3 << 8;
+    for (vector, want, error) in [
+        (0, EXCEPTION, 0),
+        (3, info::VALID | 6 << 8, 0),
+        (4, info::VALID | 6 << 8, 0),
+        (6, EXCEPTION, 0),
+        (8, EXCEPTION | info::ERROR, 0x55),
+        (9, EXCEPTION, 0),
+        (10, EXCEPTION | info::ERROR, 0x55),
+        (14, EXCEPTION | info::ERROR, 0x55),
+        (15, EXCEPTION, 0),
+        (17, EXCEPTION | info::ERROR, 0x55),
+        (19, EXCEPTION, 0),
+        (21, EXCEPTION | info::ERROR, 0x55),
+    ] {
+        let u = told(&exit(&rich(), 0x40 + vector, 0x55, 0), &rich());
+        assert_eq!((u.exc_info, u.exc_error), (want | vector as u32, error), "{vector}");
+    }
+    for other in [0x00, 0x3f, 0x60, 0x72, 0x400, u64::MAX] {
+        let u = told(&exit(&rich(), other, 0x55, 0), &rich());
+        assert_eq!((u.exc_info, u.exc_error), (0, 0), "{other:#x}");
+    }
 }

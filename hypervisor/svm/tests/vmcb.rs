@@ -113,3 +113,14 @@ fn reset_leaves_nothing_of_the_state_but_the_setup() {
     reset(&mut vmcb);
     assert!(vmcb == fresh);
 }
+
+#[test]
+fn host_state_in_the_vmcb_is_noticed() {
+    let (mut vmcb, _) = vcpu(&poor());
+    const IDT: u64 = 0xffff_ffff_8000_0000;
+    assert!(!svm::is_of_host(&vmcb, IDT));
+    vmcb.save.idtr.base = IDT;
+    assert!(svm::is_of_host(&vmcb, IDT));
+    reset(&mut vmcb);
+    assert!(!svm::is_of_host(&vmcb, IDT));
+}

@@ -1,17 +1,17 @@
 //! What VT-x and SVM have in common: vCPU registers, exits, events, and which state a message descriptor moves.
 //!
-//! Key types: [`VcpuRegs`], [`MsrArea`], [`Exit`], [`Event`], [`GROUPS`]. The back ends (`vmx`) build on these;
-//! the kernel's vCPU code sees little else.
+//! Key types: [`VcpuRegs`], [`MsrArea`], [`Exit`], [`Event`]; [`transfer_table`]. The back ends (`vmx`, `svm`) build on
+//! these; the kernel's vCPU code sees little else.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
 mod event;
-mod groups;
 mod regs;
+mod table;
 
 pub use event::{ENDLESS_EXCEPTIONS, Event, EventKind, info};
-pub use groups::{Access, GROUPS, Item, items};
-pub use regs::{MsrArea, MsrEntry, VcpuRegs, msr, next_xcr0};
+pub use regs::{CR4_NOT_SWITCHED, MsrArea, MsrEntry, VcpuRegs, msr, next_xcr0};
+pub use table::{Access, GROUPS, Item, KERNEL_GROUPS, items};
 
 /// Why a vCPU stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -125,6 +125,10 @@ impl Default for VcpuRegs {
     }
 }
 
+/// Bits of CR4 that turn on state which is not switched between guests: PKE, CET, PKS, UINTR, LASS, LAM_SUP, FRED. They
+/// are never in force (SDM vol. 3, 2.5; APM vol. 2, 3.1.3).
+pub const CR4_NOT_SWITCHED: u64 = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 27 | 1 << 28 | 1 << 32;
+
 /// `wanted` if XSETBV accepts it on a CPU that supports the components of `supported`, else `current`
 /// (SDM vol. 1, 13.3). A VMM must not be able to make the kernel's XSETBV fault.
 pub const fn next_xcr0(current: u64, wanted: u64, supported: u64) -> u64 {

@@ -4,7 +4,7 @@
 use crate::spec::proc1;
 use crate::{Controls, Field, VmcsPort, cr, event, field};
 use abi::ArchState;
-use virt::{VcpuRegs, next_xcr0};
+use virt::{CR4_NOT_SWITCHED, VcpuRegs, next_xcr0};
 
 /// RAX to RDI; RSP is in the VMCS.
 pub mod gpr_0_7 {
@@ -49,6 +49,16 @@ pub mod qualifications {
     }
 }
 
+/// The exception that exited.
+pub mod exception {
+    use super::*;
+
+    #[inline]
+    pub fn save(u: &mut ArchState, v: &impl VmcsPort, _: &VcpuRegs) {
+        event::save_exception(u, v);
+    }
+}
+
 /// Injection, window requests and IDT vectoring.
 pub mod injection {
     use super::*;
@@ -73,7 +83,7 @@ pub mod controls {
         v.write(field::PRIMARY_PROCESSOR_CONTROLS, (c.proc1_with(u.ctrl[0]) | windows).into());
         v.write(field::SECONDARY_PROCESSOR_CONTROLS, c.proc2_with(u.ctrl[1]).into());
         cr::CR0.own(v, u.intcpt_cr0 | c.cr0_owned, c);
-        cr::CR4.own(v, u.intcpt_cr4 | c.cr4_fixed | crate::spec::cr4::NOT_SWITCHED, c);
+        cr::CR4.own(v, u.intcpt_cr4 | c.cr4_fixed | CR4_NOT_SWITCHED, c);
     }
 }
 

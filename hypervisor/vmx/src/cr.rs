@@ -3,7 +3,7 @@
 //! A bit that is set in the guest/host mask is owned by the host: the guest reads it from the shadow, and changing it
 //! exits. All other bits are the guest's own.
 
-use crate::spec::{cr0, cr4, efer, entry};
+use crate::spec::{cr0, efer, entry};
 use crate::{Controls, Field, VmcsPort, field};
 
 /// The fields of a register, and how a visible value becomes a real one.
@@ -26,7 +26,7 @@ pub(crate) const CR4: Register = Register {
     real: field::GUEST_CR4,
     mask: field::CR4_GUEST_HOST_MASK,
     shadow: field::CR4_READ_SHADOW,
-    in_force: |value, c| (value | c.cr4_fixed) & !cr4::NOT_SWITCHED,
+    in_force: |value, c| (value | c.cr4_fixed) & !virt::CR4_NOT_SWITCHED,
 };
 
 impl Register {

@@ -97,6 +97,15 @@ fn windows_to_vmcs(inj_info: u32) -> u32 {
     irq | nmi
 }
 
+/// The exception of an exit for one; nothing after any other exit, for which the CPU clears the valid bit.
+#[inline]
+pub(crate) fn save_exception(utcb: &mut ArchState, vmcs: &impl VmcsPort) {
+    let word = vmcs.read(field::VM_EXIT_INTERRUPTION_INFO) as u32;
+    utcb.exc_info = if word & info::VALID != 0 { word & info::ALL } else { 0 };
+    let code = utcb.exc_info & info::ERROR != 0;
+    utcb.exc_error = if code { vmcs.read(field::VM_EXIT_INTERRUPTION_ERROR_CODE) as u32 } else { 0 };
+}
+
 /// INJ, towards the UTCB: what the next entry would inject, and what the exit interrupted.
 pub(crate) fn save_injection(utcb: &mut ArchState, vmcs: &impl VmcsPort) {
     let word = vmcs.read(field::VM_ENTRY_INTERRUPTION_INFO) as u32;

@@ -1,6 +1,6 @@
 //! A new VMCS: controls, host state, and a guest state as after reset.
 
-use crate::spec::{self, FORCED_EXCEPTIONS, cr4, reset};
+use crate::spec::{self, FORCED_EXCEPTIONS, reset};
 use crate::{Controls, Field, VmcsPort, field};
 
 /// What VM exit loads into the CPU. ES, DS, FS and GS become null.
@@ -93,7 +93,7 @@ fn init_controls(vmcs: &mut impl VmcsPort, c: &Controls) {
             (field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0),
             (field::VM_ENTRY_INSTRUCTION_LENGTH, 0),
             (field::CR0_GUEST_HOST_MASK, c.cr0_owned),
-            (field::CR4_GUEST_HOST_MASK, c.cr4_fixed | cr4::NOT_SWITCHED),
+            (field::CR4_GUEST_HOST_MASK, c.cr4_fixed | virt::CR4_NOT_SWITCHED),
         ],
     );
 }

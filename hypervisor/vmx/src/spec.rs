@@ -212,8 +212,6 @@ pub mod cr0 {
 pub mod cr4 {
     /// VMX enable.
     pub const VMXE: u64 = 1 << 13;
-    /// What turns on state that is not switched between guests: PKE, CET, PKS, UINTR, LASS, LAM_SUP, FRED.
-    pub const NOT_SWITCHED: u64 = 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 27 | 1 << 28 | 1 << 32;
 }
 
 /// IA32_EFER (2.2.1).

@@ -1,7 +1,8 @@
-//! State transfer between a vCPU and a UTCB: one table from which [`save`], [`load`] and [`rows`] are made.
+//! State transfer between a vCPU and a UTCB: [`save`], [`load`] and [`rows`], made of VT-x's column of
+//! [`virt::transfer_table`].
 //!
-//! Each row names the group, the direction, the field of [`ArchState`] and where its value lives. The groups of
-//! frequent exits come first; one test skips all others.
+//! Words of a slot: `vmcs FIELD [clean]`, where `clean` makes a value harmless; `segment NAME`; `register NAME` of
+//! [`VcpuRegs`]; `msr get set` of its MSR area; `composite NAME`, a module of `composite`; `part_of NAME`, moved with it.
 
 use crate::composite::*;
 use crate::spec::{FORCED_EXCEPTIONS, activity, dr7, efer, interruptibility, rflags};
@@ -103,8 +104,16 @@ macro_rules! slot {
 }
 
 macro_rules! transfer {
-    ($rows:ident $bits:ident $save:ident $load:ident
-     $($mtd:ident { $($access:ident $field:ident: $kind:ident $($arg:ident)*;)* })*) => {
+    (frequent $frequent:tt rare $rare:tt kernel $kernel:tt) => {
+        group_of!(FREQUENT_ROWS FREQUENT save_frequent load_frequent $frequent);
+        group_of!(RARE_ROWS RARE save_rare load_rare $rare);
+    };
+}
+
+macro_rules! group_of {
+    ($rows:ident $bits:ident $save:ident $load:ident {
+        $($mtd:ident { $($access:ident $field:ident $([$($part:tt)*])?: ($kind:ident $($arg:ident)*) $svm:tt;)* })*
+    }) => {
         const $bits: Mtd = Mtd::empty()$(.union(Mtd::$mtd))*;
 
         const $rows: &[Row] = &[$($(Row {
@@ -130,68 +139,7 @@ macro_rules! transfer {
     };
 }
 
-transfer! {
-    FREQUENT_ROWS FREQUENT save_frequent load_frequent
-    GPR_0_7 { RW gpr: composite gpr_0_7; }
-    GPR_8_15 { RW gpr: composite gpr_8_15; }
-    RFLAGS { RW rflags: vmcs GUEST_RFLAGS clean_rflags; }
-    RIP {
-        RW rip: vmcs GUEST_RIP;
-        R inst_len: vmcs VM_EXIT_INSTRUCTION_LENGTH;
-        R inst_info: vmcs VM_EXIT_INSTRUCTION_INFO;
-    }
-    STA {
-        RW intr_state: vmcs GUEST_INTERRUPTIBILITY_STATE clean_interruptibility;
-        RW actv_state: vmcs GUEST_ACTIVITY_STATE clean_activity;
-    }
-    QUAL { R qual: composite qualifications; }
-    INJ {
-        RW inj_info: composite injection;
-        RW inj_error: part_of injection;
-        R vect_info: part_of injection;
-        R vect_error: part_of injection;
-    }
-}
-
-transfer! {
-    RARE_ROWS RARE save_rare load_rare
-    CTRL {
-        W ctrl: composite controls;
-        W intcpt_cr0: part_of controls;
-        W intcpt_cr4: part_of controls;
-        W intcpt_exc: vmcs EXCEPTION_BITMAP with_forced;
-        W pfe_mask: vmcs PAGE_FAULT_ERROR_CODE_MASK;
-        W pfe_match: vmcs PAGE_FAULT_ERROR_CODE_MATCH;
-    }
-    TPR { W tpr_threshold: composite tpr; }
-    CS_SS { RW cs: segment CS; RW ss: segment SS; }
-    DS_ES { RW ds: segment DS; RW es: segment ES; }
-    FS_GS { RW fs: segment FS; RW gs: segment GS; }
-    TR { RW tr: segment TR; }
-    LDTR { RW ldtr: segment LDTR; }
-    GDTR { RW gdtr: composite gdtr; }
-    IDTR { RW idtr: composite idtr; }
-    PDPTE { RW pdpte: composite pdptes; }
-    CR {
-        RW cr0: composite cr0;
-        RW cr2: register cr2;
-        RW cr3: vmcs GUEST_CR3;
-        RW cr4: composite cr4;
-        RW cr8: composite cr8;
-    }
-    DR { RW dr7: vmcs GUEST_DR7 clean_dr7; }
-    XSAVE { RW xcr0: composite xsave; RW xss: part_of xsave; }
-    SYSCALL { RW star: msr star set_star; RW lstar: msr lstar set_lstar; RW fmask: msr fmask set_fmask; }
-    SYSENTER {
-        RW sysenter_cs: vmcs GUEST_IA32_SYSENTER_CS clean_sysenter_cs;
-        RW sysenter_esp: vmcs GUEST_IA32_SYSENTER_ESP;
-        RW sysenter_eip: vmcs GUEST_IA32_SYSENTER_EIP;
-    }
-    PAT { RW pat: vmcs GUEST_IA32_PAT; }
-    EFER { RW efer: vmcs GUEST_IA32_EFER clean_efer; }
-    KERNEL_GS { RW kernel_gs_base: msr kernel_gs_base set_kernel_gs_base; }
-    TSC { RW tsc_aux: msr tsc_aux set_tsc_aux; }
-}
+virt::transfer_table!(transfer);
 
 const _: () = assert!(FREQUENT.intersection(RARE).is_empty());
 

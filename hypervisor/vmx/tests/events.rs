@@ -197,3 +197,21 @@ fn window_requests_become_controls_and_come_back() {
         assert_eq!(u.inj_info, request);
     }
 }
+
+#[test]
+fn an_exception_says_which_and_with_what_error_code() {
+    let c = controls();
+    let (mut vmcs, regs) = vcpu(&c);
+    vmcs.poke(field::VM_EXIT_INTERRUPTION_ERROR_CODE, 5);
+    for (word, want) in [
+        (VALID | ERROR | EXCEPTION | 14, ((VALID | ERROR | EXCEPTION | 14) as u32, 5)),
+        (VALID | 1 << 12 | EXCEPTION | 6, ((VALID | EXCEPTION | 6) as u32, 0)),
+        (VALID | SOFT_EXCEPTION | 3, ((VALID | SOFT_EXCEPTION | 3) as u32, 0)),
+        (ERROR | EXCEPTION | 14, (0, 0)),
+    ] {
+        vmcs.poke(field::VM_EXIT_INTERRUPTION_INFO, word);
+        let mut u = ArchState::default();
+        save(Mtd::QUAL, &mut u, &vmcs, &regs);
+        assert_eq!((u.exc_info, u.exc_error), want, "{word:#x}");
+    }
+}

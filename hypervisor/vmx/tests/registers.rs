@@ -70,7 +70,7 @@ fn changing_hands_does_not_change_what_the_guest_reads() {
     v.vmcs.poke(field::GUEST_CR0, v.vmcs.read(field::GUEST_CR0) | TS);
     v.load(Mtd::CTRL, ArchState { intcpt_cr0: TS, intcpt_cr4: PGE, ..ArchState::default() });
     assert_eq!(v.vmcs.read(field::CR0_GUEST_HOST_MASK), v.controls.cr0_owned | TS);
-    assert_eq!(v.vmcs.read(field::CR4_GUEST_HOST_MASK), v.controls.cr4_fixed | cr4::NOT_SWITCHED | PGE);
+    assert_eq!(v.vmcs.read(field::CR4_GUEST_HOST_MASK), v.controls.cr4_fixed | virt::CR4_NOT_SWITCHED | PGE);
     assert_eq!(v.save(Mtd::CR).cr0, 0x8005_0013 | TS, "now from the shadow");
     v.load(Mtd::CTRL, ArchState::default());
     assert_eq!(v.vmcs.read(field::CR0_GUEST_HOST_MASK), v.controls.cr0_owned);
@@ -223,7 +223,7 @@ fn features_whose_state_is_not_switched_are_never_in_force() {
     let mut v = Vcpu::new();
     let pke = 1 << 22;
     v.load(Mtd::CR, ArchState { cr0: 0x8005_0013, cr4: 0x20 | pke, ..ArchState::default() });
-    assert_eq!(v.vmcs.read(field::GUEST_CR4) & cr4::NOT_SWITCHED, 0);
+    assert_eq!(v.vmcs.read(field::GUEST_CR4) & virt::CR4_NOT_SWITCHED, 0);
     assert_eq!(v.vmcs.read(field::CR4_GUEST_HOST_MASK) & pke, pke, "and setting them exits");
     assert_eq!(v.save(Mtd::CR).cr4, 0x20 | pke, "what the VMM wrote is what the guest reads");
 }

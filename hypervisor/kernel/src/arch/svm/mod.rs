@@ -7,14 +7,14 @@ mod vcpu;
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{fpu, guest};
+use super::{fpu, guest, tables};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
 use crate::mem::refs;
 use crate::object::ec::{Cont, Ec, Expect, Resume};
 use crate::schedule::{self, Next};
 use abi::{ArchState, Mtd, VirtMissing};
-use core::arch::x86_64::__cpuid;
+use core::arch::x86_64::{__cpuid, __cpuid_count};
 use spin::Once;
 use svm::{CapabilityBits, Controls};
 use virt::{Exit, HostExit};
@@ -43,6 +43,8 @@ const SVME: u64 = 1 << 12;
 
 /// Exit code of exception 0.
 const EXCP0: u64 = 0x40;
+/// Event of a shutdown.
+const TRIPLE_FAULT: u64 = 2;
 /// Event of a failed entry, on both back ends.
 const ENTRY_FAILURE: u16 = 0x21;
 
@@ -60,8 +62,10 @@ fn capabilities() -> CapabilityBits {
         }
         msr::rdmsr(VM_CR)
     };
-    let l = __cpuid(0x8000_000a);
-    CapabilityBits { cpuid_svm: true, vm_cr, eax: l.eax, ebx: l.ebx, edx: l.edx }
+    let (l, seven) = (__cpuid(0x8000_000a), __cpuid_count(7, 0));
+    let more = if seven.eax >= 1 { __cpuid_count(7, 1).eax } else { 0 };
+    let leaf7 = [seven.ecx, seven.edx, more];
+    CapabilityBits { cpuid_svm: true, vm_cr, eax: l.eax, ebx: l.ebx, edx: l.edx, leaf7 }
 }
 
 /// Enables SVM on this CPU, if it has all that the kernel needs; otherwise says what is missing.
@@ -166,11 +170,17 @@ fn exit_of(ec: &'static Ec) -> Next {
     }
     ec.expect.set(Expect::State(Resume::Guest));
     if svm::entry_failed(vmcb) {
-        // Some emulators have left host state behind.
-        svm::reset(vmcb);
+        if svm::is_of_host(vmcb, tables::idt_base()) {
+            svm::reset(vmcb);
+        }
         return event::raise(ec, ENTRY_FAILURE);
     }
     match svm::decode_exit(vmcb) {
+        // The state is undefined (APM vol. 2, 15.14.3).
+        Exit::Portal(TRIPLE_FAULT) => {
+            svm::reset(vmcb);
+            event::raise(ec, TRIPLE_FAULT as u16)
+        }
         Exit::Host(HostExit::MachineCheck) => event::kill(ec, "machine check in its guest"),
         Exit::Host(_) => {
             // Still pending: it comes now, and does not return here.
