@@ -5,7 +5,7 @@ use crate::iso::{self, Module, Payload};
 use crate::progress::Step;
 use crate::system::System;
 use crate::{guest, packages, tree};
-use anyhow::{Result, bail};
+use anyhow::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -66,16 +66,7 @@ fn modules(root_task: PathBuf, system: PathBuf, components: &[(String, Binary)],
 
 /// The files behind the names of ROMs.
 pub fn roms(names: &[String]) -> Result<Vec<Module>> {
-    names.iter().map(|name| Ok(Module { name: name.clone(), file: rom(name)? })).collect()
-}
-
-fn rom(name: &str) -> Result<PathBuf> {
-    Ok(match name {
-        "bzImage" => guest::linux()?.kernel,
-        "initramfs" => guest::linux()?.initramfs,
-        "testkernel" => build::test_kernel()?,
-        other => bail!("nothing makes a ROM {other:?}; there are bzImage, initramfs and testkernel"),
-    })
+    names.iter().map(|name| Ok(Module { name: name.clone(), file: guest::rom(name)? })).collect()
 }
 
 #[cfg(test)]

@@ -127,20 +127,41 @@ pub struct Unpacked {
     pub version: String,
 }
 
+/// A package whose content is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Its name.
+    pub package: &'a str,
+    /// The named package only depends on the wanted one, whose name begins so: Debian's `linux-image-cloud-amd64` only
+    /// names the newest kernel's package.
+    pub via: Option<&'a str>,
+    /// Suite such as `bookworm-backports`, from the server that apt has for Debian 12; else what apt itself finds.
+    pub suite: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// A package as such.
+    pub fn named(package: &'a str) -> Self {
+        Wanted { package, via: None, suite: None }
+    }
+
+    /// Name for files.
+    fn label(&self) -> String {
+        self.suite.map_or(self.package.into(), |suite| format!("{}_{suite}", self.package))
+    }
+}
+
 /// Fetches the package into `build/packages` and unpacks it, unless that was done before.
-///
-/// With `via`, `package` depends on the wanted package and `via` begins the latter's name: Debian's
-/// `linux-image-cloud-amd64` only names the newest kernel's package.
-pub fn unpacked(package: &str, via: Option<&str>) -> Result<Unpacked> {
-    let base = tree::build_dir("packages")?;
-    let (dir, record) = (base.join(package), base.join(format!("{package}.version")));
+pub fn unpacked(wanted: &Wanted) -> Result<Unpacked> {
+    let (base, label) = (tree::build_dir("packages")?, wanted.label());
+    let (dir, record) = (base.join(&label), base.join(format!("{label}.version")));
     if let Ok(version) = std::fs::read_to_string(&record)
         && dir.is_dir()
     {
         return Ok(Unpacked { dir, version: version.trim().to_owned() });
     }
-    let step = Step::begin(format!("fetching {package}"));
-    let deb = fetch(package, via, &base, &step)?;
+    let step = Step::begin(format!("fetching {label}"));
+    let deb = fetch(wanted, &base, &step)?;
     let version = exec::query(exec::command("dpkg-deb").args(["--show"]).arg(&deb))?.trim().replace('\t', " ");
     let _ = std::fs::remove_dir_all(&dir);
     exec::run(exec::command("dpkg-deb").arg("-x").arg(&deb).arg(&dir), &step)?;
@@ -151,25 +172,31 @@ pub fn unpacked(package: &str, via: Option<&str>) -> Result<Unpacked> {
 }
 
 /// Downloads; a second time after an update of the package lists if these are missing or out of date.
-fn fetch(package: &str, via: Option<&str>, base: &Path, step: &Step) -> Result<PathBuf> {
+fn fetch(wanted: &Wanted, base: &Path, step: &Step) -> Result<PathBuf> {
+    let package = wanted.package;
     if !exec::find("apt-get") {
         bail!("{package} is taken from Debian's package and there is no apt-get on this machine");
     }
-    let lists = Lists::System;
-    let first = lists.download(package, via, base, step);
+    if let Some(suite) = wanted.suite {
+        let lists = Lists::of_suite(suite, step)?;
+        return lists.download(wanted, base, step).with_context(|| format!("fetching {package} of {suite}"));
+    }
+    let first = Lists::System.download(wanted, base, step);
     if first.is_ok() {
         return first;
     }
     let lists = Lists::updated(step).with_context(|| format!("updating the package lists to find {package}"))?;
-    lists.download(package, via, base, step).with_context(|| {
+    lists.download(wanted, base, step).with_context(|| {
         format!("fetching {package}: it is in Debian 12; is a source with it in /etc/apt/sources.list?")
     })
 }
 
-/// Which package lists apt uses: the system's, or for a user who may not update those, lists below `build/`.
+/// Which package lists apt uses: the system's, or lists below `build/`: for a user who may not update the system's, and
+/// for a suite that is not among the system's sources.
 enum Lists {
     System,
     Private(PathBuf),
+    Suite(PathBuf),
 }
 
 impl Lists {
@@ -179,26 +206,51 @@ impl Lists {
             p.update(step)?;
             return Ok(Lists::System);
         }
-        let lists = Lists::Private(tree::build_dir("packages/apt")?);
-        for d in ["lists/partial", "cache/archives/partial"] {
-            tree::build_dir(Path::new("packages/apt").join(d))?;
-        }
+        let lists = Lists::Private(private_dir("apt")?);
         exec::run(lists.apt("apt-get").arg("update"), step)?;
+        Ok(lists)
+    }
+
+    /// The lists of one suite alone.
+    fn of_suite(suite: &str, step: &Step) -> Result<Lists> {
+        let release = suite.split('-').next().unwrap_or(suite);
+        let format =
+            ["--no-release-info", "--format", "$(RELEASE) $(REPO_URI)", "indextargets", "Created-By: Packages"];
+        let targets = exec::query(exec::command("apt-get").args(format)).context("asking apt for its sources")?;
+        let server = server(&targets, release).with_context(|| {
+            format!("{suite} comes from the server of {release}, and none of apt's sources in /etc/apt has {release}")
+        })?;
+        let dir = private_dir(&format!("apt-{suite}"))?;
+        std::fs::write(dir.join("sources.list"), source(server, suite))?;
+        step.note(&format!("updating the package lists of {suite}"));
+        let lists = Lists::Suite(dir);
+        // Whatever cannot be had would only be a warning otherwise.
+        exec::run(lists.apt("apt-get").args(["-o", "APT::Update::Error-Mode=any", "update"]), step)
+            .with_context(|| format!("the package lists of {suite} cannot be had from the server of {release}"))?;
         Ok(lists)
     }
 
     fn apt(&self, program: &str) -> Command {
         let mut c = exec::command(program);
-        if let Lists::Private(dir) = self {
-            for (key, sub) in [("Dir::State::Lists", "lists"), ("Dir::Cache", "cache")] {
-                c.arg("-o").arg(format!("{key}={}", dir.join(sub).display()));
-            }
+        let mut option = |key: &str, value: &Path| {
+            c.arg("-o").arg(format!("{key}={}", value.display()));
+        };
+        if let Lists::Private(dir) | Lists::Suite(dir) = self {
+            option("Dir::State::Lists", &dir.join("lists"));
+            option("Dir::Cache", &dir.join("cache"));
         }
+        if let Lists::Suite(dir) = self {
+            option("Dir::Etc::SourceList", &dir.join("sources.list"));
+            option("Dir::Etc::SourceParts", Path::new("-"));
+        }
+        // As root, apt would drop to a user that may not write below `build/`, and say so at length.
+        c.args(["-o", "APT::Sandbox::User=root"]);
         c
     }
 
-    fn download(&self, package: &str, via: Option<&str>, base: &Path, step: &Step) -> Result<PathBuf> {
-        let name = match via {
+    fn download(&self, wanted: &Wanted, base: &Path, step: &Step) -> Result<PathBuf> {
+        let package = wanted.package;
+        let name = match wanted.via {
             None => package.to_owned(),
             Some(prefix) => {
                 let text = exec::query(self.apt("apt-cache").args(["depends", package]))?;
@@ -206,18 +258,37 @@ impl Lists {
                     .with_context(|| format!("{package} depends on no package whose name begins with {prefix}"))?
             }
         };
-        let into = base.join(format!("{package}.download"));
+        let into = base.join(format!("{}.download", wanted.label()));
         let _ = std::fs::remove_dir_all(&into);
         std::fs::create_dir_all(&into)?;
-        // As root, apt would drop to a user that may not write here, and say so at length.
-        let apt = &mut self.apt("apt-get");
-        exec::run(apt.args(["-o", "APT::Sandbox::User=root", "download", &name]).current_dir(&into), step)?;
+        exec::run(self.apt("apt-get").args(["download", &name]).current_dir(&into), step)?;
         let file = std::fs::read_dir(&into)?.next().context("apt-get download left no file")??.path();
-        let deb = base.join(format!("{package}.deb"));
+        let deb = base.join(format!("{}.deb", wanted.label()));
         std::fs::rename(file, &deb)?;
         std::fs::remove_dir(&into)?;
         Ok(deb)
     }
+}
+
+/// A directory with what apt wants in it.
+fn private_dir(name: &str) -> Result<PathBuf> {
+    let dir = Path::new("packages").join(name);
+    for d in ["lists/partial", "cache/archives/partial"] {
+        tree::build_dir(dir.join(d))?;
+    }
+    tree::build_dir(dir)
+}
+
+/// The server of a release, among lines with release and server.
+fn server<'a>(targets: &'a str, release: &str) -> Option<&'a str> {
+    targets.lines().filter_map(|l| l.split_once(' ')).find(|(r, _)| *r == release).map(|(_, server)| server)
+}
+
+/// A line of a sources.list. The key is named because it need not be among those that apt trusts for everything.
+fn source(server: &str, suite: &str) -> String {
+    let key = Some("/usr/share/keyrings/debian-archive-keyring.gpg").filter(|k| Path::new(k).exists());
+    let options = key.map_or(String::new(), |k| format!("[signed-by={k}] "));
+    format!("deb {options}{server} {suite} main\n")
 }
 
 /// The first dependency in the output of `apt-cache depends` whose name begins with `prefix`.
@@ -234,6 +305,24 @@ mod tests {
         let text = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
         assert_eq!(dependency(text, "linux-image-").unwrap(), "linux-image-6.1.0-56-cloud-amd64");
         assert_eq!(dependency("x\n  Suggests: linux-image-1\n", "linux-image-"), None);
+    }
+
+    #[test]
+    fn a_suite_is_fetched_from_the_server_of_its_release() {
+        let targets = "bookworm-updates http://a.example/debian/\nbookworm http://b.example/debian/\n";
+        assert_eq!(server(targets, "bookworm"), Some("http://b.example/debian/"));
+        assert_eq!(server(targets, "trixie"), None);
+        let line = source("http://b.example/debian/", "bookworm-backports");
+        assert!(
+            line.starts_with("deb ") && line.ends_with("http://b.example/debian/ bookworm-backports main\n"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn packages_of_different_suites_do_not_mix() {
+        let main = Wanted::named("x");
+        assert_eq!((main.label(), Wanted { suite: Some("s"), ..main }.label()), ("x".into(), "x_s".into()));
     }
 
     #[test]

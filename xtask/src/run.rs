@@ -7,8 +7,7 @@ use crate::image::{self, Image};
 use crate::platform::{self, Emulator, Platform};
 use crate::progress::Step;
 use crate::session::{self, Session};
-use crate::system::System;
-use crate::{packages, terminal, tree};
+use crate::{guest, packages, terminal, tree};
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -32,6 +31,9 @@ pub struct Args {
     /// A file of configs/systems, without its ending.
     #[arg(default_value = "linux")]
     system: String,
+    /// A file of configs/guests, without its ending, in place of the system's guest.
+    #[arg(long, value_name = "NAME")]
+    guest: Option<String>,
     /// A file of configs/platforms, without its ending; the best one present if not given.
     #[arg(long)]
     on: Option<String>,
@@ -69,8 +71,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let gdb = if args.debug { packages::FOR_GDB } else { &[] };
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()).chain(gdb))?;
     let flavour = if debug { Flavour::Debug } else { Flavour::Release };
-    let label = if debug { format!("{}-debug", args.system) } else { args.system.clone() };
-    let image = image::make(&System::load(&args.system)?, &label, &platform.kernel_cmdline, flavour)?;
+    let system = guest::system(&args.system, args.guest.as_deref())?;
+    let image = image::make(&system, &label(args, debug), &platform.kernel_cmdline, flavour)?;
     let kept = format!("run/kept-{}", std::process::id());
     let dir = if args.keep { tree::build_dir(kept)? } else { tree::run_dir("machine")? };
     let result = boot(args, platform, image, dir.clone());
@@ -79,6 +81,12 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
     tree::remove_run_dirs();
     result
+}
+
+/// Name for the image's file.
+fn label(args: &Args, debug: bool) -> String {
+    let parts = [Some(args.system.as_str()), args.guest.as_deref(), debug.then_some("debug")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
 }
 
 fn boot(args: &Args, platform: Platform, image: Image, dir: PathBuf) -> Result<ExitCode> {

@@ -5,7 +5,7 @@
 use crate::build::Flavour;
 use crate::platform::Platform;
 use crate::system::System;
-use crate::tree;
+use crate::{guest, tree};
 use anyhow::{Context, Result, ensure};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Deserializer};
@@ -26,6 +26,8 @@ pub struct Scenario {
     pub about: String,
     /// A file of `configs/systems`; else `parts` and `text` are the system file.
     system: Option<String>,
+    /// A file of `configs/guests` that takes the place of the system's guest.
+    guest: Option<String>,
     /// Files of `tests/system/parts`, put before `text`.
     #[serde(default)]
     parts: Vec<String>,
@@ -149,6 +151,7 @@ impl Scenario {
         let mut s = Scenario { name: name.into(), base: name.into(), ..toml::from_str(text)? };
         s.platform = s.platforms.first().context("`platforms` is empty: it would run nowhere")?.clone();
         ensure!(s.system.is_none() || (s.parts.is_empty() && s.text.is_empty()), "both `system` and `parts` or `text`");
+        ensure!(s.guest.is_none() || s.system.is_some(), "`guest` without `system`");
         ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");
         for e in &s.edits {
             ensure!(e.changes() == 1, "module {:?}: exactly one change is expected", e.name);
@@ -176,7 +179,7 @@ impl Scenario {
     /// The system with its modules, before the edits.
     pub fn system(&self) -> Result<System> {
         if let Some(name) = &self.system {
-            return System::load(name);
+            return guest::system(name, self.guest.as_deref());
         }
         let mut text = String::new();
         for p in &self.parts {

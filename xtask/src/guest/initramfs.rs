@@ -1,7 +1,7 @@
-//! The Linux guest: Debian's kernel as it is, and an initramfs with Debian's BusyBox (recipe: `guests/linux/`).
+//! The initial RAM disk of Linux guests: Debian's BusyBox, and what `guests/linux/` says.
 
 use crate::{marker, packages, tree};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -16,36 +16,17 @@ mod mode {
     pub const CHAR: u32 = 0o020_000;
 }
 
-/// What a Linux guest boots from.
-pub struct Linux {
-    /// The kernel.
-    pub kernel: PathBuf,
-    /// The initial root file system.
-    pub initramfs: PathBuf,
-}
-
-/// Fetches and makes what is missing in `build/guest/linux`.
-pub fn linux() -> Result<Linux> {
-    let image = packages::unpacked("linux-image-cloud-amd64", Some("linux-image-"))?;
-    let busybox = packages::unpacked("busybox-static", None)?;
+/// Fetches and makes it, if that was not done before.
+pub fn make() -> Result<PathBuf> {
+    let busybox = packages::unpacked(&packages::Wanted::named("busybox-static"))?;
     let dir = tree::build_dir("guest/linux")?;
-    let made = Linux { kernel: dir.join("bzImage"), initramfs: dir.join("initramfs") };
-    tree::write_if_changed(&made.kernel, &tree::read_bytes(&vmlinuz(&image.dir)?)?)?;
-    tree::write_if_changed(&made.initramfs, &initramfs(&busybox.dir.join("bin/busybox"))?)?;
-    tree::write_if_changed(&dir.join("versions"), format!("{}\n{}\n", image.version, busybox.version).as_bytes())?;
-    Ok(made)
+    let file = dir.join("initramfs");
+    tree::write_if_changed(&file, &archive(&busybox.dir.join("bin/busybox"))?)?;
+    tree::write_if_changed(&dir.join("initramfs.version"), format!("{}\n", busybox.version).as_bytes())?;
+    Ok(file)
 }
 
-fn vmlinuz(package: &Path) -> Result<PathBuf> {
-    let boot = package.join("boot");
-    let mut files = std::fs::read_dir(&boot).with_context(|| format!("reading {}", boot.display()))?;
-    files
-        .find_map(|f| f.ok().filter(|f| f.file_name().to_string_lossy().starts_with("vmlinuz-")))
-        .map(|f| f.path())
-        .with_context(|| format!("{} holds no vmlinuz-*", boot.display()))
-}
-
-fn initramfs(busybox: &Path) -> Result<Vec<u8>> {
+fn archive(busybox: &Path) -> Result<Vec<u8>> {
     let recipe = tree::root().join("guests/linux");
     let mut a = Archive::new();
     for dir in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
