@@ -156,7 +156,7 @@ fn limit(args: &Args) -> Option<Instant> {
 /// The flag is set when the user wants to leave.
 fn connect_terminal(session: &Session) -> Result<Arc<AtomicBool>> {
     if std::io::stdin().is_terminal() {
-        eprintln!("  (Ctrl-A X leaves)");
+        eprintln!("  (Ctrl-A X leaves, Ctrl-A ? lists other keys)");
     }
     terminal::make_raw();
     let (keyboard, quit) = (session.keyboard()?, Arc::new(AtomicBool::new(false)));

@@ -4,7 +4,8 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{IsTerminal, Read, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// Ctrl-A, which begins a command to us.
+/// Ctrl-A, which begins a command: to us if it is followed by X, else to the console multiplexer, unless the system
+/// has another key for it.
 const ESCAPE: u8 = 0x01;
 
 static ORIGINAL: Mutex<Option<Termios>> = Mutex::new(None);
@@ -29,7 +30,7 @@ pub fn restore() {
     }
 }
 
-/// Finds Ctrl-A X among typed keys. Ctrl-A twice is one Ctrl-A.
+/// Finds Ctrl-A X among typed keys. All others go through, a Ctrl-A together with what follows it.
 #[derive(Default)]
 pub struct Keys {
     escaped: bool,
@@ -51,11 +52,12 @@ impl Keys {
         for &b in bytes {
             match (self.escaped, b) {
                 (true, b'x' | b'X') => return Typed::Quit,
-                (false, ESCAPE) => self.escaped = true,
-                _ => {
+                (true, _) => {
                     self.escaped = false;
-                    text.push(b);
+                    text.extend([ESCAPE, b]);
                 }
+                (false, ESCAPE) => self.escaped = true,
+                (false, _) => text.push(b),
             }
         }
         Typed::Text(text)
@@ -97,7 +99,9 @@ mod tests {
     #[test]
     fn other_keys_go_through() {
         let mut k = Keys::default();
-        assert_eq!(k.take(b"x\x03\x01\x01x"), text("x\x03\x01x"));
-        assert_eq!(k.take(b"\x01b x"), text("b x"), "an unknown command is dropped with its Ctrl-A");
+        assert_eq!(k.take(b"x\x03\x01nx"), text("x\x03\x01nx"));
+        assert_eq!(k.take(b"\x01\x01x"), text("\x01\x01x"), "the second one begins nothing");
+        assert_eq!(k.take(b"a\x01"), text("a"));
+        assert_eq!(k.take(b"nb"), text("\x01nb"));
     }
 }

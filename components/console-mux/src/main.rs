@@ -6,14 +6,19 @@
 use std::error::Error;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
-use console_mux_logic::{Client, Config, Kind, Mux, Streams};
+use console_mux_logic::{Config, Kind, Mux, Streams};
 use parent::{SERVICE_LOG, SERVICE_TERMINAL};
 use rt::Semaphore;
 use rt::channel::{Channel, Reader, Writer};
 
 /// Stack of the second thread, in bytes.
 const STACK_LEN: usize = 64 << 10;
+/// How long others run before more is read of a client that writes as fast as it can.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Label of our own lines if we have no name.
+const NAME: &str = "console";
 
 /// The rings. The clients are in the multiplexer's order.
 struct Rings {
@@ -51,25 +56,40 @@ fn clients() -> impl Iterator<Item = (Kind, Channel)> {
 
 fn serve(changed: &Semaphore, console: &Mutex<Console>) -> ! {
     loop {
-        {
-            let mut console = console.lock().expect("a panic ends the component");
-            let Console { mux, rings } = &mut *console;
-            mux.pump(rings);
+        while pump(console) {
+            thread::sleep(PAUSE);
         }
         changed.down_zero();
     }
 }
 
+/// Does what there is to do; says whether there is more.
+fn pump(console: &Mutex<Console>) -> bool {
+    let mut console = console.lock().expect("a panic ends the component");
+    let Console { mux, rings } = &mut *console;
+    mux.pump(rings)
+}
+
+/// The multiplexer for these clients.
+fn mux(config: &Config, clients: &[(Kind, Channel)]) -> Result<Mux, String> {
+    let name = rt::start_info().map_or(NAME, |info| info.name.as_str());
+    let clients: Vec<(Kind, &str)> = clients.iter().map(|(kind, channel)| (*kind, channel.peer())).collect();
+    Mux::new(name, config, &clients).map_err(|e| {
+        format!("not enough memory for {} clients: {e}; more `ram` is needed, or less kept", clients.len())
+    })
+}
+
 fn run() -> Result<(), Box<dyn Error>> {
-    rt::rom(parent::CONFIG_ROM).map_or(Ok(Config::default()), Config::parse)?;
+    let config = rt::rom(parent::CONFIG_ROM).map_or(Ok(Config::default()), Config::parse)?;
     let below = rt::channel::client(SERVICE_TERMINAL).ok_or("no terminal to print on: routes.terminal is missing")?;
-    let (specs, rings): (Vec<Client>, Vec<(Reader, Writer)>) =
-        clients().map(|(kind, channel)| (Client::new(kind, channel.peer()), channel.split())).unzip();
+    let clients: Vec<(Kind, Channel)> = clients().collect();
+    let mux = mux(&config, &clients)?;
+    let rings: Vec<(Reader, Writer)> = clients.into_iter().map(|(_, channel)| channel.split()).collect();
     let client_changed = rings.first().map(|(reader, _)| Semaphore::from_sel(reader.wait_sel()));
     let client_changed = client_changed.ok_or("no component has its log or terminal routed here: nothing to do")?;
     let (keys, out) = below.split();
     let below_changed = Semaphore::from_sel(keys.wait_sel());
-    let console = Console { mux: Mux::new(specs), rings: Rings { clients: rings, keys, out } };
+    let console = Console { mux, rings: Rings { clients: rings, keys, out } };
     let console = Arc::new(Mutex::new(console));
     let shared = console.clone();
     thread::Builder::new()

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::client::{LABEL_MAX, LINE_MAX};
+use crate::queries;
 
 /// Most bytes waiting for the terminal.
 pub const OUT_MAX: usize = 4096;
@@ -11,7 +12,11 @@ pub const PARTIAL_MAX: usize = 256;
 /// Most bytes of a terminal's output in one go.
 pub(crate) const RAW_MAX: usize = 256;
 /// Room that any single operation needs at most.
-const OPERATION_MAX: usize = "\r\n".len() + PARTIAL_MAX + LABEL_MAX + "[] \r\n".len() + LINE_MAX;
+const OPERATION_MAX: usize = "\r\n".len() + RESET.len() + PARTIAL_MAX + LABEL_MAX + "[] \r\n".len() + LINE_MAX;
+
+/// Takes back what a terminal may have left: colours and the like (ECMA-48, 8.3.117 SGR); the column, too, so that who
+/// looks at the bytes sees a new line.
+const RESET: &[u8] = b"\x1b[0m\r";
 
 /// The output line of one terminal client.
 #[derive(Debug, Default)]
@@ -48,9 +53,10 @@ impl Line {
     }
 
     /// What to print to get the line again. Of a cut line, what follows a return to column 0 is whole.
-    fn again(&self) -> impl Iterator<Item = &u8> {
+    fn again(&self) -> Vec<u8> {
         let whole = self.partial.iter().position(|&b| b == b'\r').filter(|_| self.cut);
-        self.partial.iter().skip(whole.map_or(0, |i| i + 1))
+        let bytes: Vec<u8> = self.partial.iter().skip(whole.map_or(0, |i| i + 1)).copied().collect();
+        queries::without(&bytes)
     }
 }
 
@@ -58,18 +64,19 @@ impl Line {
 #[derive(Debug)]
 pub(crate) struct Screen {
     out: VecDeque<u8>,
-    /// For each client; unused for log clients.
+    /// For each terminal client.
     lines: Vec<Line>,
-    /// The client whose line the cursor is on.
+    /// The terminal whose line the cursor is on.
     shown: Option<usize>,
-    /// The client whose line was the last to be shown.
-    last_shown: Option<usize>,
+    /// The terminal to which the screen belongs: its line is printed again.
+    owner: Option<usize>,
 }
 
 impl Screen {
-    pub(crate) fn new(clients: usize) -> Screen {
-        let lines = (0..clients).map(|_| Line::default()).collect();
-        Screen { out: VecDeque::with_capacity(OUT_MAX), lines, shown: None, last_shown: None }
+    /// For so many terminals; the screen belongs to `owner`.
+    pub(crate) fn new(terminals: usize, owner: Option<usize>) -> Screen {
+        let lines = (0..terminals).map(|_| Line::default()).collect();
+        Screen { out: VecDeque::with_capacity(OUT_MAX), lines, shown: None, owner }
     }
 
     /// Whether there is room for any one operation.
@@ -89,19 +96,33 @@ impl Screen {
         self.out.extend(line);
     }
 
-    /// Prints a terminal's output as it is.
-    pub(crate) fn print_raw(&mut self, client: usize, bytes: &[u8]) {
+    /// Prints output of the terminal to which the screen belongs as it is.
+    pub(crate) fn print_raw(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= RAW_MAX);
-        self.show(client);
+        let Some(owner) = self.owner else { return };
+        self.show(owner);
         self.out.extend(bytes);
-        self.lines[client].advance(bytes);
+        self.lines[owner].advance(bytes);
+    }
+
+    /// Gives the screen to a terminal, or to none: the cursor goes to the beginning of an empty line.
+    pub(crate) fn give_to(&mut self, owner: Option<usize>) {
+        self.leave_line();
+        if std::mem::replace(&mut self.owner, owner).is_some() {
+            self.out.extend(RESET);
+        }
+    }
+
+    /// A terminal's output goes on elsewhere: its unfinished line will not be printed again.
+    pub(crate) fn forget_line(&mut self, terminal: usize) {
+        self.lines[terminal] = Line::default();
     }
 
     /// Prints an unfinished terminal line again, if it was left behind; says whether it did.
     pub(crate) fn restore(&mut self) -> bool {
-        match (self.shown, self.last_shown) {
-            (None, Some(client)) if self.has_room() => {
-                self.show(client);
+        match (self.shown, self.owner) {
+            (None, Some(owner)) if self.has_room() => {
+                self.show(owner);
                 true
             }
             _ => false,
@@ -126,24 +147,23 @@ impl Screen {
         self.out.len() < before
     }
 
-    /// Puts the cursor where the client's output ended.
-    fn show(&mut self, client: usize) {
-        if self.shown != Some(client) {
+    /// Puts the cursor where the terminal's output ended.
+    fn show(&mut self, terminal: usize) {
+        if self.shown != Some(terminal) {
             self.leave_line();
-            self.out.extend(self.lines[client].again());
-            self.shown = Some(client);
-            self.last_shown = self.shown;
+            self.out.extend(self.lines[terminal].again());
+            self.shown = Some(terminal);
         }
     }
 
     /// Puts the cursor at the beginning of an empty line.
     fn leave_line(&mut self) {
-        if let Some(client) = self.shown.take() {
-            let line = &mut self.lines[client];
+        if let Some(terminal) = self.shown.take() {
+            let line = &mut self.lines[terminal];
             if line.is_started() {
                 self.out.extend(b"\r\n");
             } else if line.indented {
-                // The client's last newline was a bare one.
+                // The terminal's last newline was a bare one.
                 self.out.push_back(b'\r');
                 line.indented = false;
             }
@@ -156,7 +176,7 @@ mod tests {
     use super::*;
 
     fn output(f: impl FnOnce(&mut Screen)) -> String {
-        let mut screen = Screen::new(2);
+        let mut screen = Screen::new(2, Some(0));
         f(&mut screen);
         let mut bytes = Vec::new();
         screen.flush(|b| {
@@ -169,22 +189,32 @@ mod tests {
     #[test]
     fn a_log_line_in_front_of_a_prompt() {
         let out = output(|s| {
-            s.print_raw(0, b"hello\r\n~ # ls");
+            s.print_raw(b"hello\r\n~ # ls");
             s.print_log(b"[a] one\r\n");
             s.print_log(b"[b] two\r\n");
             assert!(s.restore());
             assert!(!s.restore());
-            s.print_raw(0, b" -l");
+            s.print_raw(b" -l");
         });
         assert_eq!(out, "hello\r\n~ # ls\r\n[a] one\r\n[b] two\r\n~ # ls -l");
     }
 
     #[test]
+    fn a_prompt_that_comes_back_does_not_ask_the_terminal_again() {
+        let out = output(|s| {
+            s.print_raw(b"\x1b[1m# \x1b[6n");
+            s.print_log(b"[a] x\r\n");
+            s.restore();
+        });
+        assert_eq!(out, "\x1b[1m# \x1b[6n\r\n[a] x\r\n\x1b[1m# ");
+    }
+
+    #[test]
     fn output_of_the_terminal_restores_its_line() {
         let out = output(|s| {
-            s.print_raw(0, b"ab");
+            s.print_raw(b"ab");
             s.print_log(b"[a] x\r\n");
-            s.print_raw(0, b"c\r\n");
+            s.print_raw(b"c\r\n");
             s.print_log(b"[a] y\r\n");
             assert!(s.restore(), "nothing to print, but the terminal has its line again");
         });
@@ -196,7 +226,7 @@ mod tests {
         assert_eq!(output(|s| s.print_log(b"[a] x\r\n")), "[a] x\r\n");
         let after = |text: &[u8]| {
             output(|s| {
-                s.print_raw(0, text);
+                s.print_raw(text);
                 s.print_log(b"[a] x\r\n");
                 s.restore();
             })
@@ -211,9 +241,9 @@ mod tests {
     fn of_a_long_line_the_end_is_printed_again() {
         let out = output(|s| {
             for _ in 0..10 {
-                s.print_raw(0, &[b'x'; 100]);
+                s.print_raw(&[b'x'; 100]);
             }
-            s.print_raw(0, b"end");
+            s.print_raw(b"end");
             s.print_log(b"[a]\r\n");
             s.restore();
         });
@@ -222,7 +252,7 @@ mod tests {
 
         let out = output(|s| {
             for n in 0..100 {
-                s.print_raw(0, format!("\r{n}%").as_bytes());
+                s.print_raw(format!("\r{n}%").as_bytes());
             }
             s.print_log(b"[a]\r\n");
             s.restore();
@@ -233,24 +263,56 @@ mod tests {
     }
 
     #[test]
-    fn terminals_do_not_write_into_each_others_lines() {
+    fn each_terminal_finds_its_line_again() {
         let out = output(|s| {
-            s.print_raw(0, b"~ # ");
-            s.print_raw(1, b"login: ");
-            s.print_raw(1, b"me");
-            s.print_raw(0, b"ls");
+            s.print_raw(b"~ # ");
+            s.give_to(Some(1));
+            assert!(s.restore(), "nothing to print yet");
+            s.print_raw(b"login: ");
+            s.print_raw(b"me");
+            s.give_to(Some(0));
+            s.print_raw(b"ls");
+            s.give_to(Some(1));
+            assert!(s.restore());
         });
-        assert_eq!(out, "~ # \r\nlogin: me\r\n~ # ls");
+        assert_eq!(out, "~ # \r\n\x1b[0m\rlogin: me\r\n\x1b[0m\r~ # ls\r\n\x1b[0m\rlogin: me");
+    }
+
+    #[test]
+    fn without_an_owner_there_are_log_lines_only() {
+        let out = output(|s| {
+            s.print_raw(b"~ # ");
+            s.give_to(None);
+            s.print_raw(b"dropped");
+            s.print_log(b"[a] x\r\n");
+            assert!(!s.restore());
+            s.give_to(Some(0));
+            s.restore();
+        });
+        assert_eq!(out, "~ # \r\n\x1b[0m\r[a] x\r\n~ # ");
+    }
+
+    #[test]
+    fn a_forgotten_line_is_not_printed_again() {
+        let out = output(|s| {
+            s.print_raw(b"\x1b[7mreverse");
+            s.give_to(Some(0));
+            s.forget_line(0);
+            s.print_raw(b"new");
+        });
+        assert_eq!(out, "\x1b[7mreverse\r\n\x1b[0m\rnew");
     }
 
     #[test]
     fn the_largest_operation_fits_into_the_room_it_asks_for() {
-        let mut s = Screen::new(2);
+        let mut s = Screen::new(2, Some(0));
         let log = vec![b'x'; LABEL_MAX + "[] \r\n".len() + LINE_MAX];
         let mut turn = 0;
         while s.has_room() {
-            s.print_raw(turn % 2, &[b'y'; RAW_MAX]);
+            s.give_to(Some(turn % 2));
+            s.print_raw(&[b'y'; RAW_MAX]);
             if s.has_room() {
+                s.give_to(Some(turn % 2));
                 s.print_log(&log);
             }
             turn += 1;

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::client::LINE_MAX;
 use crate::screen::OUT_MAX;
+use crate::terminal::KEYS_MAX;
 
 /// A bounded stream that, like a ring, signals only when the other side may be waiting for it.
 #[derive(Default)]
@@ -65,7 +66,11 @@ struct Rig {
 
 impl Rig {
     fn new(kinds: &[(Kind, &str)], pipe_len: usize) -> Rig {
-        let mux = Mux::new(kinds.iter().map(|(kind, label)| Client::new(*kind, label)).collect());
+        Rig::with(&Config::default(), kinds, pipe_len)
+    }
+
+    fn with(config: &Config, kinds: &[(Kind, &str)], pipe_len: usize) -> Rig {
+        let mux = Mux::new("console", config, kinds).unwrap();
         let pipes = |_| (0..kinds.len()).map(|_| Pipe::new(pipe_len)).collect();
         let pipes = Pipes { from: pipes(0), to: pipes(1), keys: Pipe::new(pipe_len), out: Pipe::new(pipe_len) };
         let mut rig = Rig { mux, pipes, screen: Vec::new() };
@@ -74,7 +79,24 @@ impl Rig {
     }
 
     fn pump(&mut self) {
-        self.mux.pump(&mut self.pipes);
+        while self.mux.pump(&mut self.pipes) {}
+    }
+
+    /// Types keys, all of which fit, and looks.
+    fn types(&mut self, keys: &[u8]) {
+        assert_eq!(self.pipes.keys.write(keys), keys.len());
+        self.pump();
+    }
+
+    /// What came on the screen since the last call.
+    fn shown(&mut self) -> String {
+        self.drain();
+        String::from_utf8(std::mem::take(&mut self.screen)).unwrap()
+    }
+
+    /// All that the client was given.
+    fn given(&mut self, client: usize) -> Vec<u8> {
+        self.pipes.to[client].bytes.drain(..).collect()
     }
 
     /// A client writes, all of what fits, and signals if the multiplexer may be asleep; returns what fitted.
@@ -162,22 +184,20 @@ fn long_log_lines_come_in_pieces() {
 #[test]
 fn keys_go_to_the_first_terminal() {
     let mut rig = Rig::new(&[LOG_A, TERMINAL, (Kind::Terminal, "vm2")], 4096);
-    rig.pipes.keys.write(b"ls\r");
-    rig.pump();
-    assert_eq!(rig.pipes.to[1].bytes, b"ls\r");
-    assert!(rig.pipes.to[0].bytes.is_empty() && rig.pipes.to[2].bytes.is_empty());
+    rig.types(b"ls\r");
+    assert_eq!(rig.given(1), b"ls\r");
+    assert!(rig.given(0).is_empty() && rig.given(2).is_empty());
 }
 
 #[test]
 fn keys_wait_for_a_busy_terminal_and_are_not_lost() {
     let mut rig = Rig::new(&[TERMINAL], 32);
-    let typed: Vec<u8> = (0..300u32).map(|n| n as u8).collect();
+    let typed: Vec<u8> = (0..KEYS_MAX).map(|n| b'a' + (n % 26) as u8).collect();
     let mut rest = &typed[..];
     let mut got: Vec<u8> = Vec::new();
-    for _ in 0..100 {
+    while got.len() < typed.len() {
         rest = &rest[rig.pipes.keys.write(rest)..];
         rig.pump();
-        assert!(rig.mux.keys.len() <= KEYS_MAX);
         let mut buf = [0; 7];
         let n = rig.pipes.to[0].read(&mut buf);
         got.extend(&buf[..n]);
@@ -188,10 +208,9 @@ fn keys_wait_for_a_busy_terminal_and_are_not_lost() {
 #[test]
 fn keys_for_nobody_are_dropped() {
     let mut rig = Rig::new(&[LOG_A], 4096);
-    rig.pipes.keys.write(&[b'k'; 1000]);
-    rig.pump();
+    rig.types(&[b'k'; 1000]);
     assert!(rig.pipes.keys.bytes.is_empty());
-    assert!(rig.mux.keys.is_empty());
+    assert!(rig.mux.typed.is_empty());
 }
 
 #[test]
@@ -291,3 +310,5 @@ proptest! {
         }
     }
 }
+
+mod views;
