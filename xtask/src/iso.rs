@@ -1,4 +1,4 @@
-//! The boot image: a GRUB ISO for BIOS machines with our kernel and its modules, or with a bare Linux (to compare
+//! The boot image: a GRUB ISO for BIOS and UEFI machines with our kernel and its modules, or with a bare Linux (to compare
 //! with).
 
 use crate::progress::Step;
@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// GRUB's modules for BIOS.
-const GRUB: &str = "/usr/lib/grub/i386-pc";
+/// GRUB for UEFI looks for all of these, and complains of each that is not there.
+const PARTITIONS: &str =
+    "part_acorn part_amiga part_apple part_bsd part_dfly part_dvh part_gpt part_msdos part_plan part_sun part_sunpc";
 
 /// A Multiboot-2 module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,11 +74,12 @@ impl Payload {
         s
     }
 
-    fn grub_modules(&self) -> &'static str {
-        match self {
-            Payload::Hypervisor { .. } => "multiboot2 normal iso9660 biosdisk part_msdos",
-            Payload::Linux { .. } => "linux normal iso9660 biosdisk part_msdos",
-        }
+    fn grub_modules(&self) -> String {
+        let loader = match self {
+            Payload::Hypervisor { .. } => "multiboot2",
+            Payload::Linux { .. } => "linux",
+        };
+        format!("{loader} normal iso9660 {PARTITIONS}")
     }
 }
 
@@ -102,7 +104,8 @@ pub fn make(payload: &Payload, iso: &Path, step: &Step) -> Result<()> {
     std::fs::create_dir_all(staging.join("boot/grub"))?;
     std::fs::write(staging.join("boot/grub/grub.cfg"), payload.grub_cfg())?;
     let mut c = exec::command("grub-mkrescue");
-    c.args(["-d", GRUB, "--fonts=", "--themes=", "--locales="]);
+    // No -d: GRUB for all firmware that is installed, packages::FOR_IMAGES at least.
+    c.args(["--fonts=", "--themes=", "--locales="]);
     c.arg(format!("--install-modules={}", payload.grub_modules()));
     exec::run(c.arg("-o").arg(&new).arg(&staging), step)?;
     std::fs::remove_dir_all(&staging)?;

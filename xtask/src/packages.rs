@@ -25,6 +25,7 @@ const fn need(probe: &'static str, package: &'static str) -> Need {
 pub const FOR_IMAGES: &[Need] = &[
     need("grub-mkrescue", "grub-common"),
     need("/usr/lib/grub/i386-pc/multiboot2.mod", "grub-pc-bin"),
+    need("/usr/lib/grub/x86_64-efi/multiboot2.mod", "grub-efi-amd64-bin"),
     need("xorriso", "xorriso"),
     need("mformat", "mtools"),
     need("objcopy", "binutils"),
@@ -41,6 +42,8 @@ pub const FOR_BOCHS: &[Need] = &[
 /// To run QEMU.
 pub const FOR_QEMU: &[Need] = &[need("qemu-system-x86_64", "qemu-system-x86"), need("setpriv", "util-linux")];
 
+/// UEFI for QEMU.
+pub const FOR_UEFI: &[Need] = &[need("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf")];
 /// To debug.
 pub const FOR_GDB: &[Need] = &[need("gdb", "gdb"), need("setpriv", "util-linux")];
 

@@ -83,7 +83,7 @@ impl Figures {
 /// Fails if a promise is broken.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let platform = Platform::load("bochs")?;
-    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()))?;
+    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.needs()))?;
     let budgets: Budgets = toml::from_str(&tree::read_text(&tree::root().join("perf/budgets.toml"))?)?;
     let text = System::load(SYSTEM)?.text;
     let mut measured = Vec::new();

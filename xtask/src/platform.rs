@@ -17,8 +17,7 @@ pub enum Emulator {
 }
 
 impl Emulator {
-    /// What must be installed to run it.
-    pub fn needs(self) -> &'static [packages::Need] {
+    fn needs(self) -> &'static [packages::Need] {
         match self {
             Emulator::Bochs => packages::FOR_BOCHS,
             Emulator::Qemu => packages::FOR_QEMU,
@@ -35,6 +34,17 @@ pub enum Accel {
     Tcg,
     /// The host's CPU, by KVM.
     Kvm,
+}
+
+/// What the machine starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    /// The emulator's own BIOS.
+    #[default]
+    Bios,
+    /// OVMF (QEMU).
+    Uefi,
 }
 
 /// Whether a platform can be used here.
@@ -62,6 +72,12 @@ pub struct Platform {
     /// What executes the instructions (QEMU).
     #[serde(default)]
     pub accel: Accel,
+    /// What the machine starts from.
+    #[serde(default)]
+    pub firmware: Firmware,
+    /// The machine, in the emulator's own words (QEMU).
+    #[serde(default = "pc")]
+    pub machine: String,
     /// The CPU model, in the emulator's own words.
     pub model: String,
     /// RAM of the machine.
@@ -85,6 +101,10 @@ pub struct Platform {
     pub can: Vec<String>,
 }
 
+fn pc() -> String {
+    "pc".into()
+}
+
 fn one() -> u32 {
     1
 }
@@ -100,12 +120,18 @@ impl Platform {
             .with_context(|| format!("there is no platform {name:?}; configs/platforms has: {names}"))
     }
 
+    /// What must be installed to run it.
+    pub fn needs(&self) -> impl Iterator<Item = &'static packages::Need> {
+        let firmware = if self.firmware == Firmware::Uefi { packages::FOR_UEFI } else { &[] };
+        self.emulator.needs().iter().chain(firmware)
+    }
+
     /// Whether it can be used here.
     pub fn presence(&self) -> Presence {
         if let (Accel::Kvm, Err(why)) = (self.accel, kvm::offered()) {
             return Presence::Unfit(why.to_string());
         }
-        match packages::missing(self.emulator.needs()) {
+        match packages::missing(self.needs()) {
             list if list.is_empty() => Presence::Present,
             list => Presence::NotInstalled(list),
         }
@@ -125,7 +151,8 @@ pub fn all() -> Result<Vec<Platform>> {
 
 fn parse(name: String, text: &str) -> Result<Platform> {
     let p = Platform { name, ..toml::from_str(text)? };
-    ensure!(p.emulator == Emulator::Qemu || p.accel == Accel::Tcg, "`accel` is for QEMU only");
+    let plain = p.accel == Accel::Tcg && p.firmware == Firmware::Bios && p.machine == pc() && p.args.is_empty();
+    ensure!(p.emulator == Emulator::Qemu || plain, "`accel`, `firmware`, `machine` and `args` are for QEMU only");
     ensure!(p.cpus > 0, "`cpus` is 0: a machine has one at least");
     Ok(p)
 }
@@ -162,6 +189,8 @@ mod tests {
             about: String::new(),
             emulator: Emulator::Bochs,
             accel: Accel::Tcg,
+            firmware: Firmware::Bios,
+            machine: pc(),
             model: String::new(),
             memory_mib: 1,
             cpus: 1,
@@ -201,7 +230,9 @@ mod tests {
             parse("p".into(), &text)
         };
         assert_eq!(with("").unwrap().cpus, 1);
-        assert!(with("accel = 'kvm'").unwrap_err().to_string().contains("QEMU only"));
+        for of_qemu in ["accel = 'kvm'", "firmware = 'uefi'", "machine = 'q35'", "args = ['-x']"] {
+            assert!(with(of_qemu).unwrap_err().to_string().contains("QEMU only"));
+        }
         assert!(with("cpus = 0").unwrap_err().to_string().contains("at least"));
         assert!(format!("{:#}", with("kpus = 0").unwrap_err()).contains("kpus"));
     }
@@ -216,6 +247,12 @@ mod tests {
             best(all().unwrap(), presence).unwrap().name
         };
         assert_eq!([pick(&[]), pick(&["kvm"]), pick(&["kvm", "bochs"])], ["kvm", "bochs", "qemu"]);
+    }
+
+    #[test]
+    fn uefi_needs_a_package_more() {
+        let needs = |name| Platform::load(name).unwrap().needs().map(|n| n.package).collect::<Vec<_>>();
+        assert!(needs("qemu-uefi").contains(&"ovmf") && !needs("qemu").contains(&"ovmf"));
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         platform.name
     );
     let gdb = if args.debug { packages::FOR_GDB } else { &[] };
-    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.emulator.needs()).chain(gdb))?;
+    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.needs()).chain(gdb))?;
     let flavour = if debug { Flavour::Debug } else { Flavour::Release };
     let system = guest::system(&args.system, args.guest.as_deref())?;
     let image = image::make(&system, &label(args, debug), &platform.kernel_cmdline, flavour)?;

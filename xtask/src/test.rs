@@ -104,7 +104,7 @@ fn install(scenarios: &[Scenario]) -> Result<()> {
         needs.extend(packages::FOR_GDB);
     }
     for platform in scenarios.iter().map(|s| &s.platform).collect::<BTreeSet<_>>() {
-        needs.extend(Platform::load(platform)?.emulator.needs());
+        needs.extend(Platform::load(platform)?.needs());
     }
     packages::ensure_installed(needs)
 }
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_filter_selects_by_name() {
         let count = |filter| selected(scenario::all().unwrap(), filter).len();
-        assert_eq!(count(Some("system::linux-shell")), 4);
+        assert_eq!(count(Some("system::linux-shell")), 5);
         assert!(count(None) > 10);
         assert_eq!(count(Some("image::kernel")), count(None));
     }

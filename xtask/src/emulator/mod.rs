@@ -58,7 +58,7 @@ impl Machine {
             }
             (Emulator::Qemu, Debugger::Script(_)) => bail!("only Bochs has a debugger of its own"),
             (Emulator::Bochs, _) => bochs::prepare(self, &mut c)?,
-            (Emulator::Qemu, _) => qemu::prepare(self, &mut c),
+            (Emulator::Qemu, _) => qemu::prepare(self, &mut c)?,
         }
         Ok(c)
     }

@@ -1,12 +1,38 @@
 //! QEMU: with TCG (SVM, no VT-x) or with KVM (what the host has).
 
 use super::{Debugger, End, Machine};
-use crate::platform::Accel;
+use crate::platform::{Accel, Firmware};
+use crate::tree;
+use anyhow::Result;
+use std::path::Path;
 use std::process::Command;
 
-/// Completes the command.
-pub fn prepare(m: &Machine, c: &mut Command) {
+/// OVMF's code, and the variables that a machine starts with.
+const UEFI_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const UEFI_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Each machine has variables of its own, in its directory.
+const OWN_VARIABLES: &str = "uefi-variables";
+
+/// Writes the firmware's variables, and completes the command.
+pub fn prepare(m: &Machine, c: &mut Command) -> Result<()> {
+    if m.platform.firmware == Firmware::Uefi {
+        std::fs::write(m.dir.join(OWN_VARIABLES), tree::read_bytes(Path::new(UEFI_VARIABLES))?)?;
+    }
     c.arg("qemu-system-x86_64").args(arguments(m));
+    Ok(())
+}
+
+fn firmware(f: Firmware) -> Vec<String> {
+    match f {
+        Firmware::Bios => vec![],
+        Firmware::Uefi => [
+            "-drive".into(),
+            format!("if=pflash,unit=0,format=raw,readonly=on,file={UEFI_CODE}"),
+            "-drive".into(),
+            format!("if=pflash,unit=1,format=raw,file={OWN_VARIABLES}"),
+        ]
+        .into(),
+    }
 }
 
 fn arguments(m: &Machine) -> Vec<String> {
@@ -17,7 +43,9 @@ fn arguments(m: &Machine) -> Vec<String> {
     let args = [
         "-accel",
         accel,
-        "-machine pc -nodefaults -vga std -display none -monitor none -boot d -cpu",
+        "-machine",
+        &m.platform.machine,
+        "-nodefaults -vga std -display none -monitor none -boot d -cpu",
         &m.platform.model,
         "-smp",
         &m.platform.cpus.to_string(),
@@ -31,7 +59,12 @@ fn arguments(m: &Machine) -> Vec<String> {
         Debugger::Gdb(port) => vec!["-S".into(), "-gdb".into(), format!("tcp:127.0.0.1:{port}")],
         _ => vec![],
     };
-    words.chain([m.iso.display().to_string()]).chain(gdb).chain(m.platform.args.clone()).collect()
+    words
+        .chain([m.iso.display().to_string()])
+        .chain(gdb)
+        .chain(firmware(m.platform.firmware))
+        .chain(m.platform.args.clone())
+        .collect()
 }
 
 /// QEMU ends by itself only when the machine is switched off, or on a mistake in its arguments.
@@ -69,6 +102,14 @@ mod tests {
         assert_eq!(after("-cdrom"), "/a b.iso");
         assert_eq!(after("-cpu"), &m.platform.model);
         assert_eq!(after("-serial"), "tcp:127.0.0.1:99,server=on,wait=on");
+    }
+
+    #[test]
+    fn uefi_is_two_flash_chips() {
+        assert_eq!(firmware(Firmware::Bios), Vec::<String>::new());
+        let args = firmware(Firmware::Uefi);
+        assert!(args[1].contains("unit=0") && args[1].contains("readonly=on"), "the code is not ours to change");
+        assert!(args[3].ends_with("file=uefi-variables") && !args[3].contains("readonly"));
     }
 
     #[test]
