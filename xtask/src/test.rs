@@ -7,7 +7,7 @@ use crate::platform::{self, Platform, Presence};
 use crate::scenario::{self, Scenario};
 use crate::system::System;
 use crate::trial::{self, Kit};
-use crate::{exec, image, packages, tree};
+use crate::{exec, guest, packages, tree};
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeSet;
@@ -117,7 +117,7 @@ fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, st
         systems.iter().flat_map(names).collect::<BTreeSet<_>>().into_iter().cloned().collect()
     };
     let (binaries, roms) = (all(|s| &s.binaries), all(|s| &s.roms));
-    let mut modules = image::roms(&roms)?;
+    let (mut modules, missing) = made(&roms);
     let kernel = build::kernel(flavour)?;
     let (root_task, components) = build::user_land(&binaries, flavour)?;
     let mut linked = vec![(build::ROOT_TASK.to_owned(), root_task.linked.clone())];
@@ -125,7 +125,19 @@ fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, st
         linked.push((name.clone(), binary.linked));
         modules.push(Module { name, file: binary.image });
     }
-    Ok((Kit { kernel, root_task, modules }, linked))
+    Ok((Kit { kernel, root_task, modules, missing }, linked))
+}
+
+/// The ROMs that can be made, and why the others cannot.
+fn made(roms: &[String]) -> (Vec<Module>, Vec<(String, String)>) {
+    let (mut modules, mut missing) = (vec![], vec![]);
+    for name in roms {
+        match guest::rom(name) {
+            Ok(file) => modules.push(Module { name: name.clone(), file }),
+            Err(e) => missing.push((name.clone(), format!("{e:#}"))),
+        }
+    }
+    (modules, missing)
 }
 
 /// Names of the tests, and what they show.
@@ -226,6 +238,12 @@ mod tests {
         let names: Vec<_> = list(&scenario::all().unwrap()).into_iter().map(|(n, _)| n).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
         assert!(names.contains(&"system::linux-shell@bochs".to_owned()));
+    }
+
+    #[test]
+    fn a_rom_that_cannot_be_made_does_not_stop_the_others() {
+        let (modules, missing) = made(&["no-such-rom".to_owned()]);
+        assert!(modules.is_empty() && missing[0].1.contains("nothing makes a ROM"), "{missing:?}");
     }
 
     #[test]

@@ -35,9 +35,18 @@ pub struct Kit {
     pub root_task: Binary,
     /// Component binaries and ROMs, as stripped.
     pub modules: Vec<Module>,
+    /// ROMs that could not be made, and why: only tests that need them fail.
+    pub missing: Vec<(String, String)>,
 }
 
 impl Kit {
+    fn module(&self, name: &str) -> Result<&Module> {
+        if let Some((_, why)) = self.missing.iter().find(|(n, _)| n == name) {
+            bail!("there is no module {name:?}: {why}");
+        }
+        self.modules.iter().find(|m| m.name == name).with_context(|| format!("module {name:?} was not built"))
+    }
+
     fn symbols(&self) -> Symbols {
         Symbols::of(&self.kernel, &self.root_task, self.modules.iter().map(|m| m.name.clone()))
     }
@@ -112,8 +121,7 @@ fn modules(s: &Scenario, kit: &Kit, dir: &Path) -> Result<Vec<Module>> {
         Module { name: "system".into(), file: text },
     ];
     for name in system.binaries.iter().chain(&system.roms) {
-        let module = kit.modules.iter().find(|m| m.name == *name);
-        list.push(module.with_context(|| format!("module {name:?} was not built"))?.clone());
+        list.push(kit.module(name)?.clone());
     }
     for e in &s.edits {
         let at = list.iter().position(|m| m.name == e.name).with_context(|| format!("no module {:?}", e.name))?;
@@ -236,7 +244,12 @@ mod tests {
         std::fs::write(&file, "hello").unwrap();
         let binary = || Binary { linked: file.clone(), image: file.clone() };
         let module = |name: &str| Module { name: name.into(), file: file.clone() };
-        let kit = Kit { kernel: binary(), root_task: binary(), modules: vec![module("vmm"), module("x")] };
+        let kit = Kit {
+            kernel: binary(),
+            root_task: binary(),
+            modules: vec![module("vmm"), module("x")],
+            missing: vec![("y".into(), "no network".into())],
+        };
         let text = "about = ''\ntimeout_s = 1\nend = 'running'\nmodules = ['vmm', 'x']\n[[step]]\nexpect = 'a'\n\
                     [[module]]\nname = 'vmm'\nkeep_bytes = 1\n[[module]]\nname = 'x'\nremove = true\n";
         let s = Scenario::parse("t", text).unwrap();
@@ -244,6 +257,8 @@ mod tests {
         assert_eq!(list.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["core", "system", "vmm"]);
         assert_eq!(std::fs::read(&list[2].file).unwrap(), b"h");
         assert_eq!(std::fs::read(&file).unwrap(), b"hello", "the shared file stays");
+        assert_eq!(kit.module("y").unwrap_err().to_string(), "there is no module \"y\": no network");
+        assert_eq!(kit.module("z").unwrap_err().to_string(), "module \"z\" was not built");
         std::fs::remove_dir_all(dir).unwrap();
     }
 }
