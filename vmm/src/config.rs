@@ -54,6 +54,17 @@ pub enum Hide {
     X2apic,
 }
 
+/// What a reset that the guest asks for means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReset {
+    /// The VM ends.
+    #[default]
+    Exit,
+    /// The guest is loaded again and starts.
+    Restart,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -63,11 +74,14 @@ struct Raw {
     cmdline: String,
     #[serde(default = "one")]
     vcpus: u32,
+    cpus: Option<Vec<u16>>,
     kernel: String,
     initrd: Option<String>,
     boot: Option<Protocol>,
     #[serde(default = "yes")]
     acpi: bool,
+    #[serde(default)]
+    on_reset: OnReset,
     #[serde(default)]
     hide: Vec<Hide>,
 }
@@ -91,6 +105,8 @@ pub struct Guest {
     pub cmdline: String,
     /// Number of vCPUs.
     pub vcpus: u32,
+    /// Host CPU of each vCPU, if they are named.
+    pub cpus: Option<Vec<u16>>,
     /// Name of the ROM that holds the kernel.
     pub kernel: String,
     /// Name of the ROM that holds the initial RAM disk.
@@ -99,6 +115,8 @@ pub struct Guest {
     pub boot: Option<Protocol>,
     /// Whether the guest gets ACPI tables.
     pub acpi: bool,
+    /// What a reset that the guest asks for means.
+    pub on_reset: OnReset,
     /// CPU features hidden from the guest.
     pub hide: Vec<Hide>,
 }
@@ -113,12 +131,31 @@ impl Guest {
         let raw: Raw = toml::from_str(text).map_err(|e| syntax(text, &e))?;
         raw.check()
     }
+
+    /// Host CPU of each vCPU. `usable` are those that the component may use, of the machine's, which are 0 to
+    /// `machine` - 1. Without a choice in the configuration, vCPU i is on the i-th usable one, wrapping round.
+    pub fn place(&self, usable: &[u16], machine: u32) -> Result<Vec<u16>, ConfigError> {
+        let Some(cpus) = &self.cpus else {
+            return Ok(usable.iter().copied().cycle().take(self.vcpus as usize).collect());
+        };
+        let refuse = |cpu: &u16| {
+            let cause = match u32::from(*cpu) {
+                n if n >= machine => format!("there is no CPU {n}: this machine has {machine}, numbered from 0"),
+                n => format!("the component may not use CPU {n}; the system file gives it {usable:?}"),
+            };
+            value("cpus", format!("{cpus:?}"), &cause)
+        };
+        match cpus.iter().find(|cpu| !usable.contains(cpu)) {
+            Some(cpu) => Err(refuse(cpu)),
+            None => Ok(cpus.clone()),
+        }
+    }
 }
 
 impl Raw {
     fn check(self) -> Result<Guest, ConfigError> {
         let ram = check_ram(&self.ram)?;
-        check_vcpus(self.vcpus)?;
+        check_vcpus(self.vcpus, self.cpus.as_deref())?;
         if self.cmdline.contains('\0') {
             return Err(value("cmdline", &self.cmdline, "contains a NUL character"));
         }
@@ -131,20 +168,28 @@ impl Raw {
             ram,
             cmdline: self.cmdline,
             vcpus: self.vcpus,
+            cpus: self.cpus,
             kernel: self.kernel,
             initrd: self.initrd,
             boot: self.boot,
             acpi: self.acpi,
+            on_reset: self.on_reset,
             hide: self.hide,
         })
     }
 }
 
-fn check_vcpus(n: u32) -> Result<(), ConfigError> {
-    match n {
-        1 => Ok(()),
-        2..=layout::MAX_VCPUS => Err(value("vcpus", n, "guests with more than one vCPU are not supported yet; use 1")),
-        _ => Err(value("vcpus", n, "must be 1")),
+fn check_vcpus(n: u32, cpus: Option<&[u16]>) -> Result<(), ConfigError> {
+    let most = layout::MAX_VCPUS;
+    if !(1..=most).contains(&n) {
+        return Err(value("vcpus", n, &format!("a guest has 1 to {most} vCPUs")));
+    }
+    match cpus {
+        Some(cpus) if cpus.len() != n as usize => {
+            let cause = format!("names {} host CPUs for {n} vCPUs; it needs one for each", cpus.len());
+            Err(value("cpus", format!("{cpus:?}"), &cause))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -198,11 +243,12 @@ mod tests {
     #[test]
     fn a_full_configuration_is_read() {
         let g = parse(
-            "name = \"deb\"\nram = \"256M\"\ncmdline = \"console=ttyS0\"\nvcpus = 1\nkernel = \"bzImage\"\n\
-             initrd = \"initramfs\"\nboot = \"pvh\"\nacpi = false\nhide = [\"rdrand\", \"rdseed\"]\n\0\0",
+            "name = \"deb\"\nram = \"256M\"\ncmdline = \"console=ttyS0\"\nvcpus = 2\ncpus = [3, 1]\nkernel = \"bzImage\"\n\
+             initrd = \"initramfs\"\nboot = \"pvh\"\nacpi = false\non_reset = \"restart\"\nhide = [\"rdrand\", \"rdseed\"]\n\0\0",
         )
         .unwrap();
-        assert_eq!((g.ram, g.vcpus, g.acpi), (256 << 20, 1, false));
+        assert_eq!((g.ram, g.vcpus, g.acpi, g.on_reset), (256 << 20, 2, false, OnReset::Restart));
+        assert_eq!(g.cpus.as_deref(), Some(&[3, 1][..]));
         assert_eq!((g.name.as_str(), g.kernel.as_str(), g.initrd.as_deref()), ("deb", "bzImage", Some("initramfs")));
         assert_eq!((g.hide, g.boot), (vec![Hide::Rdrand, Hide::Rdseed], Some(Protocol::Pvh)));
     }
@@ -211,7 +257,22 @@ mod tests {
     fn defaults() {
         let g = parse("ram = \"16M\"\nkernel = \"k\"").unwrap();
         assert_eq!((g.name.as_str(), g.cmdline.as_str(), g.vcpus, g.acpi), ("guest", "", 1, true));
-        assert_eq!((g.initrd, g.boot, g.hide), (None, None, vec![]));
+        assert_eq!((g.initrd, g.boot, g.hide, g.on_reset), (None, None, vec![], OnReset::Exit));
+    }
+
+    #[test]
+    fn vcpus_are_placed_in_turn_or_as_named() {
+        let guest = |text: &str| parse(&format!("ram = \"16M\"\nkernel = \"k\"\n{text}")).unwrap();
+        assert_eq!(guest("vcpus = 5").place(&[2, 0, 3], 4), Ok(vec![2, 0, 3, 2, 0]));
+        assert_eq!(guest("").place(&[2, 0], 4), Ok(vec![2]));
+        assert_eq!(guest("vcpus = 3\ncpus = [0, 2, 0]").place(&[2, 0], 4), Ok(vec![0, 2, 0]));
+        for (cpus, want) in [
+            ("[0, 4]", "config: cpus = [0, 4]: there is no CPU 4: this machine has 4, numbered from 0"),
+            ("[1, 0]", "config: cpus = [1, 0]: the component may not use CPU 1; the system file gives it [2, 0]"),
+        ] {
+            let e = guest(&format!("vcpus = 2\ncpus = {cpus}")).place(&[2, 0], 4).unwrap_err();
+            assert_eq!(e.to_string(), want);
+        }
     }
 
     #[test]
@@ -224,11 +285,12 @@ mod tests {
             ("ram = \"17M\"\nkernel = \"k\"", "config: ram = \"17M\": not a multiple of 2M"),
             ("ram = \"12Q\"\nkernel = \"k\"", "config: ram = \"12Q\": not a size"),
             ("ram = \"99999999999G\"\nkernel = \"k\"", "config: ram = \"99999999999G\": does not fit"),
+            ("ram = \"16M\"\nkernel = \"k\"\nvcpus = 9", "config: vcpus = 9: a guest has 1 to 8 vCPUs"),
+            ("ram = \"16M\"\nkernel = \"k\"\nvcpus = 0", "config: vcpus = 0: a guest has 1 to 8 vCPUs"),
             (
-                "ram = \"16M\"\nkernel = \"k\"\nvcpus = 2",
-                "config: vcpus = 2: guests with more than one vCPU are not supported yet",
+                "ram = \"16M\"\nkernel = \"k\"\nvcpus = 2\ncpus = [0, 1, 2]",
+                "config: cpus = [0, 1, 2]: names 3 host CPUs for 2 vCPUs; it needs one for each",
             ),
-            ("ram = \"16M\"\nkernel = \"k\"\nvcpus = 0", "config: vcpus = 0: must be 1"),
             ("ram = \"16M\"\nkernel = \"k\"\ncmdline = \"a\\u0000\"", "config: cmdline = a\0: contains a NUL"),
             (&long, "config: cmdline = ...: 65536 bytes"),
         ] {

@@ -235,6 +235,11 @@ impl Policy {
         u64::from(self.find(0xd, 0)[0])
     }
 
+    /// Family, model and stepping.
+    pub fn signature(&self) -> u32 {
+        self.find(0x1, 0)[0]
+    }
+
     /// Physical address bits.
     pub fn phys_bits(&self) -> u32 {
         (self.find(0x8000_0008, 0)[0] & 0xff).clamp(36, 52)

@@ -8,7 +8,8 @@ use abi::{ArchState, Segment};
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::board::{Board, Effect};
+use crate::board::Board;
+use crate::dev::Effect;
 use crate::inject::Exception;
 use crate::paging::{Access, PageFault, Paging};
 use crate::spec::bits::*;
@@ -38,7 +39,9 @@ impl From<PageFault> for Failure {
 
 /// Executes instructions for one vCPU.
 pub struct Emulator<'a, B> {
-    /// The vCPU: general-purpose registers, RIP, RFLAGS, segments, control registers, EFER.
+    /// Number of the vCPU.
+    pub vcpu: usize,
+    /// Its state: general-purpose registers, RIP, RFLAGS, segments, control registers, EFER.
     pub state: &'a mut ArchState,
     /// Guest RAM.
     pub mem: &'a GuestMemoryMmap,
@@ -264,7 +267,7 @@ impl<B: Board> Emulator<'_, B> {
         let mut bytes = [0; 8];
         match self.mem.read_slice(&mut bytes[..size], GuestAddress(at)) {
             Ok(()) => Ok(u64::from_le_bytes(bytes)),
-            Err(_) => Ok(self.board.mmio_read(at, size, self.now) & mask(size)),
+            Err(_) => Ok(self.board.mmio_read(self.vcpu, at, size, self.now) & mask(size)),
         }
     }
 
@@ -275,7 +278,7 @@ impl<B: Board> Emulator<'_, B> {
         }
         let at = Paging::of(self.state).translate(self.mem, address, Access::WRITE)?;
         if self.mem.write_slice(&v.to_le_bytes()[..size], GuestAddress(at)).is_err() {
-            let effect = self.board.mmio_write(at, size, v & mask(size), self.now);
+            let effect = self.board.mmio_write(self.vcpu, at, size, v & mask(size), self.now);
             self.effect = self.effect.or(effect);
         }
         Ok(())

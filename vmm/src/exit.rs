@@ -1,23 +1,29 @@
 //! Answers VM exits: a pure function from event, vCPU state and machine to a reply.
 //!
 //! Each event has a portal with the state that its answer normally needs ([`crate::spec::portal_mtd`]). An answer that
-//! needs more asks for it with [`Action::Widen`]: the exit is repeated with all state. Key types: [`Machine`],
-//! [`Event`], [`Action`].
+//! needs more asks for it with [`Action::Widen`]: the exit is repeated with all state.
+//!
+//! What a vCPU can answer out of its own ([`Vcpu::alone`]: CPUID, most MSRs, control registers) needs no lock; the rest
+//! ([`Vcpu::handle`]) is answered with the [`Machine`], which is locked for that time. Key types: [`Vcpu`], [`Event`],
+//! [`Action`].
+
+use std::sync::Arc;
 
 use abi::{ArchState, Mtd};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use crate::board::{Board, Effect};
+use crate::board::Board;
 use crate::control;
 use crate::cpuid::{Policy, VcpuView};
-use crate::dev::NEVER;
+use crate::dev::Effect;
 use crate::emulate::{Emulator, Failure};
 use crate::inject::{self, Exception};
-use crate::layout;
+use crate::machine::{Counts, Machine};
 use crate::msr::{Access, Msrs};
-use crate::spec::bits::{RFLAGS_IF, SHADOW};
-use crate::spec::{EVENTS, GPR, event_name, reason};
-use crate::vcpu::{self, Start};
+use crate::run::{Entry, Next};
+use crate::spec::bits::{BLOCKED_BY_NMI, RFLAGS_IF, SHADOW};
+use crate::spec::{GPR, event_name, reason};
+use crate::vcpu;
 
 /// Exit qualification of I/O instructions (SDM volume 3, table 28-5): size less one, IN, string.
 const IO_SIZE: u64 = 0b111;
@@ -26,8 +32,6 @@ const IO_STRING: u64 = 1 << 4;
 const IO_PORT_SHIFT: u32 = 16;
 /// Exit qualification of EPT violations (table 28-7): instruction fetch.
 const EPT_FETCH: u64 = 1 << 2;
-/// Console output is sent in lines; a line that has grown to so many bytes is not waited for.
-const OUTPUT_BATCH: u32 = 256;
 /// What VMCALL returns: KVM_ENOSYS, no such hypercall.
 const ENOSYS: u64 = -1000i64 as u64;
 
@@ -47,9 +51,11 @@ pub enum Action {
     Reply(Mtd),
     /// Resume without change; the next event of this kind must carry all state.
     Widen,
-    /// The guest waits for an interrupt: block until woken, then ask [`Machine::wake`].
-    Halt,
-    /// The VM ends.
+    /// The vCPU halts, or waits for a start-up IPI: block until woken, then [`Vcpu::proceed`].
+    Wait,
+    /// All vCPUs have stopped for a reset of the machine: carry it out, then [`Vcpu::proceed`].
+    Reload,
+    /// The VM ends, or is reset.
     Stop(Stop),
 }
 
@@ -60,106 +66,69 @@ pub enum Stop {
     PowerOff,
     /// The guest asked for a reset.
     Reset,
-    /// The guest executed HLT with interrupts off; nothing can wake it.
+    /// No vCPU runs, and none can be woken: HLT with interrupts off.
     Halted,
-    /// The guest did something that cannot be answered: see [`Machine::cause`].
+    /// The guest did something that cannot be answered: see [`Vcpu::cause`].
     Broken,
 }
 
-/// What another thread has to do after it changed the devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kick {
-    /// Nothing.
-    None,
-    /// Wake the handler of the halted vCPU.
-    Wake,
-    /// Recall the vCPU.
-    Recall,
-}
-
-/// One vCPU, as far as it is not in its UTCB.
+/// What the vCPUs of a machine have in common and nobody changes.
 #[derive(Clone, Debug)]
-pub struct Vcpu {
-    /// MSRs.
-    pub msrs: Msrs,
-    apic_id: u32,
-    xcr0: u64,
-    start: Start,
-    /// Selectors of guest, PIO and MSR space.
-    spaces: [u64; 3],
-    /// Requests for interrupt and NMI windows that the kernel has.
-    windows: u32,
-    /// The handler waits for an interrupt.
-    halted: bool,
-    /// A recall is under way.
-    recalled: bool,
-}
-
-/// A virtual machine with one vCPU.
-pub struct Machine<B> {
-    /// Device models.
-    pub board: B,
+pub struct Environment {
     /// Guest RAM.
     pub mem: GuestMemoryMmap,
     /// CPUID policy.
     pub cpuid: Policy,
-    /// The vCPU.
-    pub vcpu: Vcpu,
-    /// Events so far, by number.
-    pub counts: [u64; EVENTS as usize],
+    /// Selectors of guest, PIO and MSR space.
+    pub spaces: [u64; 3],
+}
+
+/// One vCPU, as far as it is neither in its UTCB nor of interest to others. Its handler owns it.
+#[derive(Debug)]
+pub struct Vcpu {
     /// Lines for the log.
     pub notes: Vec<String>,
     /// Why the guest cannot go on, after [`Stop::Broken`].
     pub cause: String,
-    /// TSC at the guest's entry.
-    pub entered: u64,
-    /// TSC value for which the timer thread is armed.
-    pub armed: u64,
-    devices_touched: bool,
-    /// Bytes of console output that nobody was told about; [`OUTPUT_BATCH`] or more: it is due.
-    unsent: u32,
+    /// Number, and APIC ID.
+    id: usize,
+    env: Arc<Environment>,
+    msrs: Msrs,
+    xcr0: u64,
+    /// Requests for interrupt and NMI windows that the kernel has.
+    windows: u32,
+    counts: Arc<Counts>,
 }
 
-impl<B: Board> Machine<B> {
-    /// A machine at reset whose vCPU starts as `start` says, in the spaces (guest, PIO, MSR) behind the selectors.
-    pub fn new(board: B, mem: GuestMemoryMmap, cpuid: Policy, start: Start, spaces: [u64; 3]) -> Self {
-        let msrs = Msrs::new(cpuid.phys_bits());
-        let vcpu = Vcpu { msrs, apic_id: 0, xcr0: 1, start, spaces, windows: 0, halted: false, recalled: false };
-        Machine {
-            board,
-            mem,
-            cpuid,
-            vcpu,
-            counts: [0; EVENTS as usize],
-            notes: Vec::new(),
-            cause: String::new(),
-            unsent: 0,
-            entered: 0,
-            armed: NEVER,
-            devices_touched: false,
-        }
+impl Vcpu {
+    /// vCPU `id` of `machine`, before its STARTUP event.
+    pub fn new<B: Board>(id: usize, env: Arc<Environment>, machine: &Machine<B>) -> Vcpu {
+        let msrs = Msrs::new(env.cpuid.phys_bits());
+        let counts = machine.counts_of(id);
+        Vcpu { notes: Vec::new(), cause: String::new(), id, env, msrs, xcr0: 1, windows: 0, counts }
     }
 
-    /// Answers an event. `s` is the vCPU's state as far as `event.mtd` says, `now` the TSC.
-    pub fn handle(&mut self, event: Event, s: &mut ArchState, now: u64) -> Action {
-        if let Some(count) = self.counts.get_mut(event.number as usize) {
-            *count += 1;
-        }
+    /// Number of the vCPU.
+    pub fn id(&self) -> usize {
+        self.id
+    }
+
+    /// Guest RAM.
+    pub fn mem(&self) -> &GuestMemoryMmap {
+        &self.env.mem
+    }
+
+    /// Answers an event without the machine, if that is possible; otherwise [`handle`](Self::handle) is next. `s` is the
+    /// vCPU's state as far as `event.mtd` says, `now` the TSC.
+    pub fn alone(&mut self, event: Event, s: &mut ArchState, now: u64) -> Option<Action> {
+        self.counts.count(event.number);
         if !event.mtd.contains(Mtd::INJ) {
-            s.inj_info = self.vcpu.windows;
+            s.inj_info = self.windows;
         }
-        match event.number {
+        Some(match event.number {
             reason::CPUID => self.cpuid(s),
-            reason::IO => self.io(event, s, now),
-            reason::WRMSR => self.wrmsr(event, s, now),
-            reason::RDMSR => self.rdmsr(event, s, now),
-            reason::HLT => self.hlt(s, now),
-            reason::INTERRUPT_WINDOW | reason::NMI_WINDOW => self.resume(s, now),
-            reason::RECALL => {
-                self.vcpu.recalled = false;
-                self.resume(s, now)
-            }
-            reason::EPT_VIOLATION => self.ept_violation(s, now),
+            reason::RDMSR => return self.own_rdmsr(event, s, now),
+            reason::WRMSR => return self.own_wrmsr(event, s),
             reason::CR_ACCESS => self.cr_access(event, s),
             reason::XSETBV => self.xsetbv(s),
             reason::INVD | reason::WBINVD | reason::PAUSE => Action::Reply(skip(s)),
@@ -172,73 +141,86 @@ impl<B: Board> Machine<B> {
                 raise(s, Exception::UD)
             }
             reason::VMCLEAR..=reason::VMXON => raise(s, Exception::UD),
-            reason::STARTUP => self.startup(s, now),
+            _ => return None,
+        })
+    }
+
+    /// Answers an event that [`alone`](Self::alone) did not.
+    pub fn handle<B: Board>(&mut self, m: &mut Machine<B>, event: Event, s: &mut ArchState, now: u64) -> Action {
+        if event.number == reason::RECALL {
+            m.run(self.id).recalled();
+        }
+        // An INIT or a reset comes before the event: the instruction that caused it is not executed.
+        if !m.run(self.id).is_undisturbed() {
+            return self.proceed(m, s, now);
+        }
+        match event.number {
+            reason::IO => self.io(m, event, s, now),
+            reason::WRMSR => self.wrmsr(m, s, now),
+            reason::RDMSR => self.rdmsr(m, s, now),
+            reason::HLT => self.hlt(m, s, now),
+            reason::INTERRUPT_WINDOW | reason::NMI_WINDOW | reason::RECALL => self.resume(m, s, now),
+            reason::EPT_VIOLATION => self.ept_violation(m, s, now),
             n => self.broken(format!("unexpected event {n:#x} ({})", event_name(n))),
         }
     }
 
-    /// The handler of the halted vCPU was woken, or the vCPU executed HLT.
-    pub fn wake(&mut self, s: &mut ArchState, now: u64) -> Action {
-        self.board.advance(now);
-        self.vcpu.halted = self.board.pending().is_none();
-        if self.vcpu.halted {
-            return Action::Halt;
-        }
-        inject::interrupts(s, &mut self.board, &mut self.vcpu.windows);
-        Action::Reply(Mtd::RIP | Mtd::STA | Mtd::INJ)
-    }
-
-    /// What a thread that changed the devices has to do so that the vCPU notices.
-    pub fn kick(&mut self) -> Kick {
-        match () {
-            _ if self.board.pending().is_none() => Kick::None,
-            _ if self.vcpu.halted => Kick::Wake,
-            _ if self.vcpu.windows != 0 || self.vcpu.recalled => Kick::None,
-            _ => {
-                self.vcpu.recalled = true;
-                Kick::Recall
+    /// The vCPU has stopped, or been told to: whether it goes on, and where. Also after [`Action::Wait`], when woken.
+    pub fn proceed<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
+        m.board.advance(now);
+        match m.next(self.id) {
+            Next::Go => {
+                self.inject(m, s);
+                Action::Reply(Mtd::RIP | Mtd::STA | Mtd::INJ)
             }
+            Next::Enter(entry, fresh) => self.enter(m, entry, fresh, s, now),
+            Next::Block if m.is_ready_for_reset(self.id) => Action::Reload,
+            Next::Block if m.is_dead() => Action::Stop(Stop::Halted),
+            Next::Block => Action::Wait,
         }
     }
 
-    /// Whether the devices now want to be advanced before the time for which the timer thread is armed.
-    pub fn timer_is_late(&mut self) -> bool {
-        std::mem::take(&mut self.devices_touched) && self.board.next_deadline() < self.armed
-    }
-
-    /// Whether there is console output worth sending: a line, or a lot.
-    pub fn output_is_due(&mut self) -> bool {
-        let due = self.unsent >= OUTPUT_BATCH;
-        if due {
-            self.unsent = 0;
-        }
-        due
-    }
-
-    fn count_output(&mut self, port: u16, value: u32) {
-        if port == layout::COM1 {
-            self.unsent += if value == u32::from(b'\n') { OUTPUT_BATCH } else { 1 };
-        }
-    }
-
-    /// Number of events so far.
-    pub fn total(&self) -> u64 {
-        self.counts.iter().sum()
-    }
-
+    /// The vCPU starts. `fresh`: all its state is set, else what INIT sets (SDM volume 3, table 10-1).
     #[cold]
-    fn startup(&mut self, s: &mut ArchState, now: u64) -> Action {
-        self.entered = now;
-        *s = vcpu::initial(&self.vcpu.start);
-        [s.sel_gst, s.sel_pio, s.sel_msr] = self.vcpu.spaces;
-        Action::Reply(vcpu::STARTUP)
+    fn enter<B: Board>(
+        &mut self,
+        m: &mut Machine<B>,
+        entry: Entry,
+        fresh: bool,
+        s: &mut ArchState,
+        now: u64,
+    ) -> Action {
+        *s = match entry {
+            Entry::Boot => {
+                m.entered = now;
+                vcpu::initial(m.start())
+            }
+            Entry::Startup(page) => vcpu::application(page, self.env.cpuid.signature()),
+        };
+        self.windows = 0;
+        let mut mtd = vcpu::INIT;
+        if fresh {
+            self.msrs = Msrs::new(self.env.cpuid.phys_bits());
+            self.xcr0 = s.xcr0;
+            [s.sel_gst, s.sel_pio, s.sel_msr] = self.env.spaces;
+            mtd = vcpu::STARTUP;
+        }
+        self.inject(m, s);
+        Action::Reply(mtd)
+    }
+
+    /// Injects what is pending, or asks for a window. Whether the reply must carry that.
+    fn inject<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState) -> bool {
+        let write = inject::interrupts(s, &mut m.board, self.id, &mut self.windows);
+        m.run(self.id).set_windows(self.windows);
+        write
     }
 
     #[inline(never)]
     fn cpuid(&mut self, s: &mut ArchState) -> Action {
-        let view = VcpuView { apic_id: self.vcpu.apic_id, cr4: s.cr4, xcr0: self.vcpu.xcr0 };
+        let view = VcpuView { apic_id: self.id as u32, cr4: s.cr4, xcr0: self.xcr0 };
         let [a, b, c, d] =
-            self.cpuid.query(s.gpr[ArchState::RAX] as u32, s.gpr[ArchState::RCX] as u32, view).map(u64::from);
+            self.env.cpuid.query(s.gpr[ArchState::RAX] as u32, s.gpr[ArchState::RCX] as u32, view).map(u64::from);
         s.gpr[ArchState::RAX] = a;
         s.gpr[ArchState::RBX] = b;
         s.gpr[ArchState::RCX] = c;
@@ -246,16 +228,16 @@ impl<B: Board> Machine<B> {
         Action::Reply(skip(s) | Mtd::GPR_0_7)
     }
 
-    fn io(&mut self, event: Event, s: &mut ArchState, now: u64) -> Action {
+    fn io<B: Board>(&mut self, m: &mut Machine<B>, event: Event, s: &mut ArchState, now: u64) -> Action {
         let qual = s.qual[0];
         if qual & IO_STRING != 0 {
-            return if event.mtd.contains(crate::spec::EMULATE) { self.emulate(s, now) } else { Action::Widen };
+            return if event.mtd.contains(crate::spec::EMULATE) { self.emulate(m, s, now) } else { Action::Widen };
         }
         let (port, size) = ((qual >> IO_PORT_SHIFT) as u16, (qual & IO_SIZE) as usize + 1);
         let rax = &mut s.gpr[ArchState::RAX];
         let mut mtd = Mtd::empty();
         if qual & IO_IN != 0 {
-            let v = u64::from(self.board.pio_read(port, size, now));
+            let v = u64::from(m.board.pio_read(port, size, now));
             // 32-bit results clear the upper half of RAX.
             *rax = match size {
                 1 => *rax & !0xff | v & 0xff,
@@ -265,113 +247,133 @@ impl<B: Board> Machine<B> {
             mtd = Mtd::GPR_0_7;
         } else {
             let v = *rax as u32 & (u32::MAX >> (32 - 8 * size as u32));
-            self.count_output(port, v);
-            let effect = self.board.pio_write(port, size, v, now);
-            if let Some(stop) = self.effect(effect, now) {
+            m.count_output(port, v);
+            let effect = m.board.pio_write(port, size, v, now);
+            if let Some(stop) = self.effect(m, effect, now) {
                 return Action::Stop(stop);
             }
         }
         mtd |= skip(s);
-        self.finish(s, mtd)
+        self.finish(m, s, mtd)
     }
 
-    fn rdmsr(&mut self, event: Event, s: &mut ArchState, now: u64) -> Action {
+    /// RDMSR as far as the register is the vCPU's own.
+    fn own_rdmsr(&mut self, event: Event, s: &mut ArchState, now: u64) -> Option<Action> {
         let msr = s.gpr[ArchState::RCX] as u32;
-        let access = match self.vcpu.msrs.read(msr, s, event.mtd, now) {
-            Access::Device => self.board.msr_read(msr, now).map_or(Access::Fault, Access::Value),
-            a => a,
-        };
-        match access {
-            Access::Value(v) => {
-                s.gpr[ArchState::RAX] = v & 0xffff_ffff;
-                s.gpr[ArchState::RDX] = v >> 32;
-                Action::Reply(skip(s) | Mtd::GPR_0_7)
-            }
+        Some(match self.msrs.read(msr, s, event.mtd, now) {
+            Access::Value(v) => give_msr(s, v),
             Access::Needs(_) => Action::Widen,
-            _ => self.msr_fault(s, msr, "read"),
+            Access::Fault => raise(s, Exception::GP),
+            _ => return None,
+        })
+    }
+
+    /// RDMSR of what the devices have, or nobody.
+    fn rdmsr<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
+        let msr = s.gpr[ArchState::RCX] as u32;
+        if !self.msrs.is_device(msr) {
+            return self.unknown_msr(m, s, msr, "read");
+        }
+        match m.board.msr_read(self.id, msr, now) {
+            Some(v) => give_msr(s, v),
+            None => raise(s, Exception::GP),
         }
     }
 
-    fn wrmsr(&mut self, event: Event, s: &mut ArchState, now: u64) -> Action {
+    /// WRMSR as far as the register is the vCPU's own.
+    fn own_wrmsr(&mut self, event: Event, s: &mut ArchState) -> Option<Action> {
         let msr = s.gpr[ArchState::RCX] as u32;
-        let value = s.gpr[ArchState::RDX] << 32 | s.gpr[ArchState::RAX] & 0xffff_ffff;
-        match self.vcpu.msrs.write(msr, value, s, event.mtd) {
-            Access::Device => match self.board.msr_write(msr, value, now) {
-                Some(effect) => {
-                    if let Some(stop) = self.effect(effect, now) {
-                        return Action::Stop(stop);
-                    }
-                    let mtd = skip(s);
-                    self.finish(s, mtd)
-                }
-                None => raise(s, Exception::GP),
-            },
+        Some(match self.msrs.write(msr, msr_value(s), s, event.mtd) {
             Access::Written(mtd) => Action::Reply(skip(s) | mtd),
             Access::Needs(_) => Action::Widen,
-            _ => self.msr_fault(s, msr, "written"),
+            Access::Fault => raise(s, Exception::GP),
+            _ => return None,
+        })
+    }
+
+    /// WRMSR to what the devices have, or nobody.
+    fn wrmsr<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
+        let msr = s.gpr[ArchState::RCX] as u32;
+        if !self.msrs.is_device(msr) {
+            return self.unknown_msr(m, s, msr, "written");
+        }
+        match m.board.msr_write(self.id, msr, msr_value(s), now) {
+            Some(effect) => {
+                if let Some(stop) = self.effect(m, effect, now) {
+                    return Action::Stop(stop);
+                }
+                let mtd = skip(s);
+                self.finish(m, s, mtd)
+            }
+            None => raise(s, Exception::GP),
         }
     }
 
     #[cold]
-    fn msr_fault(&mut self, s: &mut ArchState, msr: u32, verb: &str) -> Action {
-        if self.vcpu.msrs.first_unknown(msr) {
-            self.notes.push(format!("unknown MSR {msr:#x} {verb}: #GP"));
+    fn unknown_msr<B>(&mut self, m: &mut Machine<B>, s: &mut ArchState, msr: u32, verb: &str) -> Action
+    where
+        B: Board,
+    {
+        if m.unknown_msr(msr) {
+            self.note(format!("unknown MSR {msr:#x} {verb}: #GP"));
         }
         raise(s, Exception::GP)
     }
 
-    fn hlt(&mut self, s: &mut ArchState, now: u64) -> Action {
+    fn hlt<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
         skip(s);
         s.intr_state &= !SHADOW;
-        if s.rflags & RFLAGS_IF == 0 && s.inj_info & ArchState::INJ_VALID == 0 {
-            return Action::Stop(Stop::Halted);
+        // With an event whose delivery has to be repeated, the vCPU does not stop at all.
+        if s.inj_info & ArchState::INJ_VALID == 0 {
+            m.run(self.id).halt(s.rflags & RFLAGS_IF != 0, s.intr_state & BLOCKED_BY_NMI == 0);
         }
-        self.wake(s, now)
+        self.proceed(m, s, now)
     }
 
     /// The exit was about interrupts only.
-    fn resume(&mut self, s: &mut ArchState, now: u64) -> Action {
-        self.board.advance(now);
-        let write = inject::interrupts(s, &mut self.board, &mut self.vcpu.windows);
+    fn resume<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
+        m.board.advance(now);
+        let write = self.inject(m, s);
         Action::Reply(if write { Mtd::INJ } else { Mtd::empty() })
     }
 
     /// An exit that may have changed the devices ends with the state `mtd`: interrupts may be deliverable now.
-    fn finish(&mut self, s: &mut ArchState, mut mtd: Mtd) -> Action {
-        self.devices_touched = true;
-        if inject::interrupts(s, &mut self.board, &mut self.vcpu.windows) {
+    fn finish<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, mut mtd: Mtd) -> Action {
+        m.touch_devices();
+        if self.inject(m, s) {
             mtd |= Mtd::INJ;
         }
         Action::Reply(mtd)
     }
 
-    fn ept_violation(&mut self, s: &mut ArchState, now: u64) -> Action {
+    fn ept_violation<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
         let gpa = s.qual[2];
         let what = match () {
-            _ if self.mem.address_in_range(GuestAddress(gpa)) => "EPT violation inside of guest RAM",
+            _ if self.env.mem.address_in_range(GuestAddress(gpa)) => "EPT violation inside of guest RAM",
             _ if s.qual[0] & EPT_FETCH != 0 => "instruction fetch outside of guest RAM",
             _ if s.inj_info & ArchState::INJ_VALID != 0 => "event delivery touches device memory",
-            _ => return self.emulate(s, now),
+            _ => return self.emulate(m, s, now),
         };
         self.broken(format!("{what} at guest-physical {gpa:#x}"))
     }
 
-    fn emulate(&mut self, s: &mut ArchState, now: u64) -> Action {
-        let mut e = Emulator { state: s, mem: &self.mem, board: &mut self.board, now, effect: Effect::None };
+    fn emulate<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
+        let (vcpu, mem) = (self.id, &self.env.mem);
+        let mut e = Emulator { vcpu, state: s, mem, board: &mut m.board, now, effect: Effect::None };
         let result = e.step();
         let effect = e.effect;
-        if let Some(stop) = self.effect(effect, now) {
+        if let Some(stop) = self.effect(m, effect, now) {
             return Action::Stop(stop);
         }
         match result {
             Ok(()) => {
                 s.intr_state &= !SHADOW;
-                self.finish(s, GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA)
+                self.finish(m, s, GPR | Mtd::RIP | Mtd::RFLAGS | Mtd::STA)
             }
             // A string instruction may have run in part: its registers go back too.
             Err(Failure::Exception(x)) => {
                 inject::exception(s, x);
-                Action::Reply(GPR | Mtd::CR | Mtd::INJ)
+                self.finish(m, s, GPR | Mtd::CR | Mtd::INJ)
             }
             Err(Failure::Unknown) => {
                 let what = "an instruction that the emulator does not know touched";
@@ -389,19 +391,19 @@ impl<B: Board> Machine<B> {
         let valid = s.gpr[ArchState::RCX] as u32 == 0
             && value & 1 != 0
             && value & 0b110 != 0b100
-            && value & !self.cpuid.xcr0() == 0;
+            && value & !self.env.cpuid.xcr0() == 0;
         if !valid {
             return raise(s, Exception::GP);
         }
         s.xcr0 = value;
-        self.vcpu.xcr0 = value;
+        self.xcr0 = value;
         Action::Reply(skip(s) | Mtd::XSAVE)
     }
 
     /// MOV to CR0 or CR4 that changes a bit which is not the guest's own: CD, NW, NE, VMXE.
     #[cold]
     fn cr_access(&mut self, event: Event, s: &mut ArchState) -> Action {
-        match control::write(s, &self.mem) {
+        match control::write(s, &self.env.mem) {
             Some(Ok(mtd)) => Action::Reply(skip(s) | mtd),
             Some(Err(e)) => raise(s, e),
             None => self.broken(format!("unexpected CR access, exit {:#x}", event.number)),
@@ -415,27 +417,43 @@ impl<B: Board> Machine<B> {
     }
 
     #[inline]
-    fn effect(&mut self, effect: Effect, now: u64) -> Option<Stop> {
+    fn effect<B: Board>(&mut self, m: &mut Machine<B>, effect: Effect, now: u64) -> Option<Stop> {
         match effect {
-            Effect::None => return None,
-            Effect::PowerOff => return Some(Stop::PowerOff),
-            Effect::Reset => return Some(Stop::Reset),
-            Effect::Marker(b) => self.note_marker(b, now),
-            Effect::Ipi(kind) => self.note(format!("{kind:?} IPI ignored: the guest has one vCPU")),
+            Effect::None => None,
+            Effect::PowerOff => Some(Stop::PowerOff),
+            Effect::Reset => Some(Stop::Reset),
+            Effect::Marker(b) => {
+                self.note_marker(m, b, now);
+                None
+            }
+            Effect::Ipi(ipi) => m.ipi(ipi),
         }
-        None
     }
 
     #[cold]
-    fn note_marker(&mut self, b: u8, now: u64) {
-        let (since, exits) = (now.wrapping_sub(self.entered), self.total());
-        self.note(format!("marker {b:#04x} at TSC {now}, since entry {since}, exits {exits}"));
+    fn note_marker<B: Board>(&mut self, m: &mut Machine<B>, b: u8, now: u64) {
+        let (since, exits) = (now.wrapping_sub(m.entered), m.counts().iter().sum::<u64>());
+        if m.marker() {
+            self.note(format!("marker {b:#04x} at TSC {now}, since entry {since}, exits {exits}"));
+        }
     }
 
     #[cold]
     fn note(&mut self, line: String) {
         self.notes.push(line);
     }
+}
+
+/// The value that WRMSR writes.
+fn msr_value(s: &ArchState) -> u64 {
+    s.gpr[ArchState::RDX] << 32 | s.gpr[ArchState::RAX] & 0xffff_ffff
+}
+
+/// RDMSR read this.
+fn give_msr(s: &mut ArchState, v: u64) -> Action {
+    s.gpr[ArchState::RAX] = v & 0xffff_ffff;
+    s.gpr[ArchState::RDX] = v >> 32;
+    Action::Reply(skip(s) | Mtd::GPR_0_7)
 }
 
 /// Moves RIP behind the instruction and ends an interrupt shadow; returns what to write back.

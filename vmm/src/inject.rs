@@ -16,8 +16,12 @@ use crate::spec::vector;
 const EXTERNAL: u32 = 0;
 const NMI: u32 = 2;
 const EXCEPTION: u32 = 3;
+/// Request for an interrupt window.
+pub const INTERRUPT_WINDOW: u32 = ArchState::INJ_IRQ_WINDOW;
+/// Request for an NMI window.
+pub const NMI_WINDOW: u32 = ArchState::INJ_NMI_WINDOW;
 /// Both window requests.
-pub const WINDOWS: u32 = ArchState::INJ_IRQ_WINDOW | ArchState::INJ_NMI_WINDOW;
+pub const WINDOWS: u32 = INTERRUPT_WINDOW | NMI_WINDOW;
 
 /// An exception for the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,12 +71,12 @@ pub fn exception(s: &mut ArchState, e: Exception) {
 /// kernel has already. Returns whether the interruption information has to be written.
 ///
 /// `s` must carry RFLAGS, interruptibility and interruption information.
-pub fn interrupts(s: &mut ArchState, board: &mut impl Board, windows: &mut u32) -> bool {
+pub fn interrupts(s: &mut ArchState, board: &mut impl Board, vcpu: usize, windows: &mut u32) -> bool {
     let mut changed = false;
     let valid = s.inj_info & ArchState::INJ_VALID != 0;
     if !valid
-        && board.pending().is_some_and(|p| open(s, p))
-        && let Some(taken) = board.acknowledge()
+        && board.pending(vcpu).is_some_and(|p| open(s, p))
+        && let Some(taken) = board.acknowledge(vcpu)
     {
         s.inj_info = match taken {
             Pending::Nmi => event(NMI, vector::NMI),
@@ -80,10 +84,10 @@ pub fn interrupts(s: &mut ArchState, board: &mut impl Board, windows: &mut u32) 
         };
         changed = true;
     }
-    let want = match board.pending() {
+    let want = match board.pending(vcpu) {
         None => 0,
-        Some(Pending::Nmi) => ArchState::INJ_NMI_WINDOW,
-        Some(Pending::Interrupt(_)) => ArchState::INJ_IRQ_WINDOW,
+        Some(Pending::Nmi) => NMI_WINDOW,
+        Some(Pending::Interrupt(_)) => INTERRUPT_WINDOW,
     };
     s.inj_info = s.inj_info & !WINDOWS | want;
     changed |= want != *windows;
@@ -122,7 +126,7 @@ mod tests {
         ] {
             let (mut s, mut w) = (state, windows);
             let mut board = Fake::with_pending(pending);
-            assert_eq!(interrupts(&mut s, &mut board, &mut w), write, "{name}: written");
+            assert_eq!(interrupts(&mut s, &mut board, 0, &mut w), write, "{name}: written");
             assert_eq!((s.inj_info, w), (info, info & WINDOWS), "{name}");
         }
     }
@@ -136,7 +140,7 @@ mod tests {
         ] {
             let (mut s, mut w) = (state, 0);
             let mut board = Fake { nmi: true, ..Fake::with_pending(&[0x30]) };
-            assert!(interrupts(&mut s, &mut board, &mut w));
+            assert!(interrupts(&mut s, &mut board, 0, &mut w));
             assert_eq!(s.inj_info, info);
         }
     }
@@ -155,8 +159,8 @@ mod tests {
         let (mut s, mut w) = (ready(), 0);
         exception(&mut s, Exception::GP);
         let mut board = Fake::with_pending(&[0x30]);
-        assert!(interrupts(&mut s, &mut board, &mut w));
+        assert!(interrupts(&mut s, &mut board, 0, &mut w));
         assert_eq!(s.inj_info, VALID | WINDOW | 1 << 11 | 3 << 8 | 13);
-        assert!(board.pending().is_some());
+        assert!(board.pending(0).is_some());
     }
 }

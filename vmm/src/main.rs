@@ -7,7 +7,7 @@ mod component;
 
 fn main() {
     if let Err(e) = component::run() {
-        println!("vm: {e}");
+        println!("{e}");
         std::process::exit(1);
     }
 }

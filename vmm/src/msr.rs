@@ -77,6 +77,8 @@ pub enum Access {
     Needs(Mtd),
     /// The guest gets #GP.
     Fault,
+    /// As [`Access::Fault`], and nobody expected that.
+    Unknown,
 }
 
 /// The MSRs of a vCPU that are neither in its UTCB state nor in the local APIC.
@@ -84,8 +86,6 @@ pub enum Access {
 pub struct Msrs {
     slots: [u64; SLOTS],
     phys_mask: u64,
-    /// Registers that do not exist here and were accessed, and how often.
-    unknown: Vec<(u32, u64)>,
 }
 
 /// Storage slots: MISC_ENABLE, MCG_STATUS, DEBUGCTL, CSTAR, MTRR default, 11 fixed, 16 variable.
@@ -153,7 +153,7 @@ impl Msrs {
         slots[SLOT_FIXED + 2] = 0;
         slots[SLOT_VARIABLE] = HOLE;
         slots[SLOT_VARIABLE + 1] = phys_mask & !((1 << 30) - 1) | PHYSMASK_VALID;
-        Msrs { slots, phys_mask, unknown: Vec::new() }
+        Msrs { slots, phys_mask }
     }
 
     fn kind(&self, msr: u32) -> Option<Kind> {
@@ -170,7 +170,7 @@ impl Msrs {
     }
 
     /// RDMSR. `have` is what `state` carries, `now` the TSC.
-    pub fn read(&mut self, msr: u32, state: &mut ArchState, have: Mtd, now: u64) -> Access {
+    pub fn read(&self, msr: u32, state: &mut ArchState, have: Mtd, now: u64) -> Access {
         match self.kind(msr) {
             Some(Kind::Const(v) | Kind::Fixed(v) | Kind::ReadOnly(v)) => Access::Value(v),
             Some(Kind::Tsc) => Access::Value(now),
@@ -179,7 +179,7 @@ impl Msrs {
             Some(Kind::State(..)) => field(msr, state).map_or(Access::Fault, |f| Access::Value(*f)),
             Some(Kind::Device) => Access::Device,
             Some(Kind::Absent) => Access::Fault,
-            None => self.unknown(msr),
+            None => Access::Unknown,
         }
     }
 
@@ -196,26 +196,13 @@ impl Msrs {
             Some(Kind::State(mtd, _)) if !have.contains(mtd) => Access::Needs(mtd),
             Some(Kind::State(mtd, valid)) => write_state(msr, value, valid, mtd, state),
             Some(Kind::Device) => Access::Device,
-            None => self.unknown(msr),
+            None => Access::Unknown,
         }
     }
 
-    fn unknown(&mut self, msr: u32) -> Access {
-        match self.unknown.iter_mut().find(|(n, _)| *n == msr) {
-            Some((_, count)) => *count += 1,
-            None => self.unknown.push((msr, 1)),
-        }
-        Access::Fault
-    }
-
-    /// The register last accessed, if it does not exist here and that was the first access: worth a line in the log.
-    pub fn first_unknown(&self, msr: u32) -> bool {
-        self.unknown.contains(&(msr, 1))
-    }
-
-    /// Registers that do not exist here and were accessed, with counts.
-    pub fn unknown_counts(&self) -> &[(u32, u64)] {
-        &self.unknown
+    /// Whether the device models have the register.
+    pub fn is_device(&self, msr: u32) -> bool {
+        self.kind(msr) == Some(Kind::Device)
     }
 }
 
@@ -278,7 +265,7 @@ mod tests {
 
     #[test]
     fn table_is_sorted_enough_and_consistent() {
-        let (mut msrs, mut s) = new();
+        let (msrs, mut s) = new();
         for (i, (n, kind)) in TABLE.iter().enumerate() {
             assert!(!TABLE[..i].iter().any(|(o, _)| o == n), "{n:#x} twice");
             match kind {
@@ -301,7 +288,7 @@ mod tests {
 
     #[test]
     fn reads_of_constants() {
-        let (mut msrs, mut s) = new();
+        let (msrs, mut s) = new();
         for (msr, want) in [
             (0x3a, 1),
             (0x3b, 0),
@@ -391,16 +378,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_registers_fault_and_are_counted() {
+    fn unknown_registers_are_told_apart_from_those_that_are_known_to_be_absent() {
         let (mut msrs, mut s) = new();
-        assert_eq!(msrs.read(0x606, &mut s, Mtd::all(), 0), Access::Fault);
-        assert!(msrs.first_unknown(0x606));
-        assert_eq!(msrs.write(0x606, 1, &mut s, Mtd::all()), Access::Fault);
-        assert!(!msrs.first_unknown(0x606));
-        assert!(!msrs.first_unknown(0x3a));
-        assert_eq!(msrs.unknown_counts(), [(0x606, 2)]);
+        assert_eq!(msrs.read(0x606, &mut s, Mtd::all(), 0), Access::Unknown);
+        assert_eq!(msrs.write(0x606, 1, &mut s, Mtd::all()), Access::Unknown);
         assert_eq!(msrs.read(m::SMI_COUNT, &mut s, Mtd::all(), 0), Access::Fault);
         assert_eq!(msrs.write(m::SMI_COUNT, 0, &mut s, Mtd::all()), Access::Fault);
-        assert_eq!(msrs.unknown_counts().len(), 1, "known to be absent");
+        assert!(msrs.is_device(0x830) && !msrs.is_device(0x606) && !msrs.is_device(m::EFER));
     }
 }

@@ -13,11 +13,11 @@ const GPR_NAMES: [&str; 16] =
     ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
 /// Lines about the event that ended the VM and the vCPU's state in it.
-pub fn lines(event: Event, cause: &str, s: &ArchState, mem: &GuestMemoryMmap) -> Vec<String> {
+pub fn lines(vcpu: usize, event: Event, cause: &str, s: &ArchState, mem: &GuestMemoryMmap) -> Vec<String> {
     let mut out = vec![
         format!("guest stopped: {cause}"),
         format!(
-            "  reason {:#x} ({}), qualification {:#x}, linear {:#x}, physical {:#x}",
+            "  vCPU {vcpu}, reason {:#x} ({}), qualification {:#x}, linear {:#x}, physical {:#x}",
             event.number,
             event_name(event.number),
             s.qual[0],
@@ -102,10 +102,10 @@ mod tests {
         s.gpr[15] = 0x1515;
         s.cs.base = 0;
         s.idtr.limit = 0xfff;
-        let all = lines(Event { number: reason::TRIPLE_FAULT, mtd: FULL }, "triple fault", &s, &m).join("\n");
+        let all = lines(3, Event { number: reason::TRIPLE_FAULT, mtd: FULL }, "triple fault", &s, &m).join("\n");
         for part in [
             "guest stopped: triple fault",
-            "reason 0x2 (triple fault), qualification 0x1, linear 0x2, physical 0x3",
+            "vCPU 3, reason 0x2 (triple fault), qualification 0x1, linear 0x2, physical 0x3",
             "rip 0000000000001000",
             "instruction 0f 0b f4 00",
             "r15 0000000000001515",
@@ -116,7 +116,7 @@ mod tests {
         }
         assert!(!all.contains("only some"));
         s.rip = 0xd000_0000;
-        let part = lines(Event { number: reason::CPUID, mtd: abi::Mtd::RIP }, "x", &s, &m).join("\n");
+        let part = lines(3, Event { number: reason::CPUID, mtd: abi::Mtd::RIP }, "x", &s, &m).join("\n");
         assert!(part.contains("instruction unreadable") && part.contains("carried only some of the state"), "{part}");
     }
 

@@ -1,4 +1,4 @@
-//! State of the first vCPU at its start, one of three ([`Start`]).
+//! State of a vCPU at its start: of the first one by [`Start`], of the others after a start-up IPI.
 //!
 //! In all of them interrupts are off. In 32-bit and 64-bit mode CS = 0x10 and DS = 0x18 are flat; in 64-bit mode paging
 //! is on with the first 4 GiB mapped one to one. [`prepare`] writes the tables that this needs into guest RAM.
@@ -90,6 +90,17 @@ pub const STARTUP: Mtd = Mtd::GPR_0_7
     .union(Mtd::TSC)
     .union(Mtd::SPACES);
 
+/// State that INIT sets; XCR0 and MSRs other than EFER keep their values (SDM volume 3, table 10-1).
+pub const INIT: Mtd = STARTUP.difference(
+    Mtd::XSAVE
+        .union(Mtd::SYSCALL)
+        .union(Mtd::SYSENTER)
+        .union(Mtd::PAT)
+        .union(Mtd::KERNEL_GS)
+        .union(Mtd::TSC)
+        .union(Mtd::SPACES),
+);
+
 /// Writes GDT and page tables, as far as the start needs them.
 pub fn prepare(mem: &GuestMemoryMmap, start: &Start) -> Result<(), GuestMemoryError> {
     match start {
@@ -159,6 +170,15 @@ fn real(cs: u16, ip: u16) -> ArchState {
         idtr: Segment { limit: 0x3ff, ..Default::default() },
         ..reset()
     }
+}
+
+/// State of another vCPU after a start-up IPI (SDM volume 3, 9.4.4 and table 10-1): real mode at the start of a page
+/// below 1 MiB, caches off, and the CPU's `signature` from CPUID in EDX.
+pub fn application(page: u8, signature: u32) -> ArchState {
+    let mut s = real(u16::from(page) << 8, 0);
+    s.cr0 |= CR0_NW | CR0_CD;
+    s.gpr[ArchState::RDX] = signature.into();
+    s
 }
 
 /// Flat segments, and the GDT that they are from.

@@ -1,9 +1,12 @@
-//! The vCPU's portal thread: every event of the vCPU comes here, on the vCPU's time.
+//! A vCPU's portal thread: every event of the vCPU comes here, on the vCPU's CPU and time.
 
 use std::sync::Arc;
 
 use abi::{ArchState, Mtd, Sel, Utcb};
-use vmm_logic::exit::{Action, Event, Stop};
+use vmm_logic::config::OnReset;
+use vmm_logic::dev::Platform;
+use vmm_logic::exit::{Action, Event, Stop, Vcpu};
+use vmm_logic::machine::Machine;
 use vmm_logic::report;
 use vmm_logic::spec::{FULL, portal_mtd};
 
@@ -15,6 +18,7 @@ const BROKEN: u64 = 1;
 
 /// Handles the events of one vCPU.
 pub struct Handler {
+    vcpu: Vcpu,
     shared: Arc<Shared>,
     /// Selector of the first portal.
     events: Sel,
@@ -22,20 +26,23 @@ pub struct Handler {
 
 impl Handler {
     /// For the vCPU whose portals start at `events`; their identifiers are the event numbers.
-    pub fn new(shared: Arc<Shared>, events: Sel) -> Handler {
-        Handler { shared, events }
+    pub fn new(vcpu: Vcpu, shared: Arc<Shared>, events: Sel) -> Handler {
+        Handler { vcpu, shared, events }
     }
 
     /// The function that the portals call.
-    pub fn into_portal_handler(self) -> rt::Handler {
+    pub fn into_portal_handler(mut self) -> rt::Handler {
         Box::new(move |number, mtd, utcb: &mut Utcb| {
             let event = Event { number, mtd: Mtd::from_bits_retain(mtd) };
             self.answer(event, utcb.arch_mut()).bits()
         })
     }
 
-    fn answer(&self, event: Event, s: &mut ArchState) -> Mtd {
-        let mut action = self.exchange(|m, now| m.handle(event, s, now));
+    fn answer(&mut self, event: Event, s: &mut ArchState) -> Mtd {
+        let mut action = match self.vcpu.alone(event, s, rt::time::tsc()) {
+            Some(action) => action,
+            None => self.exchange(|vcpu, m, now| vcpu.handle(m, event, s, now)),
+        };
         let reply = loop {
             match action {
                 Action::Reply(mtd) => break mtd,
@@ -43,13 +50,21 @@ impl Handler {
                     self.set_portal(event.number, FULL);
                     return Mtd::empty();
                 }
-                Action::Halt => {
-                    self.shared.send();
-                    self.shared.wait_for_wake();
-                    action = self.exchange(|m, now| m.wake(s, now));
+                Action::Wait => {
+                    self.shared.send_unless_sending();
+                    self.shared.wait_for_wake(self.vcpu.id());
+                }
+                Action::Reload => self.shared.reload(),
+                Action::Stop(Stop::Reset) if self.shared.on_reset() == OnReset::Restart => {
+                    println!("guest asked for a reset: it starts again");
+                    self.exchange(|_, m, _| {
+                        m.begin_reset();
+                        Action::Wait
+                    });
                 }
                 Action::Stop(stop) => self.end(event, s, stop),
             }
+            action = self.exchange(|vcpu, m, now| vcpu.proceed(m, s, now));
         };
         let usual = portal_mtd(event.number);
         if event.mtd == FULL && usual != FULL {
@@ -59,61 +74,61 @@ impl Handler {
     }
 
     /// Does something with the machine, then what that asks of other threads.
-    fn exchange(
-        &self,
-        f: impl FnOnce(&mut vmm_logic::exit::Machine<vmm_logic::dev::Platform>, u64) -> Action,
-    ) -> Action {
+    fn exchange(&mut self, f: impl FnOnce(&mut Vcpu, &mut Machine<Platform>, u64) -> Action) -> Action {
         let mut m = self.shared.machine();
-        let action = f(&mut m, rt::time::tsc());
+        let action = f(&mut self.vcpu, &mut m, rt::time::tsc());
+        let kicks = m.kicks();
         let late = m.timer_is_late();
         let due = m.output_is_due();
-        let quiet = m.notes.is_empty();
         drop(m);
+        self.shared.kick(kicks);
         if late {
             self.shared.rearm();
         }
         if due {
             self.shared.send();
         }
-        if !quiet {
+        if !self.vcpu.notes.is_empty() {
             self.log_notes();
         }
         action
     }
 
     #[cold]
-    fn log_notes(&self) {
-        let notes = std::mem::take(&mut self.shared.machine().notes);
-        notes.iter().for_each(|n| println!("vm: {n}"));
+    fn log_notes(&mut self) {
+        self.vcpu.notes.drain(..).for_each(|n| println!("{n}"));
     }
 
     fn set_portal(&self, event: u64, mtd: Mtd) {
         // The portal is ours and alive, and the selector is right: there is nothing that could fail.
         if let Err(e) = rt::hypercall::ctrl_pt(self.events + event, event, mtd.bits()) {
-            println!("vm: cannot change the state that event {event:#x} carries: {e:?}");
+            println!("cannot change the state that event {event:#x} carries: {e:?}");
         }
     }
 
-    /// The VM ends, and the component with it.
+    /// The VM ends, and the component with it. The machine stays locked, so the other vCPUs come to a halt.
     fn end(&self, event: Event, s: &ArchState, stop: Stop) -> ! {
         self.shared.send();
         let m = self.shared.machine();
         let code = match stop {
             Stop::Broken => {
-                report::lines(event, &m.cause, s, &m.mem).iter().for_each(|l| println!("vm: {l}"));
+                let (id, cause) = (self.vcpu.id(), &self.vcpu.cause);
+                report::lines(id, event, cause, s, self.vcpu.mem()).iter().for_each(|l| println!("{l}"));
                 BROKEN
             }
             Stop::PowerOff => say("guest powered off"),
             Stop::Reset => say("guest asked for a reset"),
             Stop::Halted => say("guest halted with interrupts off"),
         };
-        report::statistics(&m.counts).iter().for_each(|l| println!("vm: {l}"));
-        for (msr, count) in m.vcpu.msrs.unknown_counts() {
-            println!("vm: unknown MSR {msr:#x}: {count} accesses");
+        report::statistics(&m.counts()).iter().for_each(|l| println!("{l}"));
+        let (unknown, others) = m.unknown_msrs();
+        unknown.iter().for_each(|(msr, count)| println!("unknown MSR {msr:#x}: {count} accesses"));
+        if others != 0 {
+            println!("unknown MSRs, further ones: {others} accesses");
         }
         let none = m.board.unclaimed();
         println!(
-            "vm: accesses without device: {} port reads, {} port writes, {} memory",
+            "accesses without device: {} port reads, {} port writes, {} memory",
             none.pio_reads, none.pio_writes, none.mmio
         );
         rt::exit(code)
@@ -121,6 +136,6 @@ impl Handler {
 }
 
 fn say(what: &str) -> u64 {
-    println!("vm: {what}");
+    println!("{what}");
     ENDED
 }

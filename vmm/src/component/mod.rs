@@ -1,33 +1,36 @@
-//! Wiring of the VMM: builds the machine, then one portal thread handles the vCPU's events ([`handler`]), one thread
-//! lets the devices' time pass, and the main thread carries what is typed at the terminal to the guest ([`shared`]).
+//! Wiring of the VMM: builds the machine, then one portal thread for each vCPU, on its CPU, handles its events
+//! ([`handler`]), one thread lets the devices' time pass, and the main thread carries what is typed at the terminal to
+//! the guest ([`shared`]). [`load`] fills the guest's memory, at first and at each reset.
 //!
-//! Locks: the machine's is held for the time of one exit. The output's comes first where both are needed, so that bytes
-//! stay in order.
+//! Locks: the machine's is held for the time of one exit, and never while its holder waits for anything else. The
+//! output's comes first where both are needed, so that bytes stay in order; its holder may wait for the terminal.
 
 mod handler;
+mod load;
 mod shared;
 
 use std::sync::Arc;
 use std::thread;
 
 use abi::{Features, VirtMissing};
+use rt::Semaphore;
 use thiserror::Error;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 use vmm_logic::config::{ConfigError, Guest};
 use vmm_logic::cpuid::{self, Policy};
-use vmm_logic::dev::{Platform, PlatformConfig};
-use vmm_logic::exit::Machine;
-use vmm_logic::loader::{self, Boot, Images, LoadError};
+use vmm_logic::exit::{Environment, Vcpu};
+use vmm_logic::loader::LoadError;
+use vmm_logic::machine::Machine;
 use vmm_logic::mem::{self, RamError};
 use vmm_logic::spec::{EVENTS, portal_mtd};
-use vmm_logic::{acpi, layout, vcpu};
 
 use handler::Handler;
-use shared::{Output, Shared};
+use load::Loader;
+use shared::{Output, Seat, Shared};
 
-/// Stack of the portal thread in bytes.
+/// Stack of a portal thread in bytes.
 const HANDLER_STACK: usize = 64 << 10;
-/// The vCPU runs that much below the threads of this component, so that time and input get through.
+/// vCPUs run that much below the threads of this component, so that time and input get through.
 const VCPU_LOWER: u64 = 1;
 
 /// Why there is no VM.
@@ -73,40 +76,81 @@ pub fn run() -> Result<(), Failure> {
     let info = rt::start_info().ok_or(Failure::NoStartInfo)?;
     check_virtualization(info)?;
     let guest = Guest::parse(rt::rom(parent::CONFIG_ROM))?;
+    let cpus = guest.place(&host_cpus(info), info.cpus)?;
     let mem = mem::allocate(guest.ram, info.ram_len)?;
-    let boot = load(&guest, &mem)?;
     let own_kib = info.ram_len.saturating_sub(guest.ram) >> 10;
-    println!("vm: guest {:?}: {} MiB RAM, {own_kib} KiB at most for the VMM itself", guest.name, guest.ram >> 20);
+    println!("guest {:?}: {} MiB RAM, {own_kib} KiB at most for the VMM itself", guest.name, guest.ram >> 20);
+    if cpus != [info.cpu as u16] {
+        println!("guest {:?}: vCPUs on host CPUs {cpus:?}", guest.name);
+    }
 
     let spaces = Spaces::new(&mem)?;
     let cpuid = Policy::new(cpuid::host, guest.vcpus, info.tsc_hz, &guest.hide);
-    let board = Platform::new(&platform_config(info, &guest, &cpuid));
+    let env = Arc::new(Environment { mem, cpuid, spaces: spaces.selectors() });
+    let on_reset = guest.on_reset;
+    let loader = Loader::new(info, guest, env.clone());
+    let (start, board) = loader.load()?;
+    let machine = Machine::new(board, cpus.len(), start);
     let (reader, writer) = rt::channel::client(parent::SERVICE_TERMINAL).map(rt::channel::Channel::split).unzip();
     if reader.is_none() {
-        println!("vm: no terminal is routed to this component: the guest's console output is dropped");
+        println!("no terminal is routed to this component: the guest's console output is dropped");
     }
 
-    let events = rt::sel::alloc_range(EVENTS, EVENTS.next_power_of_two()).ok_or(abi::Status::MemCap);
-    let events = kernel("no selectors for the vCPU's portals", events)?;
-    let mut vcpu = kernel("cannot create the vCPU", rt::vm::Vcpu::new(info.cpu as u16, events))?;
-    let machine = Machine::new(board, mem, cpuid, boot.start, spaces.selectors());
-    let shared = Arc::new(Shared::new(machine, Output::new(writer), vcpu.recaller()));
-    let handler = Handler::new(shared.clone(), events);
-    let thread = kernel(
-        "cannot create the vCPU's handler",
-        rt::PortalThread::new(info.cpu as u16, HANDLER_STACK, handler.into_portal_handler()),
-    )?;
-    for event in 0..EVENTS {
-        kernel("cannot create a portal", thread.portal(events + event, event, portal_mtd(event).bits()))?;
+    let logic = (0..cpus.len()).map(|id| Vcpu::new(id, env.clone(), &machine)).collect::<Vec<_>>();
+    let mut vcpus = cpus.iter().map(|cpu| VcpuEc::new(*cpu)).collect::<Result<Vec<_>, _>>()?;
+    let seats = vcpus.iter().map(VcpuEc::seat).collect();
+    let shared = Arc::new(Shared::new(machine, Output::new(writer), seats, on_reset, loader));
+    for (vcpu, logic) in vcpus.iter().zip(logic) {
+        vcpu.bind(Handler::new(logic, shared.clone(), vcpu.events))?;
     }
     let timer = shared.clone();
     thread::Builder::new().name("timer".into()).spawn(move || timer.keep_time())?;
-    kernel("cannot start the vCPU", vcpu.start(VCPU_LOWER))?;
+    for vcpu in &mut vcpus {
+        kernel("cannot start a vCPU", vcpu.ec.start(VCPU_LOWER))?;
+    }
     match reader {
         Some(reader) => shared.carry_input(reader),
         None => loop {
             thread::park();
         },
+    }
+}
+
+/// Host CPUs that this component may use, the first thread's first.
+fn host_cpus(info: &parent::StartInfo) -> Vec<u16> {
+    info.usable_cpus().to_vec()
+}
+
+/// The kernel's side of a vCPU: its EC, and where its portals are.
+struct VcpuEc {
+    ec: rt::vm::Vcpu,
+    cpu: u16,
+    events: abi::Sel,
+}
+
+impl VcpuEc {
+    /// On a host CPU. It does not run yet.
+    fn new(cpu: u16) -> Result<VcpuEc, Failure> {
+        let events = rt::sel::alloc_range(EVENTS, EVENTS.next_power_of_two()).ok_or(abi::Status::MemCap);
+        let events = kernel("no selectors for a vCPU's portals", events)?;
+        let ec = kernel("cannot create a vCPU", rt::vm::Vcpu::new(cpu, events))?;
+        Ok(VcpuEc { ec, cpu, events })
+    }
+
+    /// How others reach it.
+    fn seat(&self) -> Seat {
+        Seat { vcpu: self.ec.recaller(), wake: Semaphore::new(0) }
+    }
+
+    /// Gives it a handler, which is a thread on the same CPU.
+    fn bind(&self, handler: Handler) -> Result<(), Failure> {
+        let thread = rt::PortalThread::new(self.cpu, HANDLER_STACK, handler.into_portal_handler());
+        let thread = kernel("cannot create a vCPU's handler", thread)?;
+        for event in 0..EVENTS {
+            let portal = thread.portal(self.events + event, event, portal_mtd(event).bits());
+            kernel("cannot create a portal", portal)?;
+        }
+        Ok(())
     }
 }
 
@@ -118,37 +162,6 @@ fn check_virtualization(info: &parent::StartInfo) -> Result<(), Failure> {
     let missing: Vec<&str> = VirtMissing::from_bits_truncate(info.virt_missing).names().collect();
     let missing = if missing.is_empty() { "VT-x or SVM".into() } else { missing.join(", ") };
     Err(Failure::NoVirtualization(missing))
-}
-
-/// Fills guest RAM: kernel, initrd, boot parameters, ACPI tables, page tables.
-fn load(guest: &Guest, mem: &GuestMemoryMmap) -> Result<Boot, Failure> {
-    let images = Images {
-        kernel_rom: &guest.kernel,
-        kernel: rt::rom(&guest.kernel),
-        initrd: guest.initrd.as_deref().map(|name| (name, rt::rom(name))),
-        cmdline: &guest.cmdline,
-        acpi: guest.acpi,
-        protocol: guest.boot,
-    };
-    let boot = loader::load(mem, guest.ram, &images)?;
-    if guest.acpi {
-        mem.write_slice(&acpi::tables(guest.vcpus), GuestAddress(layout::ACPI))?;
-    }
-    vcpu::prepare(mem, &boot.start)?;
-    Ok(boot)
-}
-
-fn platform_config(info: &parent::StartInfo, guest: &Guest, cpuid: &Policy) -> PlatformConfig {
-    let boot_tsc = rt::time::tsc();
-    PlatformConfig {
-        vcpus: guest.vcpus as usize,
-        tsc_hz: info.tsc_hz,
-        lapic_hz: cpuid::crystal_hz(info.tsc_hz),
-        boot_tsc,
-        wall_ns: info.wall_base_ns.saturating_add(rt::time::ns_from_tsc(boot_tsc)),
-        ram_bytes: guest.ram,
-        phys_bits: cpuid.phys_bits() as u8,
-    }
 }
 
 /// What the guest may touch without an exit: its RAM, no ports, no MSRs.

@@ -1,4 +1,4 @@
-//! What the threads of the VMM share, and the two that are not the vCPU's: time and terminal input.
+//! What the threads of the VMM share, and the two that are not vCPUs': time and terminal input.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
@@ -7,11 +7,23 @@ use rt::Semaphore;
 use rt::channel::{Reader, Writer};
 use rt::vm::Recaller;
 use vmm_logic::board::Board;
+use vmm_logic::config::OnReset;
 use vmm_logic::dev::{NEVER, Platform};
-use vmm_logic::exit::{Kick, Machine};
+use vmm_logic::machine::{Kicks, Machine};
+
+use super::load::Loader;
 
 /// How long to wait before typed bytes are offered to a guest again that had no room for them.
 const RETRY: Duration = Duration::from_millis(2);
+
+/// When to look again at output for which there was no room.
+const RESEND_MS: u64 = 10;
+
+/// [`RESEND_MS`] from now.
+fn soon() -> u64 {
+    let hz = rt::start_info().map_or(1, |info| info.tsc_hz);
+    rt::time::tsc().saturating_add(hz / 1000 * RESEND_MS)
+}
 
 /// The guest's console output on its way from the serial line to the terminal.
 pub struct Output {
@@ -50,22 +62,36 @@ impl Output {
     }
 }
 
+/// How others reach a vCPU and its handler.
+pub struct Seat {
+    /// Recalls the vCPU.
+    pub vcpu: Recaller,
+    /// Upped when the blocked handler has something to do.
+    pub wake: Semaphore,
+}
+
 /// One VM.
 pub struct Shared {
     machine: Mutex<Machine<Platform>>,
     output: Mutex<Output>,
-    vcpu: Recaller,
-    /// Upped when the halted vCPU has something to do.
-    wake: Semaphore,
+    seats: Vec<Seat>,
     /// Upped when the timer thread has to look at the devices' deadline again.
     timer: Semaphore,
+    on_reset: OnReset,
+    loader: Loader,
 }
 
 impl Shared {
     /// A VM that does not run yet.
-    pub fn new(machine: Machine<Platform>, output: Output, vcpu: Recaller) -> Shared {
-        let (wake, timer) = (Semaphore::new(0), Semaphore::new(0));
-        Shared { machine: Mutex::new(machine), output: Mutex::new(output), vcpu, wake, timer }
+    pub fn new(
+        machine: Machine<Platform>,
+        output: Output,
+        seats: Vec<Seat>,
+        on_reset: OnReset,
+        loader: Loader,
+    ) -> Shared {
+        let (machine, output) = (Mutex::new(machine), Mutex::new(output));
+        Shared { machine, output, seats, timer: Semaphore::new(0), on_reset, loader }
     }
 
     /// The machine. A panic ends the component, so the lock is never poisoned.
@@ -73,9 +99,14 @@ impl Shared {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the halted vCPU has something to do.
-    pub fn wait_for_wake(&self) {
-        self.wake.down();
+    /// What a reset that the guest asks for means.
+    pub fn on_reset(&self) -> OnReset {
+        self.on_reset
+    }
+
+    /// Waits until a handler that was told to block has something to do.
+    pub fn wait_for_wake(&self, vcpu: usize) {
+        self.seats[vcpu].wake.down();
     }
 
     /// Has the timer thread look at the deadline.
@@ -83,50 +114,93 @@ impl Shared {
         self.timer.up();
     }
 
+    /// All vCPUs have stopped: loads the guest anew and resets the machine.
+    pub fn reload(&self) {
+        self.send();
+        match self.loader.load() {
+            Ok((start, board)) => self.machine().reset(board, start),
+            Err(e) => {
+                println!("cannot start the guest again: {e}");
+                rt::exit(1);
+            }
+        }
+    }
+
     /// Sends what the guest wrote to the terminal and waits until it is there.
     pub fn send(&self) {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            self.flush(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner));
+            if !self.machine().board.has_output() {
+                return;
+            }
+        }
+    }
+
+    /// The same, unless another thread is at it: that one sends this output too, as it looks again when it is done.
+    pub fn send_unless_sending(&self) {
+        loop {
+            match self.output.try_lock() {
+                Ok(mut output) => self.flush(&mut output),
+                Err(TryLockError::Poisoned(e)) => self.flush(&mut e.into_inner()),
+                Err(TryLockError::WouldBlock) => return,
+            }
+            if !self.machine().board.has_output() {
+                return;
+            }
+        }
+    }
+
+    fn flush(&self, output: &mut Output) {
         self.machine().board.take_output(&mut output.waiting);
         output.flush();
     }
 
-    fn kick(&self, kick: Kick) {
-        match kick {
-            Kick::None => (),
-            Kick::Wake => self.wake.up(),
+    /// Tells those who have to know what changed. Called without the machine's lock.
+    #[inline]
+    pub fn kick(&self, kicks: Kicks) {
+        if kicks != Kicks::default() {
+            self.carry_out(kicks);
+        }
+    }
+
+    fn carry_out(&self, kicks: Kicks) {
+        kicks.wake.iter().for_each(|vcpu| self.seats[vcpu].wake.up());
+        for vcpu in kicks.recall.iter() {
             // Fails only if the vCPU is gone; then the VM is ending.
-            Kick::Recall => drop(self.vcpu.recall()),
+            let _ = self.seats[vcpu].vcpu.recall();
         }
     }
 
     /// The timer thread: lets the devices' time pass when it is due.
     pub fn keep_time(&self) {
         loop {
-            let (deadline, kick) = {
+            let (deadline, kicks) = {
                 let mut m = self.machine();
                 m.board.advance(rt::time::tsc());
                 m.armed = Board::next_deadline(&m.board);
-                (m.armed, m.kick())
+                (m.armed, m.kicks())
             };
-            self.kick(kick);
-            self.try_send();
-            if deadline == NEVER {
-                self.timer.down();
-            } else {
-                self.timer.down_until(deadline);
+            self.kick(kicks);
+            match if self.try_send() { deadline } else { deadline.min(soon()) } {
+                NEVER => self.timer.down(),
+                tsc => _ = self.timer.down_until(tsc),
             }
         }
     }
 
-    /// Sends what waits for the end of its line, as far as there is room, unless somebody else is sending.
-    fn try_send(&self) {
+    /// Sends what waits for the end of its line, as far as there is room, unless somebody else is sending. Whether
+    /// nothing is left that nobody takes care of.
+    fn try_send(&self) -> bool {
         let mut output = match self.output.try_lock() {
             Ok(output) => output,
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::WouldBlock) => return true,
         };
         self.machine().board.take_output(&mut output.waiting);
         output.try_flush();
+        let all = output.waiting.is_empty();
+        drop(output);
+        all && !self.machine().board.has_output()
     }
 
     /// The main thread: carries what is typed at the terminal to the guest's serial line.
@@ -142,11 +216,11 @@ impl Shared {
 
     fn type_in(&self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let (taken, kick) = {
+            let (taken, kicks) = {
                 let mut m = self.machine();
-                (m.board.input(bytes), m.kick())
+                (m.board.input(bytes), m.kicks())
             };
-            self.kick(kick);
+            self.kick(kicks);
             bytes = &bytes[taken..];
             if taken == 0 {
                 std::thread::sleep(RETRY);

@@ -34,13 +34,16 @@ pub use platform::{Platform, PlatformConfig};
 pub use timebase::NEVER;
 
 /// Most vCPUs of a platform.
-pub const MAX_VCPUS: usize = 64;
+pub const MAX_VCPUS: usize = crate::layout::MAX_VCPUS as usize;
 
 /// The access raises a general-protection exception in the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpFault;
 
 /// What an access means for the machine as a whole; the exit handler carries it out.
+///
+/// It fits in a register. Values of 16 bytes and more are copied through vector registers, whose first use after an
+/// exit costs a fault and a switch of the guest's vector state; the same goes for [`crate::exit::Action`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
@@ -91,9 +94,14 @@ pub enum Pending {
 
 /// A set of vCPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct VcpuSet(u64);
+pub struct VcpuSet(u8);
+
+const _: () = assert!(MAX_VCPUS <= u8::BITS as usize && size_of::<Effect>() <= size_of::<u64>());
 
 impl VcpuSet {
+    /// Nobody.
+    pub const NONE: VcpuSet = VcpuSet(0);
+
     /// Adds a vCPU below [`MAX_VCPUS`].
     pub fn insert(&mut self, vcpu: usize) {
         self.0 |= 1 << (vcpu % MAX_VCPUS);
@@ -116,8 +124,21 @@ impl VcpuSet {
         self.0 == 0
     }
 
+    /// Those in either set.
+    pub fn union(self, other: VcpuSet) -> VcpuSet {
+        VcpuSet(self.0 | other.0)
+    }
+
     /// The vCPUs, lowest first.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         (0..MAX_VCPUS).filter(move |vcpu| self.contains(*vcpu))
+    }
+}
+
+impl FromIterator<usize> for VcpuSet {
+    fn from_iter<T: IntoIterator<Item = usize>>(vcpus: T) -> VcpuSet {
+        let mut set = VcpuSet::default();
+        vcpus.into_iter().for_each(|vcpu| set.insert(vcpu));
+        set
     }
 }

@@ -48,10 +48,10 @@ impl Platform {
         Some(Pending::Interrupt(vector))
     }
 
-    /// Whether something new has come for `vcpu` that it could take, since this was last asked. For others than the
-    /// vCPU itself: it is to be woken from its halt, or recalled.
-    pub fn wake_needed(&mut self, vcpu: usize) -> bool {
-        self.woken.take(vcpu) && self.has_pending(vcpu)
+    /// The vCPUs for which something new may have come since this was last asked, and which have not taken anything
+    /// since: whoever waits or runs has to be told.
+    pub fn take_woken(&mut self) -> VcpuSet {
+        std::mem::take(&mut self.woken)
     }
 
     /// The task priority class of `vcpu` as CR8 shows it.
@@ -169,13 +169,7 @@ impl Platform {
     }
 
     fn targets(&self, chosen: impl Fn(usize, &Lapic) -> bool) -> VcpuSet {
-        let mut targets = VcpuSet::default();
-        for (vcpu, lapic) in self.lapics.iter().enumerate() {
-            if chosen(vcpu, lapic) {
-                targets.insert(vcpu);
-            }
-        }
-        targets
+        self.lapics.iter().enumerate().filter(|(vcpu, lapic)| chosen(*vcpu, lapic)).map(|(vcpu, _)| vcpu).collect()
     }
 
     /// Delivers to local APICs; whether one accepted.
@@ -209,9 +203,8 @@ impl Platform {
             // INIT from an I/O APIC and SMIs: no platform of ours has a use for them.
             _ => false,
         };
-        if accepted {
-            self.woken.insert(vcpu);
-        }
+        // Also a vector that is not accepted can give an interrupt: that of the error.
+        self.woken.insert(vcpu);
         accepted
     }
 }

@@ -29,7 +29,7 @@ impl Rig {
 
     fn step(&mut self) -> Result<(), Failure> {
         let Rig { mem, state, board } = self;
-        Emulator { state, mem, board, now: 7, effect: Effect::None }.step()
+        Emulator { vcpu: 0, state, mem, board, now: 7, effect: Effect::None }.step()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A [`Board`] for tests: remembers what it was asked, answers with a fixed value.
 
-use crate::board::{Board, Effect};
-use crate::dev::{NEVER, Pending};
+use crate::board::Board;
+use crate::dev::{Effect, NEVER, Pending, VcpuSet};
 
 /// A device access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Io {
     Wrmsr(u32, u64),
 }
 
-/// The fake devices.
+/// The fake devices. What is pending is so at vCPU 0, but for `others`.
 #[derive(Default)]
 pub struct Fake {
     /// What was asked.
@@ -33,6 +33,10 @@ pub struct Fake {
     pub effect: Option<Effect>,
     /// An NMI is pending.
     pub nmi: bool,
+    /// Pending vectors of the vCPUs from 1 on.
+    pub others: [Option<u8>; 3],
+    /// vCPUs for which something has come.
+    pub woken: VcpuSet,
     /// Next deadline.
     pub deadline: Option<u64>,
     /// The vector that becomes pending when time reaches the deadline, or on any write to an MSR.
@@ -43,6 +47,12 @@ impl Fake {
     /// With pending interrupts, in ascending order of their vectors.
     pub fn with_pending(vectors: &[u8]) -> Fake {
         Fake { pending: vectors.to_vec(), ..Default::default() }
+    }
+
+    /// An interrupt for vCPU 0.
+    pub fn raise(&mut self, vector: u8) {
+        self.pending.push(vector);
+        self.woken.insert(0);
     }
 }
 
@@ -57,31 +67,31 @@ impl Board for Fake {
         self.effect.unwrap_or(Effect::None)
     }
 
-    fn mmio_read(&mut self, gpa: u64, size: usize, _: u64) -> u64 {
+    fn mmio_read(&mut self, _: usize, gpa: u64, size: usize, _: u64) -> u64 {
         self.io.push(Io::Load(gpa, size));
         self.device
     }
 
-    fn mmio_write(&mut self, gpa: u64, size: usize, value: u64, _: u64) -> Effect {
+    fn mmio_write(&mut self, _: usize, gpa: u64, size: usize, value: u64, _: u64) -> Effect {
         self.io.push(Io::Store(gpa, size, value));
         self.effect.unwrap_or(Effect::None)
     }
 
-    fn msr_read(&mut self, msr: u32, _: u64) -> Option<u64> {
+    fn msr_read(&mut self, _: usize, msr: u32, _: u64) -> Option<u64> {
         self.io.push(Io::Rdmsr(msr));
         (msr != 0x8ff).then_some(self.device)
     }
 
-    fn msr_write(&mut self, msr: u32, value: u64, _: u64) -> Option<Effect> {
+    fn msr_write(&mut self, _: usize, msr: u32, value: u64, _: u64) -> Option<Effect> {
         self.io.push(Io::Wrmsr(msr, value));
         self.pending.extend(self.raises.take());
-        (msr != 0x8ff).then_some(Effect::None)
+        (msr != 0x8ff).then_some(self.effect.unwrap_or(Effect::None))
     }
 
     fn advance(&mut self, now: u64) {
         if self.deadline.is_some_and(|d| d <= now) {
             self.deadline = None;
-            self.pending.extend(self.raises.take());
+            self.raises.take().into_iter().for_each(|vector| self.raise(vector));
         }
     }
 
@@ -89,16 +99,31 @@ impl Board for Fake {
         self.deadline.unwrap_or(NEVER)
     }
 
-    fn pending(&self) -> Option<Pending> {
-        if self.nmi { Some(Pending::Nmi) } else { self.pending.last().copied().map(Pending::Interrupt) }
+    fn pending(&self, vcpu: usize) -> Option<Pending> {
+        match vcpu {
+            0 if self.nmi => Some(Pending::Nmi),
+            0 => self.pending.last().copied().map(Pending::Interrupt),
+            n => self.others[n - 1].map(Pending::Interrupt),
+        }
     }
 
-    fn acknowledge(&mut self) -> Option<Pending> {
-        let taken = self.pending();
-        if !std::mem::take(&mut self.nmi) {
-            self.pending.pop();
+    fn acknowledge(&mut self, vcpu: usize) -> Option<Pending> {
+        let taken = self.pending(vcpu);
+        self.woken.take(vcpu);
+        match vcpu {
+            0 if std::mem::take(&mut self.nmi) => {}
+            0 => _ = self.pending.pop(),
+            n => self.others[n - 1] = None,
         }
         taken
+    }
+
+    fn take_woken(&mut self) -> VcpuSet {
+        std::mem::take(&mut self.woken)
+    }
+
+    fn has_output(&self) -> bool {
+        false
     }
 
     fn take_output(&mut self, _: &mut Vec<u8>) {}

@@ -64,6 +64,10 @@ fn remote_irr(platform: &mut Platform, pin: u8) -> bool {
     u32::from_le_bytes(entry) & 1 << 14 != 0
 }
 
+fn set(vcpus: &[usize]) -> VcpuSet {
+    vcpus.iter().copied().collect()
+}
+
 const fn interrupt(vector: u8) -> Option<Pending> {
     Some(Pending::Interrupt(vector))
 }
@@ -81,7 +85,7 @@ fn pic_interrupts_in_virtual_wire_mode() {
     assert!(!platform.has_pending(0));
     receive(&mut platform, b"x");
     assert_eq!(platform.pending(0), interrupt(0x34));
-    assert!(platform.wake_needed(0) && !platform.wake_needed(0));
+    assert_eq!((platform.take_woken(), platform.take_woken()), (set(&[0]), set(&[])));
     assert_eq!(platform.ack(0), interrupt(0x34));
     assert_eq!(platform.ack(0), None);
 }
@@ -212,7 +216,6 @@ fn cr8_holds_back_and_releases() {
     platform.set_cr8(0, 5);
     receive(&mut platform, b"x");
     assert_eq!((platform.pending(0), platform.cr8(0)), (None, 5));
-    assert!(!platform.wake_needed(0));
     platform.set_cr8(0, 4);
     assert_eq!(platform.pending(0), interrupt(0x51));
 }
@@ -250,7 +253,7 @@ fn interprocessor_interrupts() {
     (0..3).for_each(|vcpu| init_x2apic(&mut platform, vcpu));
     assert_eq!(wrmsr(&mut platform, 0, X2_ICR, 2 << 32 | 0x4061), Effect::None);
     assert_eq!([0, 1, 2].map(|vcpu| platform.pending(vcpu)), [None, None, interrupt(0x61)]);
-    assert_eq!([0, 1, 2].map(|vcpu| platform.wake_needed(vcpu)), [false, false, true]);
+    assert_eq!(platform.take_woken(), set(&[2]));
     assert_eq!(wrmsr(&mut platform, 1, X2_ICR, 0xc_0062), Effect::None);
     assert_eq!([0, 1].map(|vcpu| platform.pending(vcpu)), [interrupt(0x62), None]);
     assert_eq!(wrmsr(&mut platform, 1, X2_ICR, 0x4_0063), Effect::None);
@@ -285,8 +288,7 @@ fn init_and_startup_are_for_the_monitor() {
     let mut platform = platform(2);
     (0..2).for_each(|vcpu| init_x2apic(&mut platform, vcpu));
     platform.set_cr8(1, 7);
-    let mut targets = VcpuSet::default();
-    targets.insert(1);
+    let targets = set(&[1]);
     let init = Effect::Ipi(IpiEvent { kind: IpiKind::Init, targets });
     assert_eq!(wrmsr(&mut platform, 0, X2_ICR, 1 << 32 | 0x4500), init);
     assert_eq!(platform.cr8(1), 0, "its local APIC is reset");
@@ -362,7 +364,6 @@ fn vcpus_that_do_not_exist() {
     assert_eq!((platform.pending(1), platform.ack(1), platform.cr8(1)), (None, None, 0));
     platform.set_cr8(1, 3);
     assert_eq!(platform.msr_read(1, APIC_BASE, 0), None);
-    assert!(!platform.wake_needed(1) && !platform.wake_needed(99));
     assert!(platform.mmio_read(1, LAPIC, &mut [0; 4], 0).is_err());
 }
 
@@ -371,9 +372,10 @@ fn sets_of_vcpus() {
     let mut set = VcpuSet::default();
     assert!(set.is_empty());
     set.insert(0);
-    set.insert(63);
-    assert_eq!(set.iter().collect::<Vec<_>>(), [0, 63]);
-    assert!(set.take(63) && !set.take(63) && !set.contains(200));
+    set.insert(7);
+    assert_eq!(set.iter().collect::<Vec<_>>(), [0, 7]);
+    assert!(set.take(7) && !set.take(7) && !set.contains(200));
+    assert_eq!(set.union([3].into_iter().collect()).iter().collect::<Vec<_>>(), [0, 3]);
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn tsc_deadline_fires_once() {
     platform.advance(4999);
     assert_eq!(platform.pending(0), None);
     platform.advance(5000);
-    assert!(platform.wake_needed(0));
+    assert_eq!(platform.take_woken(), set(&[0]));
     assert_eq!(platform.ack(0), interrupt(0xec));
     assert_eq!(platform.next_deadline(), None);
     platform.advance(u64::MAX - 1);
@@ -133,6 +133,6 @@ fn the_earliest_deadline_counts() {
     }
     assert_eq!(platform.next_deadline(), Some(6000));
     platform.advance(6000);
-    assert_eq!([0, 1].map(|vcpu| platform.wake_needed(vcpu)), [false, true]);
+    assert_eq!(platform.take_woken(), set(&[1]));
     assert_eq!(platform.next_deadline(), Some(7000));
 }

@@ -1,0 +1,68 @@
+//! Puts the guest together: its memory and its devices, as they are after power-on.
+
+use std::sync::Arc;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vmm_logic::config::Guest;
+use vmm_logic::cpuid;
+use vmm_logic::dev::{Platform, PlatformConfig};
+use vmm_logic::exit::Environment;
+use vmm_logic::loader::{self, Images};
+use vmm_logic::vcpu::{self, Start};
+use vmm_logic::{acpi, layout};
+
+use super::Failure;
+
+/// What it takes to start the guest, once and again.
+pub struct Loader {
+    info: &'static parent::StartInfo,
+    guest: Guest,
+    env: Arc<Environment>,
+}
+
+impl Loader {
+    /// For this guest.
+    pub fn new(info: &'static parent::StartInfo, guest: Guest, env: Arc<Environment>) -> Loader {
+        Loader { info, guest, env }
+    }
+
+    /// Fills guest RAM with kernel, initrd, boot parameters, ACPI tables, page tables, and makes the devices. What else
+    /// is in RAM stays there, as on a PC; but the first MiB is cleared.
+    pub fn load(&self) -> Result<(Start, Platform), Failure> {
+        let (guest, mem) = (&self.guest, &self.env.mem);
+        clear_low_memory(mem)?;
+        let images = Images {
+            kernel_rom: &guest.kernel,
+            kernel: rt::rom(&guest.kernel),
+            initrd: guest.initrd.as_deref().map(|name| (name, rt::rom(name))),
+            cmdline: &guest.cmdline,
+            acpi: guest.acpi,
+            protocol: guest.boot,
+        };
+        let boot = loader::load(mem, guest.ram, &images)?;
+        if guest.acpi {
+            mem.write_slice(&acpi::tables(guest.vcpus), GuestAddress(layout::ACPI))?;
+        }
+        vcpu::prepare(mem, &boot.start)?;
+        Ok((boot.start, Platform::new(&self.platform_config())))
+    }
+
+    fn platform_config(&self) -> PlatformConfig {
+        let (info, cpuid) = (self.info, &self.env.cpuid);
+        let boot_tsc = rt::time::tsc();
+        PlatformConfig {
+            vcpus: self.guest.vcpus as usize,
+            tsc_hz: info.tsc_hz,
+            lapic_hz: cpuid::crystal_hz(info.tsc_hz),
+            boot_tsc,
+            wall_ns: info.wall_base_ns.saturating_add(rt::time::ns_from_tsc(boot_tsc)),
+            ram_bytes: self.guest.ram,
+            phys_bits: cpuid.phys_bits() as u8,
+        }
+    }
+}
+
+fn clear_low_memory(mem: &GuestMemoryMmap) -> Result<(), vm_memory::GuestMemoryError> {
+    const PAGE: u64 = 0x1000;
+    (0..layout::HIGH_RAM / PAGE).try_for_each(|page| mem.write_slice(&[0; PAGE as usize], GuestAddress(page * PAGE)))
+}
