@@ -91,6 +91,13 @@ const HYPERVISOR_FEATURES: u32 = 0x4000_0001;
 const KVM_SIGNATURE: [u32; 3] = [0x4b4d_564b, 0x564b_4d56, 0x0000_004d];
 const BASIC_MAX: u32 = 0x16;
 const EXTENDED_MAX: u32 = 0x8000_0008;
+/// The same where AMD's topology leaves are offered.
+const EXTENDED_MAX_TOPOLOGY: u32 = 0x8000_001e;
+/// EBX of leaf 0 on AMD CPUs, and on Hygon's, which are like them: "Auth", "Hygo".
+const AMD: [u32; 2] = [0x6874_7541, 0x6f67_7948];
+/// AMD, leaf 0x8000_0001 ECX: several cores without a leaf that says so (CmpLegacy); topology leaves.
+const ECX81_CMP_LEGACY: u32 = 1 << 1;
+const ECX81_TOPOLOGY: u32 = 1 << 22;
 
 /// One row of the policy: which bits of the host's registers pass. Subleaf [`ALL`]: any.
 struct Row {
@@ -104,7 +111,7 @@ const fn row(leaf: u32, subleaf: u32, pass: Regs) -> Row {
 }
 
 /// What passes. Leaves that are not here read as zero.
-const TABLE: [Row; 19] = [
+const TABLE: [Row; 23] = [
     row(0x0, 0, [NONE, ALL, ALL, ALL]),
     // EBX: brand index and CLFLUSH size; counts and the APIC ID are filled in.
     row(0x1, 0, [ALL, 0xffff, ECX1, EDX1]),
@@ -127,6 +134,11 @@ const TABLE: [Row; 19] = [
     row(0x8000_0007, 0, [NONE, NONE, NONE, EDX87_INVARIANT_TSC]),
     // Address sizes only.
     row(0x8000_0008, 0, [0xffff, NONE, NONE, NONE]),
+    // AMD's leaf 4.
+    row(0x8000_001d, 0, [0x3fff, ALL, ALL, ALL]),
+    row(0x8000_001d, 1, [0x3fff, ALL, ALL, ALL]),
+    row(0x8000_001d, 2, [0x3fff, ALL, ALL, ALL]),
+    row(0x8000_001d, 3, [0x3fff, ALL, ALL, ALL]),
 ];
 
 /// What of a vCPU's state shows in CPUID.
@@ -157,6 +169,7 @@ impl Policy {
         };
         let mut policy = Policy { rows: TABLE.iter().map(pass).collect(), vcpus };
         policy.force(tsc_hz);
+        policy.describe_amd_topology(&host);
         policy.limit_extended_state(host);
         hide.iter().for_each(|h| policy.hide(*h));
         policy
@@ -178,6 +191,31 @@ impl Policy {
         self.rows.push((HYPERVISOR_FEATURES, 0, [0; 4]));
         self.rows.push((0x8000_0000, 0, [EXTENDED_MAX, 0, 0, 0]));
         self.row(0x8000_0007)[3] |= EDX87_INVARIANT_TSC;
+    }
+
+    /// AMD CPUs say in leaves of their own how many cores there are (APM volume 3, appendix E.4.7 and E.4.16).
+    fn describe_amd_topology(&mut self, host: impl Fn(u32, u32) -> Regs) {
+        if !AMD.contains(&self.row(0x0)[1]) {
+            return;
+        }
+        self.row(0x8000_0008)[2] = self.core_bits() << 12 | (self.vcpus - 1);
+        if self.vcpus > 1 {
+            self.row(0x8000_0001)[2] |= ECX81_CMP_LEGACY;
+        }
+        if host(0x8000_0001, 0)[2] & ECX81_TOPOLOGY != 0 {
+            self.row(0x8000_0001)[2] |= ECX81_TOPOLOGY;
+            self.row(0x8000_0000)[0] = EXTENDED_MAX_TOPOLOGY;
+        }
+    }
+
+    /// Bits of an APIC ID that number the core.
+    fn core_bits(&self) -> u32 {
+        u32::BITS - (self.vcpus - 1).leading_zeros()
+    }
+
+    /// Whether AMD's topology leaves are offered.
+    fn has_amd_topology(&self) -> bool {
+        self.find(0x8000_0000, 0)[0] >= EXTENDED_MAX_TOPOLOGY
     }
 
     /// Extended state only as far as the host's kernel switches it: OSXSAVE and the size of the area in use show that.
@@ -250,10 +288,14 @@ impl Policy {
     pub fn query(&self, leaf: u32, subleaf: u32, vcpu: VcpuView) -> Regs {
         match leaf {
             0x1 => self.leaf1(vcpu),
-            0x4 => self.leaf4(subleaf),
+            0x4 => self.caches(leaf, subleaf),
             0x7 => self.find(leaf, subleaf),
             0xb => self.leaf_b(subleaf, vcpu.apic_id),
             0xd => self.leaf_d(subleaf, vcpu.xcr0),
+            0x8000_001d if self.has_amd_topology() => self.caches(leaf, subleaf),
+            // One thread per core, one node; APM volume 3, E.4.16.
+            0x8000_001e if self.has_amd_topology() => [vcpu.apic_id, vcpu.apic_id, 0, 0],
+            0x8000_001d => [0; 4],
             _ => self.find(leaf, 0),
         }
     }
@@ -271,21 +313,22 @@ impl Policy {
     }
 
     /// Caches: one thread per core, so L1 and L2 are private; the last level is shared by all.
-    fn leaf4(&self, subleaf: u32) -> Regs {
-        let mut r = self.find(0x4, subleaf);
+    /// Intel's leaf 4 also has the number of cores, in what is reserved in AMD's.
+    fn caches(&self, leaf: u32, subleaf: u32) -> Regs {
+        let mut r = self.find(leaf, subleaf);
         if r[0] & 0x1f != 0 {
             let sharing = if r[0] >> 5 & 7 >= 3 { self.vcpus - 1 } else { 0 };
-            r[0] |= sharing << 14 | (self.vcpus - 1) << 26;
+            let cores = if leaf == 0x4 { self.vcpus - 1 } else { 0 };
+            r[0] |= sharing << 14 | cores << 26;
         }
         r
     }
 
     /// Topology: one thread per core, all cores in one package.
     fn leaf_b(&self, subleaf: u32, apic_id: u32) -> Regs {
-        let core_bits = u32::BITS - (self.vcpus - 1).leading_zeros();
         match subleaf {
             0 => [0, 1, 1 << 8, apic_id],
-            1 => [core_bits, self.vcpus, 2 << 8 | 1, apic_id],
+            1 => [self.core_bits(), self.vcpus, 2 << 8 | 1, apic_id],
             n => [0, 0, n & 0xff, apic_id],
         }
     }
@@ -479,6 +522,35 @@ mod tests {
         assert_eq!(four.query(4, 2, v)[0] >> 14, 3 | 3 << 12, "shared last level");
         assert_eq!(four.query(4, 0, v)[0] >> 14, 3 << 12, "private first level");
         assert_eq!(four.query(4, 3, v), [0; 4]);
+    }
+
+    #[test]
+    fn amd_cpus_say_it_in_their_own_leaves() {
+        let amd = |topology: u32| {
+            move |leaf, subleaf| match (leaf, subleaf) {
+                (0, _) => [0x16, AMD[0], 0x444d_4163, 0x6974_6e65],
+                (0x8000_0000, _) => [0x8000_001f, 0, 0, 0],
+                (0x8000_0001, _) => [ALL, ALL, topology, ALL],
+                (0x8000_001d, n @ 0..=2) => [ALL & !0xe0 | (n + 1) << 5, 7, 63, 0],
+                (0x8000_001d, _) => [0; 4],
+                _ => everything(leaf, subleaf),
+            }
+        };
+        let v = VcpuView { apic_id: 3, ..VCPU };
+        let four = Policy::new(amd(ECX81_TOPOLOGY), 4, 1_000_000, &[]);
+        assert_eq!(four.query(0x8000_0008, 0, v)[2], 2 << 12 | 3);
+        assert_eq!(four.query(0x8000_0001, 0, v)[2], ECX81_TOPOLOGY | ECX81_CMP_LEGACY);
+        assert_eq!(four.query(0x8000_0000, 0, v)[0], 0x8000_001e);
+        assert_eq!(four.query(0x8000_001e, 0, v), [3, 3, 0, 0]);
+        assert_eq!(four.query(0x8000_001d, 2, v)[0] >> 14, 3, "shared last level, no cores");
+        assert_eq!(four.query(0x8000_001d, 0, v)[0] >> 14, 0);
+        let old = Policy::new(amd(0), 4, 1_000_000, &[]);
+        assert_eq!((old.query(0x8000_0000, 0, v)[0], old.query(0x8000_001e, 0, v)), (0x8000_0008, [0; 4]));
+        assert_eq!(old.query(0x8000_001d, 0, v), [0; 4]);
+        assert_eq!(old.query(0x8000_0008, 0, v)[2], 2 << 12 | 3);
+        let one = Policy::new(amd(0), 1, 1_000_000, &[]);
+        assert_eq!((one.query(0x8000_0008, 0, v)[2], one.query(0x8000_0001, 0, v)[2]), (0, 0));
+        assert_eq!(Policy::new(everything, 4, 1_000_000, &[]).query(0x8000_0008, 0, v)[2], 0, "Intel's is reserved");
     }
 
     #[test]

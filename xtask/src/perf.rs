@@ -338,7 +338,7 @@ mod tests {
 
     const LOG: &str = "[core] Ferronova 0.1.0: 1 CPU at 50 MHz, 450 MiB free, kernel uses 1500 of 8192 KiB, guests can run\r\n\
         [vm] marker 0x44 at TSC 3000000, since entry 2500000, exits 1234\r\n\
-        [vm] vm: exits 0x0c HLT                  77\r\n[vm] vm: exits 0x07 interrupt window     4321\r\n[vm] vm: exits in all 4398\r\n";
+        [vm] exits 0x0c HLT                  77\r\n[vm] exits 0x07 interrupt window     4321\r\n[vm] exits in all 4398\r\n";
 
     #[test]
     fn figures_are_read_from_the_log() {
