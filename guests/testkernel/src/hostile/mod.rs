@@ -1,16 +1,91 @@
 //! What a guest should not do. The virtual machine may die of it; nothing else may.
 
+mod fuzz;
+mod instructions;
+mod random;
+
 use crate::cmdline::Options;
-use crate::machine::cpu;
-use crate::println;
+use crate::machine::tables::Pointer;
+use crate::machine::{cpu, power_off, serial};
+use crate::spec::port::{PM1A_CNT, RESET};
+use crate::{println, x86};
+
+/// What `mode=` can be, and what then happens.
+const MODES: [(&str, fn(&Options)); 10] = [
+    ("fuzz", fuzz::run),
+    ("spin", |_| spin()),
+    ("flood", |_| flood()),
+    ("triple", |_| triple_fault()),
+    ("reboot", |_| reboot()),
+    ("halt", |_| cpu::halt_forever()),
+    ("off", |_| power_off()),
+    ("smi", |_| x86!("out 0xb2, al", in("al") 0xffu8)),
+    ("exits", |_| exits()),
+    ("faults", |_| faults()),
+];
 
 /// Does what `mode` says.
-pub fn run(mode: &str, _options: &Options) {
-    println!("mode {mode}");
-    match mode {
-        "spin" => loop {
-            cpu::disable_interrupts();
-        },
-        other => println!("no such mode: {other}"),
+pub fn run(mode: &str, options: &Options) {
+    match MODES.iter().find(|(name, _)| *name == mode) {
+        Some((_, run)) => {
+            println!("mode {mode}");
+            serial::flush();
+            run(options);
+        }
+        None => {
+            println!("no mode {mode:?}; there are test and");
+            MODES.iter().for_each(|(name, _)| println!("  {name}"));
+        }
     }
+}
+
+/// Keeps the CPU, with interrupts off.
+fn spin() -> ! {
+    x86!("cli", "2: jmp 2b", options(noreturn));
+}
+
+/// Console output without end, in lines that count.
+fn flood() -> ! {
+    for n in 0u64.. {
+        println!("flood {n:016} {:x<80}", "");
+    }
+    unreachable!()
+}
+
+/// An exception without an interrupt table.
+fn triple_fault() {
+    let none = Pointer { limit: 0, base: 0 };
+    x86!("lidt [{}]", "ud2", in(reg) &raw const none);
+}
+
+/// By the reset control register.
+fn reboot() {
+    cpu::out8(RESET, 2);
+    cpu::out8(RESET, 6);
+    cpu::halt_forever()
+}
+
+/// Exits as fast as they come, of the kind that the monitor answers, without end.
+fn exits() -> ! {
+    loop {
+        cpu::cpuid(0, 0);
+        cpu::in8(PM1A_CNT[0]);
+    }
+}
+
+/// An exception whose delivery causes itself, without end.
+fn faults() {
+    use crate::machine::tables::{IST_DF, IST_TEST, normal_gate, set_gate, with_stack};
+    use crate::spec::{cr0, rflags, vector};
+    // #DB of a breakpoint on the stack that #DB itself uses: the delivery hits it again.
+    set_gate(vector::DB, with_stack(normal_gate(vector::DB), IST_TEST));
+    set_gate(vector::AC, with_stack(normal_gate(vector::AC), IST_DF));
+    cpu::write_cr0(cpu::read_cr0() | cr0::AM);
+    cpu::write_dr7(crate::spec::dr::DR7_RESET);
+    // Single-stepping into a handler that single-steps: each step is a #DB.
+    crate::machine::trap::hook(vector::DB, |f| {
+        f.rflags |= rflags::TF;
+        crate::machine::trap::Answer::Resume
+    });
+    x86!("pushfq", "or dword ptr [rsp], 0x100", "popfq", "2: jmp 2b");
 }

@@ -54,6 +54,7 @@ pub fn init() {
 pub fn reset() {
     cpu::disable_interrupts();
     trap::reset();
+    serial::reset();
     cpu::reset();
     paging::reset();
     tables::load(0);

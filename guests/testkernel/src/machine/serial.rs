@@ -5,6 +5,11 @@ use crate::spec::port::COM1;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
+/// Registers: interrupt enable, FIFO control, line control, modem control.
+const IER: u16 = COM1 + 1;
+const FCR: u16 = COM1 + 2;
+const LCR: u16 = COM1 + 3;
+const MCR: u16 = COM1 + 4;
 /// Line status register: transmitter holding register empty, transmitter empty.
 const LSR: u16 = COM1 + 5;
 const THRE: u8 = 1 << 5;
@@ -18,6 +23,13 @@ impl Write for Com1 {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.bytes().for_each(put);
         Ok(())
+    }
+}
+
+/// The device as the console wants it: no divisor latch, no loopback, no interrupts.
+pub fn reset() {
+    for (register, v) in [(LCR, 3), (IER, 0), (FCR, 1), (MCR, 3)] {
+        out8(register, v);
     }
 }
 

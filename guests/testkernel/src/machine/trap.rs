@@ -56,6 +56,8 @@ pub enum Answer {
     Resume,
     /// It is none of mine: count and acknowledge, or fail.
     Pass,
+    /// Go to where `catch` is waiting, even if it is an interrupt.
+    Land,
 }
 
 /// A test's handler.
@@ -185,8 +187,10 @@ extern "C" fn trap(frame: &mut Frame) {
     if hook != 0 {
         // SAFETY: only `hook` writes other values than 0.
         let hook: Hook = unsafe { core::mem::transmute::<usize, Hook>(hook) };
-        if hook(frame) == Answer::Resume {
-            return;
+        match hook(frame) {
+            Answer::Resume => return,
+            Answer::Pass => {}
+            Answer::Land => return exception(frame),
         }
     }
     match frame.vector as u8 {

@@ -26,7 +26,11 @@ pub fn map() {
 /// Runs a piece of the section `.user` in user mode; returns how it ended. [`EXIT`] is the regular way.
 pub fn run(code: *const u8, rflags: u64, argument: u64) -> Fault {
     map();
-    let at = CODE + (code as u64 - (&raw const USER_START) as u64);
+    run_at(CODE + (code as u64 - (&raw const USER_START) as u64), rflags, argument)
+}
+
+/// The same for code at any address that is mapped for user mode.
+pub fn run_at(at: u64, rflags: u64, argument: u64) -> Fault {
     // SAFETY: user code runs on its own stack and comes back by an exception.
     let fault = trap::catch(|| unsafe { enter_user(at, DATA + 0xff0, rflags | 2, argument) });
     match fault {

@@ -1,4 +1,5 @@
 //! The tests, by subject. Each is one behaviour.
 
+mod control;
 mod exceptions;
 mod modes;
