@@ -16,12 +16,10 @@ const QUAL_GPR_SHIFT: u32 = 8;
 const MOV_TO_CR: u64 = 0;
 /// Bits that exist in CR0.
 const CR0_BITS: u64 = 0xe005_003f;
-/// CR4 bits that the guest cannot have: CPUID shows neither VMX nor SMX.
-const CR4_HIDDEN: u64 = CR4_VMXE | CR4_SMXE;
 
 /// Executes the access that `s.qual` describes. `None`: not a MOV to CR0 or CR4. Otherwise what to write back, or the
-/// exception that the guest gets; RIP is not moved.
-pub fn write(s: &mut ArchState, mem: &GuestMemoryMmap) -> Option<Result<Mtd, Exception>> {
+/// exception that the guest gets; RIP is not moved. `cr4_bits`: what CPUID lets the guest set in CR4.
+pub fn write(s: &mut ArchState, mem: &GuestMemoryMmap, cr4_bits: u64) -> Option<Result<Mtd, Exception>> {
     let qual = s.qual[0];
     if qual >> QUAL_TYPE_SHIFT & 3 != MOV_TO_CR {
         return None;
@@ -29,7 +27,7 @@ pub fn write(s: &mut ArchState, mem: &GuestMemoryMmap) -> Option<Result<Mtd, Exc
     let value = s.gpr[(qual >> QUAL_GPR_SHIFT & 0xf) as usize];
     let valid = match qual & QUAL_CR {
         0 => cr0_valid(value, s),
-        4 => value & CR4_HIDDEN == 0 && !(s.efer & EFER_LMA != 0 && value & CR4_PAE == 0),
+        4 => value & !cr4_bits == 0 && !(s.efer & EFER_LMA != 0 && value & CR4_PAE == 0),
         _ => return None,
     };
     if !valid {
@@ -81,7 +79,7 @@ mod tests {
         };
         s.gpr[ArchState::RCX] = value;
         change(&mut s);
-        let result = write(&mut s, &m);
+        let result = write(&mut s, &m, CR4_PAE | CR4_PSE);
         (s, result)
     }
 
@@ -98,9 +96,15 @@ mod tests {
     #[test]
     fn invalid_values_fault_and_change_nothing() {
         let on = CR0_PE | CR0_PG;
-        for (cr, value) in
-            [(0, CR0_PG), (0, on | CR0_NW), (0, on | 1 << 32), (0, on | 1 << 10), (4, CR4_PAE | CR4_VMXE), (4, 0)]
-        {
+        for (cr, value) in [
+            (0, CR0_PG),
+            (0, on | CR0_NW),
+            (0, on | 1 << 32),
+            (0, on | 1 << 10),
+            (4, CR4_PAE | CR4_VMXE),
+            (4, CR4_PAE | 1 << 63),
+            (4, 0),
+        ] {
             let (s, r) = mov(cr, value, |_| ());
             assert_eq!((s.cr0 & CR0_NE, s.cr4, r), (CR0_NE, CR4_PAE, GP), "CR{cr} := {value:#x}");
         }

@@ -84,6 +84,12 @@ const EDX81: u32 = 1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29;
 /// Leaf 0x8000_0007 EDX: invariant TSC.
 const EDX87_INVARIANT_TSC: u32 = 1 << 8;
 
+/// CR4: VME, PVI, TSD, DE, PSE, PAE, MCE, PGE, PCE, OSFXSR, OSXMMEXCPT.
+const CR4_ALWAYS: u64 = 0x7ff;
+/// Leaf, register, bit; and the bit of CR4 that goes with it: UMIP, FSGSBASE, OSXSAVE, SMEP, SMAP (SDM volume 3, 2.5).
+const CR4_FEATURES: [(u32, usize, u32, u64); 5] =
+    [(7, 2, 2, 1 << 11), (7, 1, 0, 1 << 16), (1, 2, 26, 1 << 18), (7, 1, 7, 1 << 20), (7, 1, 20, 1 << 21)];
+
 /// First hypervisor leaf, and the last that is offered.
 const HYPERVISOR: u32 = 0x4000_0000;
 const HYPERVISOR_FEATURES: u32 = 0x4000_0001;
@@ -278,6 +284,14 @@ impl Policy {
         self.find(0x1, 0)[0]
     }
 
+    /// Bits of CR4 that the guest may set: those that every 64-bit CPU has, and those whose feature CPUID shows.
+    pub fn cr4_bits(&self) -> u64 {
+        let shown = |(leaf, register, bit, cr4): &(u32, usize, u32, u64)| {
+            (self.find(*leaf, 0)[*register] >> bit & 1 != 0).then_some(*cr4)
+        };
+        CR4_FEATURES.iter().filter_map(shown).fold(CR4_ALWAYS, |all, bit| all | bit)
+    }
+
     /// Physical address bits.
     pub fn phys_bits(&self) -> u32 {
         (self.find(0x8000_0008, 0)[0] & 0xff).clamp(36, 52)
@@ -447,6 +461,14 @@ mod tests {
         let p = Policy::new(everything, 1, 5_000_000_000, &[]);
         let [den, num, crystal, _] = p.query(0x15, 0, VCPU).map(u64::from);
         assert_eq!(crystal * num / den, 5_000_000_000);
+    }
+
+    #[test]
+    fn cr4_has_what_cpuid_shows() {
+        let (all, none) = (policy(&[]), Policy::new(nothing, 1, 1_000_000, &[]));
+        assert_eq!(all.cr4_bits(), 0x35_0fff);
+        assert_eq!(none.cr4_bits(), 0x7ff);
+        assert_eq!(all.cr4_bits() & (1 << 12 | 1 << 13 | 1 << 14 | 1 << 17 | 1 << 22 | 1 << 23), 0, "hidden ones");
     }
 
     #[test]

@@ -403,7 +403,7 @@ impl Vcpu {
     /// MOV to CR0 or CR4 that changes a bit which is not the guest's own: CD, NW, NE, VMXE.
     #[cold]
     fn cr_access(&mut self, event: Event, s: &mut ArchState) -> Action {
-        match control::write(s, &self.env.mem) {
+        match control::write(s, &self.env.mem, self.env.cpuid.cr4_bits()) {
             Some(Ok(mtd)) => Action::Reply(skip(s) | mtd),
             Some(Err(e)) => raise(s, e),
             None => self.broken(format!("unexpected CR access, exit {:#x}", event.number)),

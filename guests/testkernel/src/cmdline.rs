@@ -1,6 +1,7 @@
 //! The command line that the loader hands over: words of the form `key=value`.
 //!
-//! `run=TEXT` selects tests by name, `skip=NAME,NAME` leaves some out, `mode=` chooses another behaviour than testing,
+//! `run=TEXT` selects tests by name, `skip=NAME,NAME` leaves some out, `gaps=run` takes in those that the
+//! emulator is known to fail, `mode=` chooses another behaviour than testing,
 //! `seed=N` and `rounds=N` go with it, `cpus=N` overrides CPUID.
 
 /// Multiboot 1 (0.6.96, 3.3): magic in EAX; flags of the information, where the command line is.
@@ -18,6 +19,8 @@ pub struct Options {
     pub run: &'static str,
     /// Tests not to run.
     pub skip: &'static str,
+    /// Run tests that the emulator is known to fail.
+    pub gaps: bool,
     /// Seed of random behaviour.
     pub seed: u64,
     /// How long.
@@ -47,13 +50,14 @@ fn text() -> &'static str {
 
 /// Reads it; what it does not know it ignores, as loaders put a file name in front.
 pub fn read() -> Options {
-    let mut o = Options { mode: "test", run: "", skip: "", seed: 1, rounds: 1000, cpus: None };
+    let mut o = Options { mode: "test", run: "", skip: "", gaps: false, seed: 1, rounds: 1000, cpus: None };
     for word in text().split_ascii_whitespace() {
         let Some((key, value)) = word.split_once('=') else { continue };
         match key {
             "mode" => o.mode = value,
             "run" => o.run = value,
             "skip" => o.skip = value,
+            "gaps" => o.gaps = value == "run",
             "seed" => o.seed = value.parse().unwrap_or(o.seed),
             "rounds" => o.rounds = value.parse().unwrap_or(o.rounds),
             "cpus" => o.cpus = value.parse().ok(),

@@ -23,7 +23,7 @@ extern "C" fn kernel_main() -> ! {
     smp::expect(options.cpus.unwrap_or_else(smp::count_by_cpuid));
     machine::init();
     match options.mode {
-        "test" => harness::run_all(options.run, options.skip),
+        "test" => harness::run_all(options.run, options.skip, options.gaps),
         mode => hostile::run(mode, &options),
     }
     machine::power_off()

@@ -45,6 +45,8 @@ pub mod cr0 {
 
 /// CR4 (2.5).
 pub mod cr4 {
+    /// What every 64-bit CPU has: VME to OSXMMEXCPT.
+    pub const ALWAYS: u64 = 0x7ff;
     pub const TSD: u64 = 1 << 2;
     pub const DE: u64 = 1 << 3;
     pub const PAE: u64 = 1 << 5;

@@ -136,7 +136,7 @@ fn lmsw_sets_task_switched_and_smsw_shows_it() {
     assert_eq!(read_cr0() & cr0::TS, 0);
 }
 
-#[guest_test(tcg = "ignores reserved bits of EFER")]
+#[guest_test]
 fn efer_refuses_reserved_bits_and_a_change_of_long_mode() {
     let old = cpu::rdmsr(msr::EFER);
     for bit in [1, 2, 7, 9, 16, 32, 63] {
