@@ -117,6 +117,7 @@ pub mod msr {
     pub const SYSENTER_EIP: u32 = 0x176;
     pub const MCG_CAP: u32 = 0x179;
     pub const MISC_ENABLE: u32 = 0x1a0;
+    pub const DEBUGCTL: u32 = 0x1d9;
     pub const MTRR_PHYS_BASE0: u32 = 0x200;
     pub const MTRR_FIX64K: u32 = 0x250;
     pub const PAT: u32 = 0x277;

@@ -236,6 +236,8 @@ pub mod rflags {
 pub mod dr7 {
     /// Bit 10, always 1.
     pub const ONE: u64 = 1 << 10;
+    /// General detect: the next access to a debug register raises #DB.
+    pub const GD: u64 = 1 << 13;
     /// What may be set.
     pub const DEFINED: u64 = 0xffff_2fff;
 }

@@ -1,8 +1,8 @@
 //! `#[guest_test]`: makes a function a test of the test kernel.
 //!
 //! `#[guest_test(needs = [Avx, Vcpus(2)])]` also says what the test needs of the machine: variants of the kernel's
-//! `Need`. `tcg = "..."` says what QEMU's TCG does wrong, so that the test cannot pass there. The test becomes a
-//! `GuestTest` in the link section `.guest_tests`; the runner finds it there.
+//! `Need`. `tcg = "..."` says what QEMU's TCG does wrong, so that the test cannot pass there; `unstable = "..."` names
+//! a known defect of ours, because of which it cannot pass anywhere yet. The test becomes a `GuestTest` in the link section `.guest_tests`; the runner finds it there.
 
 use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 
@@ -11,13 +11,13 @@ use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 pub fn guest_test(attribute: TokenStream, item: TokenStream) -> TokenStream {
     match (Keys::parse(attribute), name(&item)) {
         (Some(keys), Some(name)) => declare(&item, &keys, &name),
-        (None, _) => error("the attribute is #[guest_test] with, in this order, needs = [...] and tcg = \"...\""),
+        (None, _) => error("the attribute is #[guest_test] with any of needs = [...], tcg = \"...\", unstable = \"...\""),
         (_, None) => error("#[guest_test] goes before a function"),
     }
 }
 
 fn declare(item: &TokenStream, keys: &Keys, name: &str) -> TokenStream {
-    let Keys { needs, tcg } = keys;
+    let Keys { needs, tcg, unstable } = keys;
     let declaration = format!(
         "const _: () = {{
             use crate::harness::{{GuestTest, Need}};
@@ -27,6 +27,7 @@ fn declare(item: &TokenStream, keys: &Keys, name: &str) -> TokenStream {
                 name: concat!(module_path!(), \"::\", \"{name}\"),
                 needs: &[{needs}],
                 tcg: {tcg},
+                unstable: {unstable},
                 run: {name},
             }};
         }};"
@@ -51,16 +52,20 @@ fn name(item: &TokenStream) -> Option<String> {
 struct Keys {
     needs: String,
     tcg: String,
+    unstable: String,
 }
 
 impl Keys {
     fn parse(attribute: TokenStream) -> Option<Keys> {
-        let mut keys = Keys { needs: String::new(), tcg: "None".into() };
+        let mut keys = Keys { needs: String::new(), tcg: "None".into(), unstable: "None".into() };
         let tokens: Vec<TokenTree> = attribute.into_iter().collect();
         for key in tokens.split(|t| t.to_string() == ",").filter(|k| !k.is_empty()) {
             match key {
                 [key, _, TokenTree::Group(list)] if key.to_string() == "needs" => keys.needs = variants(list)?,
                 [key, _, TokenTree::Literal(text)] if key.to_string() == "tcg" => keys.tcg = format!("Some({text})"),
+                [key, _, TokenTree::Literal(text)] if key.to_string() == "unstable" => {
+                    keys.unstable = format!("Some({text})")
+                }
                 _ => return None,
             }
         }

@@ -238,6 +238,8 @@ fn reflect(ec: &Ec) -> bool {
     }
     if bit == 1 << 1 {
         guest::note_debug(Port.read(field::EXIT_QUALIFICATION));
+        // As delivery without an exit would have done (17.2.4).
+        Port.write(field::GUEST_DR7, Port.read(field::GUEST_DR7) & !vmx::spec::dr7::GD);
     }
     Port.write(field::VM_ENTRY_INTERRUPTION_INFO, (info & virt::info::ALL).into());
     Port.write(field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0);
