@@ -18,6 +18,7 @@ mod semaphores;
 mod time;
 mod work;
 
+use std::time::Instant;
 use work::{Outcome, Setting};
 
 /// Name and function; `Ok` is what was done, in a few words.
@@ -55,10 +56,13 @@ fn main() {
     println!("stress: {setting}");
     let (mut passed, mut failed) = (0, 0);
     for (name, check) in CHECKS {
-        match check(&setting) {
+        let start = Instant::now();
+        let result = check(&setting);
+        let ms = start.elapsed().as_millis();
+        match result {
             Ok(done) if done.starts_with(work::NOT_HERE) => println!("test {name} ... {done}"),
             Ok(done) => {
-                println!("stress: {done}");
+                println!("stress: {done}; {ms} ms");
                 println!("test {name} ... ok");
                 passed += 1;
             }
