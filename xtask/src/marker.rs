@@ -12,6 +12,8 @@ const HEADERS: usize = 64 + 56;
 /// The port at which Bochs' debugger stops the machine when it gets [`BYTE`].
 const PORT: u16 = 0x8900;
 const BYTE: u8 = b'D';
+/// `out dx, al`.
+const OUT: u8 = 0xee;
 /// Linux system calls.
 const SYS_IOPERM: u8 = 173;
 const SYS_EXIT: u8 = 60;
@@ -27,12 +29,18 @@ fn code() -> Vec<u8> {
         &[0x0f, 0x05],                    // syscall
         &[0xba, lo, hi, 0, 0],            // mov edx, PORT
         &[0xb0, BYTE],                    // mov al, BYTE
-        &[0xee],                          // out dx, al
+        &[OUT],                           // out dx, al
         &[0xb8, SYS_EXIT, 0, 0, 0],       // mov eax, SYS_EXIT
         &[0x31, 0xff],                    // xor edi, edi
         &[0x0f, 0x05],                    // syscall
     ]
     .concat()
+}
+
+/// Where the mark is about to be written.
+pub fn address() -> u64 {
+    let at = code().iter().position(|b| *b == OUT).unwrap_or_default();
+    BASE + (HEADERS + at) as u64
 }
 
 /// The program as a static ELF file.
@@ -77,6 +85,7 @@ mod tests {
     fn the_mark_is_written_before_the_end() {
         let code = code();
         let out = code.windows(3).position(|w| w == [0xb0, 0x44, 0xee]).expect("mov al, 0x44; out dx, al");
+        assert_eq!(address(), BASE + (HEADERS + out + 2) as u64);
         assert_eq!(code[out - 5..out], [0xba, 0x00, 0x89, 0, 0]);
         assert_eq!(code[code.len() - 2..], [0x0f, 0x05]);
     }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -158,6 +158,12 @@ impl Session {
         tree::read_text(&self.machine.dir.join("emulator.out"))
     }
 
+    /// CPU time that the emulator has used.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = tree::read_text(Path::new(&format!("/proc/{}/stat", self.child.id())))?;
+        cpu_time(&stat).context("the emulator's line in /proc is not understood")
+    }
+
     /// Ends the emulator now.
     pub fn kill(&mut self) {
         kill_and_reap(&mut self.child);
@@ -167,6 +173,14 @@ impl Session {
         let serial = self.shared.lock();
         let _ = self.shared.changed.wait_timeout_while(serial, DRAIN, |s| !s.closed);
     }
+}
+
+/// utime and stime of /proc/PID/stat (proc(5)): the 14th and 15th word, in clock ticks. The second word is the program's
+/// name in parentheses, and may hold anything.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    let words: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = words.get(11)?.parse::<u64>().ok()? + words.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
 }
 
 impl Drop for Session {
@@ -294,6 +308,14 @@ mod tests {
         let (a, b) = (free_port().unwrap(), free_port().unwrap());
         assert_ne!(a, b);
         assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, a)).is_ok());
+    }
+
+    #[test]
+    fn cpu_time_is_the_14th_and_15th_word() {
+        let stat = "17 (a) b) S 1 17 17 0 -1 4194304 141 0 0 0 250 150 0 0 20 0 1 0 100";
+        assert_eq!(cpu_time(stat), Some(Duration::from_millis(400_000 / rustix::param::clock_ticks_per_second())));
+        assert_eq!(cpu_time("17 (sh) S 1"), None);
+        assert!(cpu_time(&std::fs::read_to_string("/proc/self/stat").unwrap()).is_some());
     }
 
     #[test]

@@ -1,17 +1,21 @@
-//! `cargo xtask perf`: what `perf/budgets.toml` promises, measured (`perf/README.md` says how).
+//! `cargo xtask perf`: what `perf/budgets.toml` promises, measured (`perf/README.md` says how). [`native`]: the guest
+//! without us; [`prompt`]: seconds to the prompt.
 //!
 //! Key types: [`Budgets`], [`Figures`], [`Guest`].
 
+mod native;
+mod prompt;
+
 use crate::build::Flavour;
 use crate::emulator::{Debugger, End, Machine};
-use crate::image;
-use crate::iso::{self, Payload};
+use crate::image::{self, Image};
 use crate::platform::Platform;
 use crate::progress::Step;
 use crate::session::{self, Session};
 use crate::system::System;
-use crate::{guest, lint, packages, tree};
-use anyhow::{Context, Result, bail, ensure};
+use crate::{lint, packages, tree};
+use anyhow::{Context, Result, bail};
+use prompt::Prompt;
 use regex::{Regex, bytes};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -33,6 +37,8 @@ const MARKER: &str = "ferronova.marker";
 /// The boots: name, and what is added to the guest's command line. The kernel's default is 9600 baud, and on the bare machine it
 /// waits for each character; under us it does not, so at that rate the comparison would flatter us.
 const BOOTS: [(&str, &str); 2] = [("console", "console=ttyS0,115200"), ("quiet", "console=ttyS0,115200 quiet")];
+/// The command line of the guest whose way to the prompt is timed: that of the system file.
+const PROMPT_CMDLINE: &str = "console=ttyS0";
 /// The system that is measured, and its VMM.
 const SYSTEM: &str = "linux";
 const VMM: &str = "vmm";
@@ -42,6 +48,7 @@ const VMM: &str = "vmm";
 #[serde(deny_unknown_fields)]
 struct Budgets {
     guest_boot_ratio: f64,
+    guest_prompt_time_ratio: f64,
     kernel_text_rodata_bytes: f64,
     kernel_memory_bytes: f64,
     vmm_memory_bytes: f64,
@@ -51,6 +58,7 @@ struct Budgets {
 #[derive(Debug, PartialEq, Serialize)]
 struct Figures {
     boots: Vec<Boot>,
+    prompt: Prompt,
     kernel_text_rodata_bytes: u64,
     kernel_memory_bytes: u64,
     vmm_memory_bytes: u64,
@@ -59,7 +67,7 @@ struct Figures {
 /// A boot, measured on the bare machine and under us.
 #[derive(Debug, PartialEq, Serialize)]
 struct Boot {
-    name: &'static str,
+    name: String,
     native_ticks: u64,
     guest_ticks: u64,
     exits_at_prompt: u64,
@@ -80,25 +88,44 @@ impl Figures {
     }
 }
 
+/// What counts instructions: Bochs as it is, QEMU with a clock that ticks with each instruction.
+fn counting() -> Result<Vec<Platform>> {
+    let qemu = Platform::load("qemu")?;
+    let args = ["-icount", "shift=0,sleep=off"].map(str::to_owned).to_vec();
+    Ok(vec![Platform::load("bochs")?, Platform { args, ..qemu }])
+}
+
 /// Fails if a promise is broken.
 pub fn main(args: &Args) -> Result<ExitCode> {
-    let platform = Platform::load("bochs")?;
-    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platform.needs()))?;
+    let platforms = counting()?;
+    let needs = platforms.iter().flat_map(Platform::needs).chain(packages::FOR_GDB);
+    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(needs))?;
     let budgets: Budgets = toml::from_str(&tree::read_text(&tree::root().join("perf/budgets.toml"))?)?;
     let text = System::load(SYSTEM)?.text;
     let mut measured = Vec::new();
-    for (name, cmdline) in BOOTS {
-        let guest = Guest::of(&text, cmdline)?;
-        let native_ticks = native(&platform, &guest, name)?;
-        if !args.native {
-            measured.push(ours(&platform, &guest, name, native_ticks)?);
+    for platform in &platforms {
+        for (name, cmdline) in BOOTS {
+            let (guest, name) = (Guest::of(&text, cmdline)?, format!("{}-{name}", platform.name));
+            let native_ticks = native::ticks(platform, &guest, &name)?;
+            if !args.native {
+                measured.push(ours(platform, &guest, name, native_ticks)?);
+            }
         }
     }
-    let Some(figures) = Figures::of(measured) else { return Ok(ExitCode::SUCCESS) };
+    if args.native {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let guest = Guest::of(&text, PROMPT_CMDLINE)?;
+    let prompt = prompt::measure(&Platform::load("qemu")?, &guest, &image(&guest, "")?)?;
+    let figures = Figures::of(measured, prompt).context("nothing was measured")?;
     std::fs::write(tree::build("perf.json"), serde_json::to_string_pretty(&figures)?)?;
     let (text, kept) = report(&figures, &budgets);
     print!("{text}");
     Ok(ExitCode::from(u8::from(!kept)))
+}
+
+fn image(guest: &Guest, kernel_cmdline: &str) -> Result<Image> {
+    image::make(&System::parse(guest.marked.clone())?, "perf", kernel_cmdline, Flavour::Release)
 }
 
 /// The guest of the system, from the system file.
@@ -135,46 +162,6 @@ fn size(value: Option<&toml::Value>) -> Result<u64> {
     Ok(digits.parse::<u64>().with_context(|| format!("{text:?} is no size"))? << (10 * shift))
 }
 
-/// The kernel's 64-bit entry. GRUB loads a relocatable kernel where it prefers to be; the entry is 0x200 above
-/// (Linux, "The Linux/x86 Boot Protocol": pref_address, 64-bit boot protocol).
-fn entry(kernel: &[u8]) -> Result<u64> {
-    ensure!(kernel.get(0x202..0x206) == Some(b"HdrS"), "the guest's kernel is not a bzImage");
-    let preferred = kernel.get(0x258..0x260).context("the guest kernel's setup header is too short")?;
-    Ok(u64::from_le_bytes(preferred.try_into()?) + 0x200)
-}
-
-/// Ticks from the kernel's entry to the end mark, on the bare machine.
-fn native(platform: &Platform, guest: &Guest, name: &str) -> Result<u64> {
-    let linux = guest::linux()?;
-    let step = Step::begin(format!("booting the guest on the bare machine ({name})"));
-    let at = entry(&tree::read_bytes(&linux.kernel)?)?;
-    let debugger = Debugger::Script(
-        [&format!("pb {at:#x}"), "c", "ptime", "d 1", "c", "ptime"].map(|s: &str| s.to_owned()).to_vec(),
-    );
-    let dir = tree::build_dir(format!("perf/{name}-native"))?;
-    let iso = dir.join("native.iso");
-    let payload = Payload::Linux { kernel: linux.kernel, initramfs: linux.initramfs, cmdline: guest.cmdline.clone() };
-    iso::make(&payload, &iso, &step)?;
-    let platform = Platform { memory_mib: u32::try_from(guest.ram_bytes >> 20)?, ..platform.clone() };
-    let mut session = start(&platform, &iso, &dir, debugger)?;
-    match session.wait(Some(Instant::now() + LIMIT))? {
-        Some(End::Script) => {}
-        other => bail!("the machine did not reach the shell: {other:?}; see {}", tree::shown(&session.log)),
-    }
-    let ticks = between(&session.output()?)?;
-    step.done(&format!("{ticks} ticks"));
-    Ok(ticks)
-}
-
-/// Ticks between the debugger's two answers to `ptime`.
-fn between(output: &str) -> Result<u64> {
-    let times = numbers(output, r"(?m)^ptime: (\d+)")?;
-    match times[..] {
-        [a, b] if b > a => Ok(b - a),
-        _ => bail!("the debugger did not stop at the kernel's entry and at the end mark (ptime: {times:?})"),
-    }
-}
-
 /// All numbers that the group of the pattern matches.
 fn numbers(text: &str, pattern: &str) -> Result<Vec<u64>> {
     Regex::new(pattern)?.captures_iter(text).map(|c| Ok(c[1].parse()?)).collect()
@@ -200,9 +187,8 @@ struct Measured {
 }
 
 /// The same guest under our system.
-fn ours(platform: &Platform, guest: &Guest, name: &'static str, native_ticks: u64) -> Result<Measured> {
-    let system = System::parse(guest.marked.clone())?;
-    let image = image::make(&system, "perf", &platform.kernel_cmdline, Flavour::Release)?;
+fn ours(platform: &Platform, guest: &Guest, name: String, native_ticks: u64) -> Result<Measured> {
+    let image = image(guest, &platform.kernel_cmdline)?;
     let step = Step::begin(format!("booting the guest under Ferronova ({name})"));
     let dir = tree::build_dir(format!("perf/{name}-ours"))?;
     let mut session = start(platform, &image.iso, &dir, Debugger::Off)?;
@@ -223,11 +209,12 @@ fn ours(platform: &Platform, guest: &Guest, name: &'static str, native_ticks: u6
 
 impl Figures {
     /// `None` if nothing was measured. The sizes are the same in all boots.
-    fn of(measured: Vec<Measured>) -> Option<Figures> {
+    fn of(measured: Vec<Measured>, prompt: Prompt) -> Option<Figures> {
         let m = measured.last()?;
         let (text, memory, vmm) = (m.kernel_text_rodata_bytes, m.kernel_memory_bytes, m.vmm_memory_bytes);
         Some(Figures {
             boots: measured.into_iter().map(|m| m.boot).collect(),
+            prompt,
             kernel_text_rodata_bytes: text,
             kernel_memory_bytes: memory,
             vmm_memory_bytes: vmm,
@@ -246,7 +233,7 @@ fn to_power_off(session: &mut Session) -> Result<()> {
 }
 
 /// What the VMM printed about the boot.
-fn boot(text: &str, name: &'static str, native_ticks: u64) -> Result<Boot> {
+fn boot(text: &str, name: String, native_ticks: u64) -> Result<Boot> {
     let exits = Regex::new(r"(?m)\bexits 0x[0-9a-f]+ (.*\S) +(\d+)\s*$")?;
     Ok(Boot {
         name,
@@ -283,11 +270,16 @@ fn report(f: &Figures, b: &Budgets) -> (String, bool) {
     let kib = |bytes: f64| format!("{:.0} KiB", bytes / 1024.0);
     let rows = [
         ("guest boot, ratio to bare machine", f.guest_boot_ratio(), b.guest_boot_ratio, false),
+        ("guest to prompt, time, ratio", f.prompt.ratio(), b.guest_prompt_time_ratio, false),
         ("kernel text and read-only data", f.kernel_text_rodata_bytes as f64, b.kernel_text_rodata_bytes, true),
         ("kernel memory after boot", f.kernel_memory_bytes as f64, b.kernel_memory_bytes, true),
         ("VMM memory beyond guest RAM", f.vmm_memory_bytes as f64, b.vmm_memory_bytes, true),
     ];
     let mut text: String = f.boots.iter().map(show_boot).collect();
+    text += &format!(
+        "guest to its prompt on qemu: {:.1} s of CPU time, {:.1} s on the bare machine\n",
+        f.prompt.ours_s, f.prompt.native_s
+    );
     let mut kept = true;
     for (what, have, most, bytes) in rows {
         let show = |v: f64| if bytes { kib(v) } else { format!("{v:.3}") };
@@ -301,23 +293,6 @@ fn report(f: &Figures, b: &Budgets) -> (String, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_debugger_must_have_stopped_twice() {
-        assert_eq!(between("Next at t=5\nptime: 273724069\nNext at t=9\nptime: 273724169\n").unwrap(), 100);
-        assert!(between("ptime: 273724069\n").unwrap_err().to_string().contains("273724069"));
-    }
-
-    #[test]
-    fn the_entry_is_behind_the_preferred_address() {
-        let mut kernel = vec![0; 0x260];
-        assert!(entry(&kernel).is_err());
-        kernel[0x202..0x206].copy_from_slice(b"HdrS");
-        kernel[0x258..0x260].copy_from_slice(&0x100_0000u64.to_le_bytes());
-        assert_eq!(entry(&kernel).unwrap(), 0x100_0200);
-        kernel.truncate(0x25f);
-        assert!(entry(&kernel).is_err());
-    }
 
     #[test]
     fn the_guest_comes_from_the_system_file() {
@@ -342,16 +317,18 @@ mod tests {
 
     #[test]
     fn figures_are_read_from_the_log() {
-        let b = boot(LOG, "quiet", 5).unwrap();
+        let b = boot(LOG, "quiet".into(), 5).unwrap();
         assert_eq!((b.guest_ticks, b.exits_at_prompt, kernel_memory(LOG).unwrap()), (2_500_000, 1234, 1500 << 10));
         assert_eq!(b.exits, [("HLT".to_owned(), 77), ("interrupt window".to_owned(), 4321)]);
-        assert!(boot("", "quiet", 5).unwrap_err().to_string().contains("marker"));
+        assert!(boot("", "quiet".into(), 5).unwrap_err().to_string().contains("marker"));
         assert!(kernel_memory("").is_err());
     }
 
-    fn measured(name: &'static str, native_ticks: u64) -> Measured {
+    const PROMPT: Prompt = Prompt { ours_s: 8.9, native_s: 3.0 };
+
+    fn measured(name: &str, native_ticks: u64) -> Measured {
         Measured {
-            boot: boot(LOG, name, native_ticks).unwrap(),
+            boot: boot(LOG, name.into(), native_ticks).unwrap(),
             kernel_text_rodata_bytes: 1000,
             kernel_memory_bytes: 2000,
             vmm_memory_bytes: 3000,
@@ -362,11 +339,13 @@ mod tests {
     fn the_worst_boot_counts_and_a_broken_promise_is_told() {
         let budgets = tree::read_text(&tree::root().join("perf/budgets.toml")).unwrap();
         let budgets: Budgets = toml::from_str(&budgets).unwrap();
-        let figures = |natives: [u64; 2]| Figures::of(natives.map(|n| measured("console", n)).into()).unwrap();
+        let figures = |natives: [u64; 2]| Figures::of(natives.map(|n| measured("console", n)).into(), PROMPT).unwrap();
         let (text, kept) = report(&figures([2_500_000, 2_000_000]), &budgets);
         assert!(kept && text.contains("1.250") && text.contains("interrupt window"), "{text}");
         let (text, kept) = report(&figures([2_500_000, 1_900_000]), &budgets);
         assert!(!kept && text.contains("BROKEN"), "{text}");
-        assert!(Figures::of(vec![]).is_none());
+        let slow = Prompt { ours_s: 9.1, ..PROMPT };
+        assert!(!report(&Figures::of(vec![measured("console", 2_500_000)], slow).unwrap(), &budgets).1);
+        assert!(Figures::of(vec![], PROMPT).is_none());
     }
 }
