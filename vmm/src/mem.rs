@@ -5,7 +5,10 @@
 #![cfg_attr(feature = "component", allow(unsafe_code))]
 
 use thiserror::Error;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+/// What [`clear`] writes at once.
+const CLEAR_BYTES: usize = 64 << 10;
 
 /// Guest RAM cannot be had.
 #[derive(Debug, Error)]
@@ -31,10 +34,21 @@ pub fn allocate(ram: u64, have: u64) -> Result<GuestMemoryMmap, RamError> {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), len)]).map_err(|e| fail(e.to_string()))
 }
 
+/// Makes all of `ram` zero again. Nobody may be running in it.
+pub fn clear(ram: &GuestMemoryMmap) -> Result<(), vm_memory::GuestMemoryError> {
+    let zeros = vec![0; CLEAR_BYTES];
+    for region in ram.iter() {
+        let (start, len) = (region.start_addr(), region.len() as usize);
+        for at in (0..len).step_by(CLEAR_BYTES) {
+            ram.write_slice(&zeros[..CLEAR_BYTES.min(len - at)], start.unchecked_add(at as u64))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes all of `ram` readable, writable and executable in the guest space, at the same guest-physical addresses.
 #[cfg(feature = "component")]
 pub fn delegate(ram: &GuestMemoryMmap, space: &rt::vm::GuestSpace) -> Result<(), abi::Status> {
-    use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
     for region in ram.iter() {
         let start = region.start_addr();
         let host = ram.get_host_address(start).map_err(|_| abi::Status::BadPar)?;
@@ -48,7 +62,6 @@ pub fn delegate(ram: &GuestMemoryMmap, space: &rt::vm::GuestSpace) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::{Bytes, GuestMemoryBackend};
 
     #[test]
     fn ram_is_zeroed_and_bounded() {
@@ -56,6 +69,15 @@ mod tests {
         assert_eq!(m.read_obj::<u64>(GuestAddress((16 << 20) - 8)).unwrap(), 0);
         assert!(m.read_obj::<u64>(GuestAddress(16 << 20)).is_err());
         assert_eq!(m.last_addr(), GuestAddress((16 << 20) - 1));
+    }
+
+    #[test]
+    fn clearing_leaves_nothing() {
+        let m = allocate(16 << 20, 64 << 20).unwrap();
+        let places = [0, 0x1234, (8 << 20) - 1, (16 << 20) - 1];
+        places.iter().for_each(|at| m.write_obj(0xa5u8, GuestAddress(*at)).unwrap());
+        clear(&m).unwrap();
+        assert!(places.iter().all(|at| m.read_obj::<u8>(GuestAddress(*at)).unwrap() == 0));
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 use vmm_logic::config::Guest;
 use vmm_logic::cpuid;
 use vmm_logic::dev::{Platform, PlatformConfig};
 use vmm_logic::exit::Environment;
 use vmm_logic::loader::{self, Images};
 use vmm_logic::vcpu::{self, Start};
-use vmm_logic::{acpi, layout};
+use vmm_logic::{acpi, layout, mem};
 
 use super::Failure;
 
@@ -26,11 +26,16 @@ impl Loader {
         Loader { info, guest, env }
     }
 
-    /// Fills guest RAM with kernel, initrd, boot parameters, ACPI tables, page tables, and makes the devices. What else
-    /// is in RAM stays there, as on a PC; but the first MiB is cleared.
+    /// [`load`](Self::load) into memory that a guest has used.
+    pub fn load_again(&self) -> Result<(Start, Platform), Failure> {
+        mem::clear(&self.env.mem)?;
+        self.load()
+    }
+
+    /// Fills guest RAM, which is all zero, with kernel, initrd, boot parameters, ACPI tables, page tables, and makes
+    /// the devices.
     pub fn load(&self) -> Result<(Start, Platform), Failure> {
-        let (guest, mem) = (&self.guest, &self.env.mem);
-        clear_low_memory(mem)?;
+        let (guest, ram) = (&self.guest, &self.env.mem);
         let images = Images {
             kernel_rom: &guest.kernel,
             kernel: rt::rom(&guest.kernel),
@@ -39,11 +44,11 @@ impl Loader {
             acpi: guest.acpi,
             protocol: guest.boot,
         };
-        let boot = loader::load(mem, guest.ram, &images)?;
+        let boot = loader::load(ram, guest.ram, &images)?;
         if guest.acpi {
-            mem.write_slice(&acpi::tables(guest.vcpus), GuestAddress(layout::ACPI))?;
+            ram.write_slice(&acpi::tables(guest.vcpus), GuestAddress(layout::ACPI))?;
         }
-        vcpu::prepare(mem, &boot.start)?;
+        vcpu::prepare(ram, &boot.start)?;
         Ok((boot.start, Platform::new(&self.platform_config())))
     }
 
@@ -60,9 +65,4 @@ impl Loader {
             phys_bits: cpuid.phys_bits() as u8,
         }
     }
-}
-
-fn clear_low_memory(mem: &GuestMemoryMmap) -> Result<(), vm_memory::GuestMemoryError> {
-    const PAGE: u64 = 0x1000;
-    (0..layout::HIGH_RAM / PAGE).try_for_each(|page| mem.write_slice(&[0; PAGE as usize], GuestAddress(page * PAGE)))
 }

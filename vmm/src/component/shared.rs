@@ -117,7 +117,7 @@ impl Shared {
     /// All vCPUs have stopped: loads the guest anew and resets the machine.
     pub fn reload(&self) {
         self.send();
-        match self.loader.load() {
+        match self.loader.load_again() {
             Ok((start, board)) => self.machine().reset(board, start),
             Err(e) => {
                 println!("cannot start the guest again: {e}");
