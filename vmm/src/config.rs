@@ -77,6 +77,8 @@ struct Raw {
     cpus: Option<Vec<u16>>,
     kernel: String,
     initrd: Option<String>,
+    #[serde(default)]
+    modules: Vec<String>,
     boot: Option<Protocol>,
     #[serde(default = "yes")]
     acpi: bool,
@@ -111,6 +113,8 @@ pub struct Guest {
     pub kernel: String,
     /// Name of the ROM that holds the initial RAM disk.
     pub initrd: Option<String>,
+    /// ROMs with arguments: more modules for a Multiboot kernel.
+    pub modules: Vec<String>,
     /// How to start the kernel; found out from the image if not given.
     pub boot: Option<Protocol>,
     /// Whether the guest gets ACPI tables.
@@ -171,6 +175,7 @@ impl Raw {
             cpus: self.cpus,
             kernel: self.kernel,
             initrd: self.initrd,
+            modules: self.modules,
             boot: self.boot,
             acpi: self.acpi,
             on_reset: self.on_reset,
@@ -244,12 +249,13 @@ mod tests {
     fn a_full_configuration_is_read() {
         let g = parse(
             "name = \"deb\"\nram = \"256M\"\ncmdline = \"console=ttyS0\"\nvcpus = 2\ncpus = [3, 1]\nkernel = \"bzImage\"\n\
-             initrd = \"initramfs\"\nboot = \"pvh\"\nacpi = false\non_reset = \"restart\"\nhide = [\"rdrand\", \"rdseed\"]\n\0\0",
+             initrd = \"initramfs\"\nmodules = [\"m x=1\"]\nboot = \"pvh\"\nacpi = false\non_reset = \"restart\"\nhide = [\"rdrand\", \"rdseed\"]\n\0\0",
         )
         .unwrap();
         assert_eq!((g.ram, g.vcpus, g.acpi, g.on_reset), (256 << 20, 2, false, OnReset::Restart));
         assert_eq!(g.cpus.as_deref(), Some(&[3, 1][..]));
         assert_eq!((g.name.as_str(), g.kernel.as_str(), g.initrd.as_deref()), ("deb", "bzImage", Some("initramfs")));
+        assert_eq!(g.modules, ["m x=1"]);
         assert_eq!((g.hide, g.boot), (vec![Hide::Rdrand, Hide::Rdseed], Some(Protocol::Pvh)));
     }
 

@@ -3,8 +3,8 @@
 //!
 //! Guest-physical memory, in bytes:
 //! ```text
-//! 0x0000_0500  GDT                      0x0000_7000  boot_params ("zero page")
-//! 0x0000_9000  page tables, 6 pages     0x0002_0000  command line
+//! 0x0000_0500  GDT                      0x0000_7000  boot_params ("zero page"), PVH or Multiboot information
+//! 0x0000_9000  page tables, 6 pages     0x0002_0000  command line; page tables only for a start in 64-bit mode
 //! 0x0009_fc00  end of low RAM (EBDA)    0x000e_0000  ACPI tables, RSDP first
 //! 0x0010_0000  high RAM ... at most to 0xc000_0000; above it the device hole with IOAPIC and local APIC
 //! ```
@@ -12,7 +12,7 @@
 
 /// Global descriptor table for the entry state.
 pub const GDT: u64 = 0x500;
-/// `struct boot_params` of the Linux boot protocol.
+/// `struct boot_params` of the Linux boot protocol, or what other protocols have in its place.
 pub const BOOT_PARAMS: u64 = 0x7000;
 /// Identity-mapping page tables: PML4, PDPT and four page directories.
 pub const PAGE_TABLES: u64 = 0x9000;

@@ -36,10 +36,12 @@ impl Loader {
     /// the devices.
     pub fn load(&self) -> Result<(Start, Platform), Failure> {
         let (guest, ram) = (&self.guest, &self.env.mem);
+        let modules: Vec<_> = guest.modules.iter().map(|m| (m.as_str(), rt::rom(loader::module_rom(m)))).collect();
         let images = Images {
             kernel_rom: &guest.kernel,
             kernel: rt::rom(&guest.kernel),
             initrd: guest.initrd.as_deref().map(|name| (name, rt::rom(name))),
+            modules: &modules,
             cmdline: &guest.cmdline,
             acpi: guest.acpi,
             protocol: guest.boot,

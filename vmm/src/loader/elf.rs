@@ -102,7 +102,7 @@ fn check_place(job: &Job, part: &Part, taken: &[Taken]) -> Result<(), LoadError>
     }
 }
 
-/// Writes checked parts.
+/// Writes checked parts. Guest RAM is all zero before.
 pub(super) fn write(job: &Job, parts: &[Part]) -> Result<(), LoadError> {
     parts.iter().try_for_each(|p| job.write(p.start, p.bytes))
 }

@@ -8,7 +8,7 @@ pub enum LoadError {
     /// There is no such ROM.
     #[error("{what} {rom:?}: this component has no ROM of that name; check `roms` in the system file")]
     Missing {
-        /// "kernel" or "initrd".
+        /// "kernel", "initrd" or "module".
         what: &'static str,
         /// Name of the ROM.
         rom: String,
@@ -127,20 +127,38 @@ pub enum LoadError {
         /// The entry point.
         entry: u64,
     },
-    /// The initial RAM disk does not fit.
+    /// The protocol has no place for modules.
+    #[error("config: modules: the kernel {rom:?} is not started by Multiboot; others take an initrd at most")]
+    Modules {
+        /// Name of the kernel's ROM.
+        rom: String,
+    },
+    /// Their list has an end.
+    #[error("config: modules: {have} for the kernel {rom:?}, at most {most} are possible")]
+    TooManyModules {
+        /// Name of the kernel's ROM.
+        rom: String,
+        /// Their number, with the initial RAM disk.
+        have: usize,
+        /// The most.
+        most: usize,
+    },
+    /// The initial RAM disk, or another module, does not fit.
     #[error(
-        "initrd {rom:?}: {len} bytes do not fit between the kernel's end at {} MiB and the top at {} MiB of guest RAM",
+        "{what} {rom:?}: {len} bytes do not fit between the kernel's end at {} MiB and the top at {} MiB of guest RAM",
         from.div_ceil(1 << 20),
         to >> 20
     )]
-    InitrdTooBig {
+    ModuleTooBig {
+        /// "initrd" or "module".
+        what: &'static str,
         /// Name of the ROM.
         rom: String,
         /// Its length in bytes.
         len: u64,
-        /// End of the kernel.
+        /// End of the kernel, and of modules before this one.
         from: u64,
-        /// Where the initial RAM disk has to end.
+        /// Where it has to end.
         to: u64,
     },
     /// The kernel accepts less.
@@ -161,10 +179,6 @@ pub enum LoadError {
         /// The loader's or memory's message.
         cause: String,
     },
-}
-
-pub(super) fn missing(what: &'static str, rom: &str) -> LoadError {
-    LoadError::Missing { what, rom: rom.into() }
 }
 
 pub(super) fn write_error(rom: &str, e: impl std::fmt::Display) -> LoadError {

@@ -18,7 +18,7 @@ use crate::layout;
 use crate::vcpu::{self, Start};
 
 pub use error::LoadError;
-use error::{missing, write_error};
+use error::write_error;
 
 /// How a kernel is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -43,6 +43,8 @@ pub struct Images<'a> {
     pub kernel: Option<&'a [u8]>,
     /// Name and content of the initial RAM disk, if the guest has one.
     pub initrd: Option<(&'a str, Option<&'a [u8]>)>,
+    /// More modules for a Multiboot kernel: name with arguments, and content.
+    pub modules: &'a [(&'a str, Option<&'a [u8]>)],
     /// Kernel command line.
     pub cmdline: &'a str,
     /// Whether ACPI tables are at [`layout::ACPI`].
@@ -72,25 +74,38 @@ struct Job<'a> {
     rom: &'a str,
     kernel: &'a [u8],
     initrd: Option<(&'a str, &'a [u8])>,
+    modules: &'a [(&'a str, &'a [u8])],
     cmdline: &'a str,
     acpi: bool,
 }
 
-/// Loads the images into `ram` bytes of guest memory.
+/// Loads the images into `ram` bytes of guest memory, all zero before.
 pub fn load(mem: &GuestMemoryMmap, ram: u64, images: &Images) -> Result<Boot, LoadError> {
     let rom = images.kernel_rom;
-    let kernel = images.kernel.ok_or_else(|| missing("kernel", rom))?;
-    let initrd = match images.initrd {
-        None => None,
-        Some((name, data)) => Some((name, data.ok_or_else(|| missing("initrd", name))?)),
-    };
-    let job = Job { mem, ram, rom, kernel, initrd, cmdline: images.cmdline, acpi: images.acpi };
-    match images.protocol.map_or_else(|| detect(rom, kernel), Ok)? {
+    let kernel = present("kernel", rom, images.kernel)?;
+    let initrd = images.initrd.map(|(name, data)| Ok((name, present("initrd", name, data)?))).transpose()?;
+    let modules = images.modules.iter().map(|(text, data)| Ok((*text, present("module", module_rom(text), *data)?)));
+    let modules = &modules.collect::<Result<Vec<_>, _>>()?;
+    let job = Job { mem, ram, rom, kernel, initrd, modules, cmdline: images.cmdline, acpi: images.acpi };
+    let protocol = images.protocol.map_or_else(|| detect(rom, kernel), Ok)?;
+    if !modules.is_empty() && protocol != Protocol::Multiboot {
+        return Err(LoadError::Modules { rom: rom.into() });
+    }
+    match protocol {
         Protocol::Bzimage => bzimage::load(&job),
         Protocol::Pvh => pvh::load(&job),
         Protocol::Multiboot => multiboot::load(&job),
         Protocol::Flat => flat::load(&job),
     }
+}
+
+/// Name of the ROM of a module; arguments follow it.
+pub fn module_rom(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}
+
+fn present<'a>(what: &'static str, rom: &str, data: Option<&'a [u8]>) -> Result<&'a [u8], LoadError> {
+    data.ok_or_else(|| LoadError::Missing { what, rom: rom.into() })
 }
 
 /// The protocol for which an image was made. Code without a format cannot be told from garbage.
@@ -180,17 +195,7 @@ impl Job<'_> {
         let len = data.len() as u64;
         match to.checked_sub(len).map(|a| a & !0xfff) {
             Some(addr) if addr >= from => Ok((addr, len)),
-            _ => Err(LoadError::InitrdTooBig { rom: rom.into(), len, from, to }),
-        }
-    }
-
-    /// The same at the bottom of it.
-    fn place_initrd_low(&self, from: u64, to: u64) -> Result<(u64, u64), LoadError> {
-        let Some((rom, data)) = self.initrd else { return Ok((0, 0)) };
-        let (len, start) = (data.len() as u64, from.next_multiple_of(0x1000));
-        match start.checked_add(len) {
-            Some(end) if end <= to => Ok((start, len)),
-            _ => Err(LoadError::InitrdTooBig { rom: rom.into(), len, from, to }),
+            _ => Err(LoadError::ModuleTooBig { what: "initrd", rom: rom.into(), len, from, to }),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Multiboot 1 (Multiboot Specification 0.6.96) as QEMU's `-kernel` takes it: a 32-bit ELF file, or any file whose
-//! Multiboot header has addresses. One module: the initial RAM disk, placed behind the kernel.
+//! Multiboot header has addresses. Modules, the first of which is the initial RAM disk, are placed behind the kernel.
 
 use zerocopy::{Immutable, IntoBytes};
 
@@ -25,11 +25,12 @@ const INFO_MODS: u32 = 1 << 3;
 const INFO_MMAP: u32 = 1 << 6;
 const INFO_NAME: u32 = 1 << 9;
 
-/// The information: this page has it, the module list and the memory map.
+/// The information, the memory map and the list of modules.
 const INFO: u64 = layout::BOOT_PARAMS;
-const MODS: u64 = INFO + 0x80;
-const MMAP: u64 = INFO + 0x100;
-const INFO_END: u64 = INFO + 0x200;
+const MMAP: u64 = INFO + 0x80;
+const MODS: u64 = INFO + 0x100;
+/// Most modules: the list ends before the page does.
+const MODULES_MAX: usize = 64;
 const NAME: &str = "Ferronova";
 
 /// Address fields of the header (3.1.3).
@@ -97,35 +98,58 @@ pub(super) fn recognize(file: &[u8]) -> bool {
     find_header(file).is_some_and(|h| h.addresses.is_some() || !elf::recognize(file) || is_32())
 }
 
-/// Puts kernel, module and information into guest RAM.
+/// Puts kernel, modules and information into guest RAM.
 pub(super) fn load(job: &Job) -> Result<Boot, LoadError> {
     let (parts, entry) = kernel(job)?;
-    let texts = Texts::new(job)?;
-    let info = Taken { what: "Multiboot information", start: INFO, end: INFO_END };
+    let modules: Vec<_> = job.initrd.iter().chain(job.modules).copied().collect();
+    let texts = Texts::new(job, &modules)?;
+    let info_end = MODS + (modules.len() * size_of::<Module>()) as u64;
+    let info = Taken { what: "Multiboot information", start: INFO, end: info_end };
     let (kernel, kernel_end) = elf::check(job, &parts, &[LOW_TABLES, info, taken_text(texts.bytes.len())], entry)?;
-    // As GRUB and QEMU do: kernels that map little at first find it there.
-    let initrd = job.place_initrd_low(kernel_end.max(layout::HIGH_RAM), job.ram)?;
+    let places = place(job, &modules, kernel_end.max(layout::HIGH_RAM))?;
 
     elf::write(job, &parts)?;
-    job.write_initrd(initrd)?;
+    places.iter().zip(&modules).try_for_each(|((at, _), (_, data))| job.write(*at, data))?;
     job.write_bios_data()?;
     job.write(layout::CMDLINE, &texts.bytes)?;
     let mmap: Vec<_> = memory_map(job.ram, job.acpi).iter().map(mmap_entry).collect();
-    let (start, end) = (initrd.0 as u32, (initrd.0 + initrd.1) as u32);
-    job.write(MODS, Module { mod_start: start, mod_end: end, string: texts.module, reserved: 0 }.as_bytes())?;
+    let mods: Vec<_> = places.iter().zip(&texts.modules).map(|(place, string)| module(*place, *string)).collect();
+    job.write(MODS, mods.as_bytes())?;
     job.write(MMAP, mmap.as_bytes())?;
-    job.write(INFO, information(job, &texts, size_of_val(&*mmap)).as_bytes())?;
+    job.write(INFO, information(job, mods.len(), &texts, size_of_val(&*mmap)).as_bytes())?;
     let start = Start::Protected { eip: entry as u32, eax: BOOT_MAGIC, ebx: INFO as u32 };
-    Ok(Boot { start, kernel, initrd })
+    Ok(Boot { start, kernel, initrd: job.initrd.map_or((0, 0), |_| places[0]) })
 }
 
-fn information(job: &Job, texts: &Texts, mmap_length: usize) -> Info {
+/// Address and length of each module, one behind the other on pages of their own. As with GRUB and QEMU they begin
+/// where the kernel ends: kernels that map little at first find them there.
+fn place(job: &Job, modules: &[(&str, &[u8])], kernel_end: u64) -> Result<Vec<(u64, u64)>, LoadError> {
+    let mut from = kernel_end;
+    let mut places = Vec::new();
+    for (text, data) in modules {
+        let (len, start) = (data.len() as u64, from.next_multiple_of(0x1000));
+        let end = start.saturating_add(len);
+        if end > job.ram {
+            let what = if job.initrd.is_some() && places.is_empty() { "initrd" } else { "module" };
+            return Err(LoadError::ModuleTooBig { what, rom: (*text).into(), len, from, to: job.ram });
+        }
+        places.push((start, len));
+        from = end;
+    }
+    Ok(places)
+}
+
+fn module((start, len): (u64, u64), string: u32) -> Module {
+    Module { mod_start: start as u32, mod_end: (start + len) as u32, string, reserved: 0 }
+}
+
+fn information(job: &Job, mods_count: usize, texts: &Texts, mmap_length: usize) -> Info {
     Info {
         flags: INFO_MEMORY | INFO_CMDLINE | INFO_MODS | INFO_MMAP | INFO_NAME,
         mem_lower: (layout::EBDA >> 10) as u32,
         mem_upper: ((job.ram - layout::HIGH_RAM) >> 10) as u32,
         cmdline: layout::CMDLINE as u32,
-        mods_count: job.initrd.is_some().into(),
+        mods_count: mods_count as u32,
         mods_addr: MODS as u32,
         mmap_length: mmap_length as u32,
         mmap_addr: MMAP as u32,
@@ -140,22 +164,34 @@ fn mmap_entry(e: &MapEntry) -> MmapEntry {
     MmapEntry { size, base_addr: words(e.start), length: words(e.end - e.start), kind: e.kind }
 }
 
-/// Command line, name of the module and name of the loader, one behind the other at [`layout::CMDLINE`].
+/// Command line, texts of the modules and name of the loader, one behind the other at [`layout::CMDLINE`].
 struct Texts {
     bytes: Vec<u8>,
     /// Addresses.
-    module: u32,
+    modules: Vec<u32>,
     name: u32,
 }
 
 impl Texts {
-    fn new(job: &Job) -> Result<Texts, LoadError> {
-        let module = job.initrd.map_or("", |(rom, _)| rom);
-        job.check_cmdline(layout::CMDLINE_MAX.saturating_sub(module.len() + NAME.len() + 3))?;
-        let bytes = format!("{}\0{module}\0{NAME}\0", job.cmdline).into_bytes();
-        let at = |offset: usize| layout::CMDLINE as u32 + offset as u32;
-        let module_at = job.cmdline.len() + 1;
-        Ok(Texts { bytes, module: at(module_at), name: at(module_at + module.len() + 1) })
+    fn new(job: &Job, modules: &[(&str, &[u8])]) -> Result<Texts, LoadError> {
+        if modules.len() > MODULES_MAX {
+            return Err(LoadError::TooManyModules { rom: job.rom.into(), have: modules.len(), most: MODULES_MAX });
+        }
+        let names = modules.iter().map(|(text, _)| text.len() + 1).sum::<usize>() + NAME.len() + 1;
+        job.check_cmdline(layout::CMDLINE_MAX.saturating_sub(names + job.rom.len() + 2))?;
+        // As QEMU and GRUB Legacy have it; kernels take what is after the first word.
+        let mut texts = Texts { bytes: vec![], modules: vec![], name: 0 };
+        texts.push(format!("{} {}", job.rom, job.cmdline).trim_end());
+        texts.modules = modules.iter().map(|(text, _)| texts.push(text)).collect();
+        texts.name = texts.push(NAME);
+        Ok(texts)
+    }
+
+    /// Its address.
+    fn push(&mut self, text: &str) -> u32 {
+        let at = layout::CMDLINE as u32 + self.bytes.len() as u32;
+        self.bytes.extend(text.bytes().chain([0]));
+        at
     }
 }
 

@@ -36,7 +36,7 @@ fn a_multiboot_kernel_gets_its_information() {
 
     let [flags, lower, upper, _, cmdline, mods, mods_addr] = words(&m, ebx.into());
     assert_eq!((flags, lower, upper), (0x24d, 639, 63 << 10));
-    assert_eq!(text(&m, cmdline.into()), "console=ttyS0");
+    assert_eq!(text(&m, cmdline.into()), "k console=ttyS0");
     assert_eq!(mods, 1);
     let [start, end, string, 0] = words(&m, mods_addr.into()) else { panic!() };
     assert_eq!((start, end, text(&m, string.into())), (module, module + 5000, "disk".into()));
@@ -46,6 +46,40 @@ fn a_multiboot_kernel_gets_its_information() {
     assert_eq!(entries[4], [20, 1 << 20, 0, (RAM - (1 << 20)) as u32, 0, 1]);
     let [name] = words(&m, u64::from(ebx) + 64);
     assert_eq!(text(&m, name.into()), "Ferronova");
+}
+
+#[test]
+fn modules_follow_the_initrd() {
+    let m = memory();
+    let kernel = make::multiboot_elf(0);
+    let modules: [(&str, Option<&[u8]>); 2] = [("a x=1", Some(&[1; 10])), ("b", Some(&[2; 4096]))];
+    let with = Images { initrd: Some(("disk", Some(&[7; 5000]))), modules: &modules, cmdline: "", ..images(&kernel) };
+    load(&m, RAM, &with).unwrap();
+    let [cmdline, 3, at] = words(&m, 0x7000 + 16) else { panic!() };
+    assert_eq!(text(&m, cmdline.into()), "k");
+    let first = LOAD + CODE as u32 + BSS;
+    let want = [(first, 5000, "disk", 7), (first + 0x2000, 10, "a x=1", 1), (first + 0x3000, 4096, "b", 2)];
+    for (i, (start, len, name, byte)) in want.into_iter().enumerate() {
+        let [s, e, string] = words(&m, u64::from(at) + 16 * i as u64);
+        assert_eq!((s, e, text(&m, string.into()).as_str()), (start, start + len, name));
+        assert_eq!(read::<u8>(&m, u64::from(e) - 1), byte);
+    }
+    // Without initrd they are the only ones.
+    load(&m, RAM, &Images { initrd: None, ..with }).unwrap();
+    assert_eq!(words(&m, 0x7000 + 20), [2]);
+}
+
+#[test]
+fn modules_that_cannot_be_are_refused() {
+    let (kernel, big) = (make::multiboot_elf(0), vec![0; RAM as usize]);
+    let refused = |modules: &[(&str, Option<&[u8]>)]| refuse(&Images { modules, ..images(&kernel) });
+    assert!(refused(&[("a b=c", None)]).starts_with("module \"a\": this component has no ROM of that name"));
+    assert!(refused(&[("a", Some(&[])), ("b", Some(&big))]).starts_with("module \"b\": 67108864 bytes do not fit"));
+    let many = vec![("a", Some(&[0][..])); 65];
+    assert_eq!(refused(&many), "config: modules: 65 for the kernel \"k\", at most 64 are possible");
+    let linux = make::bzimage(16, |_| ());
+    let e = refuse(&Images { modules: &many[..1], ..images(&linux) });
+    assert_eq!(e, "config: modules: the kernel \"k\" is not started by Multiboot; others take an initrd at most");
 }
 
 #[test]
@@ -113,8 +147,8 @@ fn defects_of_elf_files_are_named() {
             (0x40, 4, 0xf_f000, "is not in guest RAM"),
             (0x40, 4, 0xffff_f000, "0xfffff000 to 0x100003000 is not in guest RAM"),
             (0x40, 4, 0x500, "overlaps the BIOS data and GDT"),
-            (0x40, 4, 0x6000, "its part at 0x6000 to 0xa000 overlaps the Multiboot information at 0x7000 to 0x7200"),
-            (0x40, 4, 0x2_0000, "overlaps the command line at 0x20000 to 0x20019"),
+            (0x40, 4, 0x6000, "its part at 0x6000 to 0xa000 overlaps the Multiboot information at 0x7000 to 0x7100"),
+            (0x40, 4, 0x2_0000, "overlaps the command line at 0x20000 to 0x2001a"),
             (0x48, 4, RAM, "is not in guest RAM"),
         ],
     );
@@ -184,5 +218,5 @@ fn long_command_lines_are_refused_before_they_do_not_fit() {
     let long = "x".repeat(layout::CMDLINE_MAX - 1);
     load(&memory(), RAM, &Images { cmdline: &long, ..images(&make::pvh()) }).unwrap();
     let e = refuse(&Images { cmdline: &long, ..images(&make::multiboot_elf(0)) });
-    assert_eq!(e, "config: cmdline: 65535 bytes, the kernel \"k\" takes at most 65524");
+    assert_eq!(e, "config: cmdline: 65535 bytes, the kernel \"k\" takes at most 65523");
 }

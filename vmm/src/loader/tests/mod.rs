@@ -17,7 +17,15 @@ fn memory() -> GuestMemoryMmap {
 }
 
 fn images<'a>(kernel: &'a [u8]) -> Images<'a> {
-    Images { kernel_rom: "k", kernel: Some(kernel), initrd: None, cmdline: "console=ttyS0", acpi: true, protocol: None }
+    Images {
+        kernel_rom: "k",
+        kernel: Some(kernel),
+        initrd: None,
+        modules: &[],
+        cmdline: "console=ttyS0",
+        acpi: true,
+        protocol: None,
+    }
 }
 
 fn refuse(images: &Images) -> String {
