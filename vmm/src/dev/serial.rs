@@ -130,8 +130,14 @@ impl SerialPort {
         if self.uart.write(offset as u8, value).is_err() {
             self.lost += 1;
         }
-        match offset {
+        match offset as u8 {
             0 => self.busy |= self.uart.writer().is_nearly_full(),
+            // The model forgets to take its requests back; identified, they are gone.
+            IER if !self.divisor() && self.uart.read(IER) == 0 => {
+                self.uart.read(IIR);
+                self.uart.interrupt_evt().0.set(false);
+                self.line = false;
+            }
             // Loopback may have ended, or access to the registers may have come back.
             _ => {
                 self.feed();
@@ -188,10 +194,14 @@ impl SerialPort {
         self.input.drain(..taken);
     }
 
+    /// Whether offsets 0 and 1 are the divisor's.
+    fn divisor(&mut self) -> bool {
+        self.uart.read(LCR) & LCR_DLAB != 0
+    }
+
     /// After the transmitter was busy: lets the model raise its interrupt once more.
     fn report_room(&mut self) {
-        let divisor = self.uart.read(LCR) & LCR_DLAB != 0;
-        if !self.busy || divisor || self.uart.writer().is_nearly_full() {
+        if !self.busy || self.divisor() || self.uart.writer().is_nearly_full() {
             return;
         }
         self.busy = false;
@@ -290,6 +300,17 @@ mod tests {
         output(&mut port);
         assert!(port.take_edge());
         assert_eq!(port.read(u16::from(IIR)) & 0xf, 2);
+    }
+
+    #[test]
+    fn a_request_ends_with_its_enable_bit() {
+        let mut port = SerialPort::new();
+        port.write(u16::from(IER), TX);
+        assert!(port.take_edge() && port.irq());
+        port.write(u16::from(IER), 0);
+        assert!(!port.take_edge() && !port.irq());
+        port.write(u16::from(IER), TX);
+        assert!(port.take_edge() && port.irq(), "it comes back");
     }
 
     #[test]

@@ -9,31 +9,41 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use testkernel_macros::guest_test;
 
 const TIMER: u8 = 0x60;
-/// TSC ticks, and ticks of the local APIC timer: short.
-const SOON: u64 = 20_000;
 const PIT_PIN: u32 = 2;
 const SERIAL_PIN: u32 = 4;
 const RTC_PIN: u32 = 8;
 const LEVEL: u32 = 1 << 15;
 const REMOTE_IRR: u32 = 1 << 14;
 
-fn arm(mode: u32, initial: u32) {
+/// A short time in TSC ticks, or a little more in ticks of the local APIC timer; but long enough for an interrupt that
+/// comes so often to leave the CPU some time for other things, whatever exits cost here.
+fn soon() -> u64 {
+    let cost = |_| {
+        let start = rdtsc();
+        cpu::cpuid(0, 0);
+        rdtsc() - start
+    };
+    (0..8).map(cost).min().map_or(0, |least| 64 * least).max(20_000)
+}
+
+fn arm(mode: u32, initial: u64) {
+    let initial = initial as u32;
     write(a::TIMER_DIVIDE, 0b1011);
     write(a::LVT_TIMER, mode | u32::from(TIMER));
     write(a::TIMER_INITIAL, initial);
 }
 
-/// Long enough for a timer of [`SOON`] to fire many times.
+/// Long enough for a timer of [`soon`] to fire many times.
 fn idle() {
-    let start = rdtsc();
-    while rdtsc() - start < 20 * SOON {
+    let (start, long) = (rdtsc(), 20 * soon());
+    while rdtsc() - start < long {
         cpu::interrupt_window();
     }
 }
 
 #[guest_test]
 fn the_apic_timer_fires_once() {
-    arm(a::ONE_SHOT, SOON as u32);
+    arm(a::ONE_SHOT, soon());
     wait_for("the timer", || count(TIMER) > 0);
     idle();
     assert_eq!(count(TIMER), 1);
@@ -42,7 +52,7 @@ fn the_apic_timer_fires_once() {
 
 #[guest_test]
 fn the_apic_timer_fires_periodically() {
-    arm(a::PERIODIC, SOON as u32);
+    arm(a::PERIODIC, soon());
     wait_for("five periods", || count(TIMER) >= 5);
     write(a::TIMER_INITIAL, 0);
     cpu::interrupt_window();
@@ -53,7 +63,7 @@ fn the_apic_timer_fires_periodically() {
 
 #[guest_test]
 fn the_apic_timer_counts_down() {
-    arm(a::ONE_SHOT | a::MASKED, u32::MAX);
+    arm(a::ONE_SHOT | a::MASKED, u32::MAX.into());
     let first = read(a::TIMER_CURRENT);
     idle();
     let second = read(a::TIMER_CURRENT);
@@ -62,7 +72,7 @@ fn the_apic_timer_counts_down() {
 
 #[guest_test]
 fn a_masked_apic_timer_is_silent() {
-    arm(a::ONE_SHOT | a::MASKED, SOON as u32);
+    arm(a::ONE_SHOT | a::MASKED, soon());
     wait_for("the count", || read(a::TIMER_CURRENT) == 0);
     idle();
     assert_eq!(count(TIMER), 0);
@@ -71,7 +81,7 @@ fn a_masked_apic_timer_is_silent() {
 #[guest_test]
 fn the_apic_timer_wakes_from_halt() {
     for n in 1..=3 {
-        arm(a::ONE_SHOT, SOON as u32);
+        arm(a::ONE_SHOT, soon());
         while count(TIMER) < n {
             cpu::halt();
         }
@@ -84,8 +94,8 @@ fn the_divider_slows_the_apic_timer() {
         write(a::TIMER_DIVIDE, divide);
         write(a::LVT_TIMER, a::ONE_SHOT | a::MASKED | u32::from(TIMER));
         write(a::TIMER_INITIAL, u32::MAX);
-        let start = rdtsc();
-        while rdtsc() - start < 100 * SOON {}
+        let (start, long) = (rdtsc(), 100 * soon());
+        while rdtsc() - start < long {}
         let elapsed = rdtsc() - start;
         (u64::from(u32::MAX - read(a::TIMER_CURRENT)), elapsed)
     };
@@ -97,7 +107,7 @@ fn the_divider_slows_the_apic_timer() {
 #[guest_test(needs = [TscDeadline])]
 fn the_deadline_timer_fires_at_its_time() {
     write(a::LVT_TIMER, a::DEADLINE | u32::from(TIMER));
-    let deadline = rdtsc() + SOON;
+    let deadline = rdtsc() + soon();
     wrmsr(msr::TSC_DEADLINE, deadline);
     wait_for("the timer", || count(TIMER) > 0);
     assert!(rdtsc() >= deadline, "too early");
@@ -117,12 +127,12 @@ fn a_deadline_in_the_past_fires_at_once() {
 fn a_deadline_of_zero_disarms() {
     write(a::LVT_TIMER, a::DEADLINE | u32::from(TIMER));
     // Until the deadline is far enough to be still ahead when it is taken back.
-    for far in [SOON, 64 * SOON, 4096 * SOON] {
+    for far in [1, 64, 4096].map(|n| n * soon()) {
         let deadline = rdtsc() + far;
         wrmsr(msr::TSC_DEADLINE, deadline);
         wrmsr(msr::TSC_DEADLINE, 0);
         if rdtsc() < deadline {
-            while rdtsc() < deadline + SOON {
+            while rdtsc() < deadline + far {
                 cpu::interrupt_window();
             }
             return assert_eq!(count(TIMER), 0);
@@ -130,14 +140,14 @@ fn a_deadline_of_zero_disarms() {
         cpu::interrupt_window();
         trap::clear_counts();
     }
-    panic!("two MSR accesses take {} ticks", 4096 * SOON);
+    panic!("two MSR accesses take {} ticks", 4096 * soon());
 }
 
 #[guest_test(needs = [TscDeadline])]
 fn the_deadline_timer_wakes_from_halt() {
     write(a::LVT_TIMER, a::DEADLINE | u32::from(TIMER));
     for n in 1..=3 {
-        wrmsr(msr::TSC_DEADLINE, rdtsc() + SOON);
+        wrmsr(msr::TSC_DEADLINE, rdtsc() + soon());
         while count(TIMER) < n {
             cpu::halt();
         }
@@ -248,15 +258,18 @@ fn set_cmos(register: u8, v: u8) {
 
 #[guest_test]
 fn the_clock_interrupts_periodically() {
+    static FLAGS: AtomicU32 = AtomicU32::new(0);
+    FLAGS.store(0, Relaxed);
+    // Without this read there would be no further interrupt.
     trap::hook(TIMER, |_| {
-        assert_ne!(cmos(0x0c) & 0x40, 0, "periodic interrupt flag");
+        FLAGS.fetch_add(u32::from(cmos(0x0c) >> 6 & 1), Relaxed);
         Answer::Pass
     });
-    set_cmos(0x0a, 0x23); // 8192 Hz
+    set_cmos(0x0a, 0x2a); // 64 Hz
     route(RTC_PIN, TIMER.into(), apic::id());
     set_cmos(0x0b, cmos(0x0b) | 0x40);
     cmos(0x0c);
-    wait_for("three periods", || count(TIMER) >= 3);
+    wait_for("three periods", || FLAGS.load(Relaxed) >= 3);
     set_cmos(0x0b, cmos(0x0b) & !0x40);
     set_cmos(0x0a, 0x26);
     cmos(0x0c);
@@ -291,7 +304,7 @@ fn the_time_stamp_counter_is_the_msr() {
 
 #[guest_test]
 fn many_interrupts_during_exits_are_all_delivered() {
-    arm(a::PERIODIC, SOON as u32);
+    arm(a::PERIODIC, soon());
     cpu::enable_interrupts();
     for _ in 0..200_000 {
         cpu::cpuid(0, 0);
