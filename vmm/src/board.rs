@@ -17,6 +17,10 @@ pub trait Board {
     fn msr_read(&mut self, vcpu: usize, msr: u32, now: u64) -> Option<u64>;
     /// WRMSR of a local APIC register. `None`: #GP.
     fn msr_write(&mut self, vcpu: usize, msr: u32, value: u64, now: u64) -> Option<Effect>;
+    /// CR8: the upper half of the local APIC's task priority.
+    fn cr8(&self, vcpu: usize) -> u8;
+    /// MOV to CR8, 0 to 15.
+    fn set_cr8(&mut self, vcpu: usize, value: u8);
     /// Lets time pass up to `now`.
     fn advance(&mut self, now: u64);
     /// TSC value at which [`Board::advance`] has something to do next; [`NEVER`].
@@ -63,6 +67,14 @@ impl Board for Platform {
 
     fn msr_write(&mut self, vcpu: usize, msr: u32, value: u64, now: u64) -> Option<Effect> {
         Platform::msr_write(self, vcpu, msr, value, now)?.ok()
+    }
+
+    fn cr8(&self, vcpu: usize) -> u8 {
+        Platform::cr8(self, vcpu)
+    }
+
+    fn set_cr8(&mut self, vcpu: usize, value: u8) {
+        Platform::set_cr8(self, vcpu, value);
     }
 
     fn advance(&mut self, now: u64) {

@@ -10,7 +10,7 @@ use crate::inject::Exception;
 use crate::spec::bits::*;
 
 /// Exit qualification for control-register accesses (table 28-3): register, access type, general-purpose register.
-const QUAL_CR: u64 = 0xf;
+pub const QUAL_CR: u64 = 0xf;
 const QUAL_TYPE_SHIFT: u32 = 4;
 const QUAL_GPR_SHIFT: u32 = 8;
 const MOV_TO_CR: u64 = 0;

@@ -1,4 +1,4 @@
-//! Emulates single instructions that touched device memory, or moved strings between ports and memory.
+//! Emulates single instructions that touched device memory or CR8, or moved strings between ports and memory.
 //!
 //! The instruction is fetched through the guest's page tables, decoded by `iced-x86` and executed on the registers in
 //! an [`ArchState`]: MOV, MOVZX, MOVSX, AND, OR, XOR, ADD, SUB, TEST, CMP, XCHG, STOS, MOVS, LODS, INS, OUTS. Memory
@@ -233,6 +233,7 @@ impl<B: Board> Emulator<'_, B> {
         let size = size_of_operand(i, op);
         match i.op_kind(op) {
             OpKind::Register => match i.op_register(op) {
+                Register::CR8 => Ok(self.board.cr8(self.vcpu).into()),
                 r if r.is_segment_register() => segment(self.state, r).map(|s| s.sel.into()).ok_or(Failure::Unknown),
                 r => Ok(self.reg(r)),
             },
@@ -247,6 +248,13 @@ impl<B: Board> Emulator<'_, B> {
     fn set(&mut self, i: &Instruction, op: u32, v: u64) -> Result<(), Failure> {
         match i.op_kind(op) {
             OpKind::Register if i.op_register(op).is_segment_register() => Err(Failure::Unknown),
+            OpKind::Register if i.op_register(op) == Register::CR8 => match v {
+                0..=15 => {
+                    self.board.set_cr8(self.vcpu, v as u8);
+                    Ok(())
+                }
+                _ => Err(Failure::Exception(Exception::GP)),
+            },
             OpKind::Register => {
                 self.set_reg(i.op_register(op), v);
                 Ok(())

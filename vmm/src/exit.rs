@@ -32,6 +32,8 @@ const IO_STRING: u64 = 1 << 4;
 const IO_PORT_SHIFT: u32 = 16;
 /// Exit qualification of EPT violations (table 28-7): instruction fetch.
 const EPT_FETCH: u64 = 1 << 2;
+/// CR8 in the exit qualification of CR accesses.
+const CR8: u64 = 8;
 /// What VMCALL returns: KVM_ENOSYS, no such hypercall.
 const ENOSYS: u64 = -1000i64 as u64;
 
@@ -129,7 +131,7 @@ impl Vcpu {
             reason::CPUID => self.cpuid(s),
             reason::RDMSR => return self.own_rdmsr(event, s, now),
             reason::WRMSR => return self.own_wrmsr(event, s),
-            reason::CR_ACCESS => self.cr_access(event, s),
+            reason::CR_ACCESS if s.qual[0] & control::QUAL_CR != CR8 => self.cr_access(event, s),
             reason::XSETBV => self.xsetbv(s),
             reason::INVD | reason::WBINVD | reason::PAUSE => Action::Reply(skip(s)),
             reason::VMCALL => {
@@ -161,6 +163,9 @@ impl Vcpu {
             reason::HLT => self.hlt(m, s, now),
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW | reason::RECALL => self.resume(m, s, now),
             reason::EPT_VIOLATION => self.ept_violation(m, s, now),
+            // Only CR8 comes here: it is the local APIC's.
+            reason::CR_ACCESS if event.mtd.contains(crate::spec::EMULATE) => self.emulate(m, s, now),
+            reason::CR_ACCESS => Action::Widen,
             n => self.broken(format!("unexpected event {n:#x} ({})", event_name(n))),
         }
     }

@@ -81,7 +81,7 @@ const PORTALS: [(u64, Mtd); 16] = [
     (reason::WBINVD, SKIP),
     (reason::PAUSE, SKIP),
     (reason::VMCALL, Mtd::GPR_0_7.union(SKIP)),
-    (reason::CR_ACCESS, GPR.union(SKIP).union(Mtd::QUAL).union(Mtd::CR).union(Mtd::EFER)),
+    (reason::CR_ACCESS, EMULATE),
     (reason::IO, Mtd::GPR_0_7.union(SKIP).union(INJECT).union(Mtd::QUAL)),
     (reason::RDMSR, Mtd::GPR_0_7.union(SKIP)),
     (reason::WRMSR, Mtd::GPR_0_7.union(SKIP).union(INJECT)),

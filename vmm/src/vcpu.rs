@@ -66,7 +66,8 @@ pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 const DR7_RESET: u64 = 0x400;
 
 /// State that [`initial`] sets.
-pub const STARTUP: Mtd = Mtd::GPR_0_7
+pub const STARTUP: Mtd = Mtd::CTRL
+    .union(Mtd::GPR_0_7)
     .union(Mtd::GPR_8_15)
     .union(Mtd::RFLAGS)
     .union(Mtd::RIP)
@@ -196,9 +197,13 @@ fn flat(ar_code: u16) -> ArchState {
     }
 }
 
+/// Primary processor-based controls (SDM volume 3, table 25-6): accesses to CR8 exit, as it is the local APIC's.
+const CR8_EXITING: u32 = 1 << 19 | 1 << 20;
+
 /// What is the same in all modes.
 fn reset() -> ArchState {
     ArchState {
+        ctrl: [CR8_EXITING, 0],
         rflags: RFLAGS_FIXED,
         tr: Segment { sel: 0, ar: AR_TSS, limit: 0x67, base: 0 },
         ldtr: Segment { ar: AR_UNUSABLE, ..Default::default() },

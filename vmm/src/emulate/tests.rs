@@ -199,3 +199,16 @@ fn what_is_not_known_is_said() {
         assert_eq!(rig().run(code), Err(Failure::Unknown), "{code:02x?}");
     }
 }
+
+#[test]
+fn cr8_is_the_local_apics() {
+    let mut r = rig();
+    r.state.gpr[ArchState::RAX] = 9;
+    assert_eq!(r.run(&[0x44, 0x0f, 0x22, 0xc0]), Ok(()), "mov cr8, rax");
+    assert_eq!(r.board.device, 9);
+    assert_eq!(r.run(&[0x44, 0x0f, 0x20, 0xc3]), Ok(()), "mov rbx, cr8");
+    assert_eq!((r.state.gpr[ArchState::RBX], r.state.rip), (9, CODE + 8));
+    r.state.gpr[ArchState::RAX] = 16;
+    assert_eq!(r.run(&[0x44, 0x0f, 0x22, 0xc0]), Err(Failure::Exception(Exception::GP)));
+    assert_eq!((r.board.device, r.state.rip), (9, CODE + 8));
+}

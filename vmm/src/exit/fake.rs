@@ -88,6 +88,14 @@ impl Board for Fake {
         (msr != 0x8ff).then_some(self.effect.unwrap_or(Effect::None))
     }
 
+    fn cr8(&self, _: usize) -> u8 {
+        self.device as u8
+    }
+
+    fn set_cr8(&mut self, _: usize, value: u8) {
+        self.device = value.into();
+    }
+
     fn advance(&mut self, now: u64) {
         if self.deadline.is_some_and(|d| d <= now) {
             self.deadline = None;

@@ -459,3 +459,18 @@ fn control_register_writes() {
     let mut s = ArchState { qual: [3, 0, 0], ..state() };
     assert_eq!(m.handle(event(reason::CR_ACCESS), &mut s, 0), Action::Stop(Stop::Broken));
 }
+
+#[test]
+fn accesses_to_cr8_are_emulated() {
+    let mut m = machine();
+    vcpu::prepare(m.mem(), &START).unwrap();
+    let mut s = vcpu::initial(&START);
+    s.rip = 0x80_0000;
+    // mov cr8, rax
+    vm_memory::Bytes::write_slice(m.mem(), &[0x44, 0x0f, 0x22, 0xc0], GuestAddress(s.rip)).unwrap();
+    s.gpr[ArchState::RAX] = 5;
+    s.qual = [8, 0, 0];
+    let Action::Reply(mtd) = m.handle(event(reason::CR_ACCESS), &mut s, 0) else { panic!() };
+    assert!(mtd.contains(Mtd::RIP | Mtd::STA));
+    assert_eq!((m.m.board.device, s.rip), (5, 0x80_0004));
+}

@@ -11,7 +11,9 @@ use proc_macro::{Delimiter, Group, TokenStream, TokenTree};
 pub fn guest_test(attribute: TokenStream, item: TokenStream) -> TokenStream {
     match (Keys::parse(attribute), name(&item)) {
         (Some(keys), Some(name)) => declare(&item, &keys, &name),
-        (None, _) => error("the attribute is #[guest_test] with any of needs = [...], tcg = \"...\", unstable = \"...\""),
+        (None, _) => {
+            error("the attribute is #[guest_test] with any of needs = [...], tcg = \"...\", unstable = \"...\"")
+        }
         (_, None) => error("#[guest_test] goes before a function"),
     }
 }

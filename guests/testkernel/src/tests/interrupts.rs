@@ -161,7 +161,7 @@ fn the_task_priority_holds_interrupts_back_until_it_is_lowered() {
     assert_eq!(count(LOW), 1);
 }
 
-#[guest_test(unstable = "CR8 is not the task-priority register of the local APIC")]
+#[guest_test]
 fn cr8_holds_interrupts_back_until_it_is_lowered() {
     cpu::write_cr8(5);
     self_ipi(LOW);
@@ -173,7 +173,7 @@ fn cr8_holds_interrupts_back_until_it_is_lowered() {
     assert_eq!(count(LOW), 1);
 }
 
-#[guest_test(unstable = "CR8 is not the task-priority register of the local APIC")]
+#[guest_test]
 fn lowering_cr8_with_interrupts_on_delivers_at_once() {
     cpu::write_cr8(15);
     self_ipi(LOW);
@@ -185,13 +185,13 @@ fn lowering_cr8_with_interrupts_on_delivers_at_once() {
     assert_eq!(came, 1);
 }
 
-#[guest_test(unstable = "CR8 is not the task-priority register of the local APIC")]
+#[guest_test]
 fn cr8_and_the_task_priority_register_are_one() {
     cpu::write_cr8(7);
     assert_eq!(read(a::TPR), 0x70);
     write(a::TPR, 0x35);
     assert_eq!(cpu::read_cr8(), 3);
-    assert_eq!(read(a::TPR), 0x35, "the low half of the register is kept");
+    assert_eq!(read(a::TPR), 0x35, "reading changes nothing");
     write(a::TPR, 0);
 }
 
