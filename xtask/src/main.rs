@@ -10,6 +10,7 @@ mod debug;
 mod emulator;
 mod exec;
 mod guest;
+mod host;
 mod image;
 mod iso;
 mod kvm;

@@ -7,7 +7,7 @@ use crate::platform::{self, Platform, Presence};
 use crate::scenario::{self, Scenario};
 use crate::system::System;
 use crate::trial::{self, Kit};
-use crate::{exec, guest, packages, tree};
+use crate::{guest, host, packages};
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeSet;
@@ -48,8 +48,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
     let began = Instant::now();
     let host = match args.filter.as_deref() {
-        None => host_tests()?,
-        Some("host") => return Ok(ExitCode::from(u8::from(!host_tests()?))),
+        None => host::run()?,
+        Some("host") => return Ok(ExitCode::from(u8::from(!host::run()?))),
         Some(_) => true,
     };
     let images = image_tests(args)?;
@@ -58,15 +58,6 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
     println!("all of it took {:.0} s", began.elapsed().as_secs_f32());
     Ok(ExitCode::from(u8::from(!(host && images))))
-}
-
-fn host_tests() -> Result<bool> {
-    let status = exec::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["test", "--no-fail-fast"])
-        .current_dir(tree::root())
-        .status()
-        .context("starting cargo test")?;
-    Ok(status.success())
 }
 
 fn image_tests(args: &Args) -> Result<bool> {
