@@ -24,6 +24,9 @@
 //! (or after [`Writer::space`] was less than it wants, which may be at most half of `data_len`). Each side publishes
 //! its counter before it looks at the peer's, with a full fence in between, so one of the two always sees the other.
 //!
+//! A side that is gone cannot wake the other. Whoever knows that it is (the parent of both) breaks the ring for the other
+//! side ([`cut_producer`], [`cut_consumer`]) and wakes it.
+//!
 //! Key types: [`Reader`], [`Writer`], [`RingMemory`], [`Moved`], [`Broken`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -31,12 +34,14 @@
 #[cfg(test)]
 extern crate std;
 
+mod cut;
 pub mod layout;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use cut::{cut_consumer, cut_producer};
 pub use reader::Reader;
 pub use writer::Writer;
 

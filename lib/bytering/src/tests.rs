@@ -6,7 +6,7 @@ use std::vec::Vec;
 
 use proptest::prelude::*;
 
-use crate::{BadLength, Moved, Reader, RingMemory, Writer, layout};
+use crate::{BadLength, Moved, Reader, RingMemory, Writer, cut_consumer, cut_producer, layout};
 
 /// A ring's memory, shared by reference.
 struct Memory {
@@ -305,5 +305,58 @@ mod threads {
             });
             assert_eq!(memory.load_head(), memory.load_tail());
         }
+    }
+}
+
+/// What the consumer had not taken when it was cut off.
+fn cut(memory: &Memory) -> Vec<u8> {
+    let mut rest = Vec::new();
+    cut_producer(&memory, |part| rest.extend_from_slice(part));
+    rest
+}
+
+#[test]
+fn a_producer_without_consumer_finds_the_ring_broken_and_the_rest_is_known() {
+    // Around the end of the data area and of the counters.
+    for start in [0, 500, u32::MAX - 3] {
+        let memory = Memory::new(1024, start);
+        let (mut w, mut r) = memory.ends();
+        let bytes: Vec<u8> = (0..1000u32).map(|n| n as u8).collect();
+        w.write(&bytes).unwrap();
+        r.read(&mut [0; 300]).unwrap();
+        assert_eq!(cut(&memory), bytes[300..]);
+        assert!(w.write(b"x").is_err() && w.broken().is_some());
+        assert!(w.space().is_err(), "for good");
+    }
+}
+
+#[test]
+fn a_full_producer_that_sleeps_is_told_too() {
+    let memory = Memory::new(64, 7);
+    let (mut w, _) = memory.ends();
+    assert_eq!(w.write(&[1; 100]).unwrap().bytes, 64);
+    assert_eq!(cut(&memory), [1; 64]);
+    assert!(w.write(&[1; 36]).is_err());
+}
+
+#[test]
+fn a_consumer_without_producer_finds_the_ring_broken() {
+    for start in [0, u32::MAX - 3] {
+        let memory = Memory::new(64, start);
+        let (mut w, mut r) = memory.ends();
+        w.write(&[1; 10]).unwrap();
+        cut_consumer(&&memory);
+        assert!(r.read(&mut [0; 4]).is_err() && r.available().is_err());
+    }
+}
+
+proptest! {
+    #[test]
+    fn cutting_a_ring_of_lies_reads_no_more_than_it_holds(head: u32, tail: u32) {
+        let memory = Memory::new(64, 0);
+        memory.store_head(head);
+        memory.store_tail(tail);
+        let used = tail.wrapping_sub(head) as usize;
+        prop_assert_eq!(cut(&memory).len(), if used <= 64 { used } else { 0 });
     }
 }

@@ -37,6 +37,15 @@ impl Wires {
         Ok(map.entry(key).or_insert(s).sel())
     }
 
+    /// Selector of a semaphore that was needed.
+    pub fn existing(&self, sm: Sm) -> Option<Sel> {
+        let semaphore = match sm {
+            Sm::Server(component) => self.servers.get(&component),
+            Sm::Client(channel) => self.clients.get(&channel),
+        };
+        semaphore.map(Semaphore::sel)
+    }
+
     /// Uses a semaphore that exists.
     pub fn set_client(&mut self, channel: usize, sel: Sel) {
         self.clients.insert(channel, Semaphore::from_sel(sel));

@@ -1,6 +1,6 @@
 //! The sending half of the root task's own channel to the log.
 //!
-//! Key type: [`LogLink`]. The index logic is `bytering`'s; the memory is a window onto frames that the provider also
+//! Key types: [`LogLink`]; [`Ring`], a ring of any channel. The index logic is `bytering`'s; the memory is a window onto frames that the provider also
 //! writes, so all of it is accessed as atomics.
 
 use crate::window::Window;
@@ -10,11 +10,21 @@ use policy::{PhysRange, RING_LEN};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// One ring.
-struct Ring {
+pub struct Ring {
     /// The header.
     words: &'static [AtomicU32],
     /// The data area.
     data: &'static [AtomicU8],
+}
+
+impl Ring {
+    /// The ring that begins at that physical address, in the memory of a channel.
+    pub fn at(window: &Window, start: u64) -> Option<Ring> {
+        let data_len = layout::data_len(RING_LEN as usize)?;
+        let words = window.shared_words(PhysRange::new(start, layout::DATA as u64))?;
+        let data = window.shared_bytes(PhysRange::new(start + layout::DATA as u64, data_len as u64))?;
+        Some(Ring { words, data })
+    }
 }
 
 impl RingMemory for Ring {
@@ -55,10 +65,8 @@ impl LogLink {
     /// The client's end of a channel whose memory is `memory`; `signal` wakes the provider.
     pub fn new(window: &Window, memory: PhysRange, signal: Sel) -> Option<LogLink> {
         // The client writes the first ring.
-        let data_len = layout::data_len(RING_LEN as usize)?;
-        let words = window.shared_words(PhysRange::new(memory.start, layout::DATA as u64))?;
-        let data = window.shared_bytes(PhysRange::new(memory.start + layout::DATA as u64, data_len as u64))?;
-        Some(LogLink { ring: Writer::new(Ring { words, data }).ok()?, signal, pending: Vec::new(), sent: Vec::new() })
+        let ring = Writer::new(Ring::at(window, memory.start)?).ok()?;
+        Some(LogLink { ring, signal, pending: Vec::new(), sent: Vec::new() })
     }
 
     /// Appends text to what is to be sent.

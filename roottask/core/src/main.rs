@@ -3,7 +3,7 @@
 //! What it decides is in the packages `policy` and `core_task_logic`; the modules here act:
 //!
 //! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
-//! * [`create`], [`portals`], [`handler`], [`supervisor`]: components, from their plan to their end;
+//! * [`create`], [`portals`], [`handler`], [`supervisor`], [`sever`]: components, from their plan to their end;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod link;
 mod log;
 mod portals;
 mod power;
+mod sever;
 mod shared;
 mod space;
 mod supervisor;

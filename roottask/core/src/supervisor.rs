@@ -7,6 +7,7 @@ use crate::create::{Creator, Wires};
 use crate::link::LogLink;
 use crate::log::Log;
 use crate::power;
+use crate::sever::sever;
 use crate::shared::{Event, Shared};
 use crate::space::{self, SpaceError};
 use abi::Sel;
@@ -84,8 +85,8 @@ impl<'a> Supervisor<'a> {
 
     /// The client's semaphore of our own channel is the one on which the log waits anyway.
     fn wire_log(&self, wires: &mut Wires) {
-        if let Some(n) = self.plan.channels.iter().position(|c| c.client == Client::Root) {
-            wires.set_client(n, self.log.wake_selector());
+        if let Some(channel) = self.plan.channels.iter().find(|c| c.client == Client::Root) {
+            wires.set_client(channel.id, self.log.wake_selector());
         }
     }
 
@@ -159,6 +160,7 @@ impl Supervisor<'_> {
         if provides_our_log || plan.io_ports.iter().any(|r| r.overlaps(console::PORTS)) {
             self.log.use_console();
         }
+        sever(index, &self.plan, self.creator.window, &self.wires, &self.log);
     }
 
     fn power_off(&self, code: u64) -> ! {

@@ -250,7 +250,7 @@ impl Plan {
             if let Ok(memory) = book.take(CHANNEL_LEN) {
                 used[server] += 1;
                 let client = Client::Root;
-                self.channels.push(Channel { service, client, server, client_slot: 0, server_slot: 0, memory });
+                self.add_channel(Channel { id: 0, service, client, server, client_slot: 0, server_slot: 0, memory });
             }
         }
         for client in 0..self.components.len() {
@@ -259,6 +259,12 @@ impl Plan {
             }
         }
         self.propagate(book);
+    }
+
+    /// Adds a channel with a number above those of all that are there.
+    fn add_channel(&mut self, channel: Channel) {
+        let id = self.channels.last().map_or(0, |c| c.id + 1);
+        self.channels.push(Channel { id, ..channel });
     }
 
     fn log_provider(&self) -> Option<(usize, Name)> {
@@ -281,7 +287,7 @@ impl Plan {
             used[client] += 1;
             used[server] += 1;
             let client = Client::Component(client);
-            self.channels.push(Channel { service, client, server, client_slot, server_slot, memory });
+            self.add_channel(Channel { id: 0, service, client, server, client_slot, server_slot, memory });
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub struct Machine {
 pub enum Sm {
     /// On which this component waits for its clients.
     Server(usize),
-    /// On which the client of this channel waits; an index of [`Plan::channels`].
+    /// On which the client of this channel waits; a [`Channel::id`].
     Client(usize),
 }
 
@@ -79,7 +79,7 @@ impl Plan {
     /// The semaphore capabilities of component `index`.
     pub fn grants(&self, index: usize) -> Vec<Grant> {
         let mut grants = Vec::new();
-        for (n, c) in self.channels.iter().enumerate() {
+        for c in &self.channels {
             if c.server == index {
                 let perms = perm::Sm::CTRL_UP | perm::Sm::CTRL_DN;
                 let own = Grant { sm: Sm::Server(index), sel: sel::SERVER_WAIT, perms };
@@ -87,11 +87,11 @@ impl Plan {
                     grants.push(own);
                 }
                 let sel = sel::signal(c.server_slot);
-                grants.push(Grant { sm: Sm::Client(n), sel, perms: perm::Sm::CTRL_UP });
+                grants.push(Grant { sm: Sm::Client(c.id), sel, perms: perm::Sm::CTRL_UP });
             }
             if c.client == Client::Component(index) {
                 let (wait, signal) = (sel::wait(c.client_slot), sel::signal(c.client_slot));
-                grants.push(Grant { sm: Sm::Client(n), sel: wait, perms: perm::Sm::CTRL_DN });
+                grants.push(Grant { sm: Sm::Client(c.id), sel: wait, perms: perm::Sm::CTRL_DN });
                 grants.push(Grant { sm: Sm::Server(c.server), sel: signal, perms: perm::Sm::CTRL_UP });
             }
         }

@@ -27,6 +27,8 @@ pub enum Client {
 /// A channel. The first ring of `memory` carries bytes from client to server, the second the other way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
+    /// Number that stays the same when other channels go: see [`crate::Sm::Client`].
+    pub id: usize,
     /// The service.
     pub service: Name,
     /// Who asked for it.
