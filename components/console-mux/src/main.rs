@@ -1,7 +1,7 @@
 //! Wiring of the console multiplexer: the rings of its clients and of the terminal below.
 //!
 //! The clients' rings share one semaphore, the terminal below has another; a thread waits for each, and either does
-//! all there is to do. Nothing here writes a log after the start: it would wait for itself.
+//! all there is to do. Nothing here writes a log after the start, but for the last words: it would wait for itself.
 
 use std::error::Error;
 use std::sync::{Arc, Mutex};
@@ -58,6 +58,11 @@ fn serve(changed: &Semaphore, console: &Mutex<Console>) -> ! {
     loop {
         while pump(console) {
             thread::sleep(PAUSE);
+        }
+        if console.lock().expect("a panic ends the component").rings.out.is_broken() {
+            // The parent broke it. Without us our clients' lines go to the root task.
+            eprintln!("the terminal below is gone");
+            std::process::exit(1);
         }
         changed.down_zero();
     }
