@@ -129,6 +129,8 @@ pub fn init_local() {
     // SAFETY: the vectors have handlers; in xAPIC mode the registers are mapped.
     unsafe {
         chip.enable();
+        // Once more: while an APIC is disabled by software, its local vectors stay masked (Intel SDM vol. 3, 12.4.7.2).
+        chip.enable_timer();
         *cpu().lapic.get() = Some(chip);
     }
 }
