@@ -80,6 +80,7 @@ fn halt() -> ! {
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo) -> ! {
     console::last_words();
-    say!("kernel panic: {info}");
+    remote::stop_others();
+    say!("kernel panic on CPU {}: {info}", cpu::cpu().id.get());
     halt()
 }

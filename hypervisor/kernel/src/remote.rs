@@ -2,14 +2,14 @@
 //!
 //! No lock is held while a CPU waits for another, and a CPU that waits answers shoot-downs meanwhile.
 
-use crate::arch::{cpu::cpu, guest, interrupt, paging};
+use crate::arch::{cpu::cpu, guest, interrupt, paging, time};
 use crate::boot::cpus_online;
 use crate::mem::refs::{self, DeadList};
 use crate::object::ec::{Ec, Posted};
 use crate::object::sc::{Ready, Sc};
 use abi::Status;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use sched::{CpuSet, MAX_CPUS, Queue};
 use spin::{Mutex, Once};
 
@@ -25,8 +25,9 @@ pub const ENTER: u32 = 0;
 struct Mailbox {
     /// Identifier of the local APIC.
     apic: AtomicU32,
-    /// Physical address of the root in CR3.
+    /// Physical address of the root in CR3, or about to be there; while it is loaded, also of the one before.
     root: AtomicU64,
+    leaving: AtomicU64,
     /// What shoot-downs want, how many there were, and how many of them are answered.
     wanted: AtomicU32,
     asked: AtomicU64,
@@ -52,6 +53,7 @@ static BOXES: [Mailbox; MAX_CPUS] = [const {
     Mailbox {
         apic: AtomicU32::new(0),
         root: AtomicU64::new(0),
+        leaving: AtomicU64::new(0),
         wanted: AtomicU32::new(0),
         asked: AtomicU64::new(0),
         answered: AtomicU64::new(0),
@@ -93,18 +95,28 @@ pub fn apic_of(cpu: u16) -> u32 {
     of(cpu).apic.load(Relaxed)
 }
 
-/// Notes which root is, or is about to be, in CR3.
+/// Notes which root is about to be in CR3; [`root_loaded`] has to follow.
 pub fn note_root(root: u64) {
-    mine().root.store(root, SeqCst);
+    let m = mine();
+    m.leaving.store(m.root.load(Relaxed), SeqCst);
+    m.root.store(root, SeqCst);
 }
 
-/// Whether a CPU has that root in CR3.
+/// It is there, and the one before is not in use any more.
+pub fn root_loaded() {
+    mine().leaving.store(0, Release);
+}
+
+/// Whether a CPU may use that root.
 pub fn is_in(cpu: usize, root: u64) -> bool {
-    of(cpu as u16).root.load(SeqCst) == root
+    let m = of(cpu as u16);
+    // In this order: what is no longer the new one may be the one before.
+    m.root.load(SeqCst) == root || m.leaving.load(SeqCst) == root
 }
 
 /// The SC that stands for a CPU's idle time.
 pub fn set_idle(cpu: u16, sc: &'static Sc) {
+    sc.clock(time::now());
     of(cpu).idle.call_once(|| sc);
 }
 
@@ -138,6 +150,19 @@ pub fn start(sc: &'static Sc) {
 pub fn condemn(cpu: u16, object: refs::Dead) {
     post(cpu, |m| m.condemned.push(object));
 }
+
+/// Stops all other CPUs, whatever they do: this one cannot go on.
+pub fn stop_others() {
+    STOP.store(true, SeqCst);
+    others().for_each(|m| interrupt::send_nmi(m.apic.load(Relaxed)));
+}
+
+/// Whether an NMI was sent to stop this CPU.
+pub fn stopped() -> bool {
+    STOP.load(SeqCst)
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Makes the CPU of `ec` enter the kernel, and waits until it has if `wait`.
 pub fn recall(ec: &'static Ec, wait: bool) {

@@ -11,7 +11,7 @@ use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
 use crate::object::sc::{self, Sc};
 use crate::remote;
 use core::arch::asm;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// How a kernel entry goes on.
 pub enum Next {
@@ -63,10 +63,17 @@ fn step(ec: &'static Ec) -> Next {
     }
     match ec.cont.get() {
         Cont::Sysret | Cont::Iret | Cont::Guest if preempted() => Next::Resched,
-        c @ (Cont::Sysret | Cont::Iret | Cont::Guest) if ec.recall.load(Relaxed) => recall(ec, c),
-        Cont::Sysret => leave(ec, true),
-        Cont::Iret => leave(ec, false),
-        Cont::Guest => guest::run(ec),
+        c @ (Cont::Sysret | Cont::Iret | Cont::Guest) => {
+            // Before a recall is looked for and the space is entered: destroying objects may wait, and a CPU that waits
+            // answers strong recalls and shoot-downs.
+            refs::quiescent();
+            match c {
+                _ if ec.recall.load(Relaxed) => recall(ec, c),
+                Cont::Sysret => leave(ec, true),
+                Cont::Iret => leave(ec, false),
+                _ => guest::run(ec),
+            }
+        }
         Cont::Startup => {
             let (resume, n) = match ec.kind {
                 EcKind::Vcpu => (Resume::Guest, abi::event::GST_STARTUP),
@@ -87,7 +94,7 @@ fn step(ec: &'static Ec) -> Next {
 }
 
 fn recall(ec: &'static Ec, c: Cont) -> Next {
-    ec.recall.store(false, Relaxed);
+    ec.recall.swap(false, SeqCst);
     let (resume, n) = match c {
         Cont::Guest => (Resume::Guest, abi::event::GST_RECALL),
         Cont::Sysret => (Resume::Sysret, abi::event::HST_RECALL),
@@ -124,13 +131,15 @@ fn charge() {
     let used = t.wrapping_sub(c.since.replace(t));
     match c.sc.get() {
         Some(sc) => {
-            if sc.charge(used) {
+            if sc.charge(used, t) {
                 c.turn_over.set(true);
             }
-            sc.clock(t);
         }
         None => {
-            remote::idle().map(|i| i.charge(used));
+            if let Some(i) = remote::idle() {
+                i.charge(used, t);
+                i.clock(0);
+            }
         }
     }
 }
@@ -250,8 +259,6 @@ fn leave(ec: &'static Ec, sysret: bool) -> Next {
     if let Some(sc) = ec.chain.get() {
         moved(sc, ec);
     }
-    // Before the space is entered: destroying objects may wait, and a CPU that waits may have to leave its space.
-    refs::quiescent();
     make_current(ec);
     if !enter_space(ec) {
         return event::kill(ec, "no memory for its page-table root");

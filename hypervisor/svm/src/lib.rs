@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod composite;
+mod asid;
 mod controls;
 mod cr;
 mod event;
@@ -35,6 +36,7 @@ pub mod spec;
 mod state;
 mod vmcb;
 
+pub use asid::{Asid, Asids};
 pub use controls::{CapabilityBits, Controls, negotiate};
 pub use event::{decode_exit, entry_failed, requeue, track_nmi, window_due};
 pub use exit::NO_EVENT;

@@ -55,6 +55,8 @@ pub struct Cpu {
     pub io_bitmap: Cell<u64>,
     /// The current VMCS; 0: none.
     pub vmcs: Cell<u64>,
+    /// TLB tags of virtual CPUs (SVM).
+    pub asids: svm::Asids,
     /// Features.
     pub features: Cell<Features>,
     /// The task register was cut short by a VM exit.

@@ -5,7 +5,7 @@ use super::{paging, time};
 use crate::object::sm::Sm;
 use crate::remote;
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use spin::{Mutex, Once};
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
 use x2apic::lapic::{LocalApic, LocalApicBuilder, TimerDivide, TimerMode};
@@ -36,20 +36,21 @@ static X2APIC: Once<bool> = Once::new();
 /// What is known of a pin.
 struct Pin {
     sm: Once<&'static Sm>,
-    level: AtomicBool,
-    /// Masked by the kernel until its semaphore is downed.
-    held: AtomicBool,
-    cpu: AtomicU8,
+    cpu: AtomicU16,
     assigned: AtomicBool,
+    /// Set by user land; changed with the pin's entry, under the lock of [`CONTROLLERS`].
+    level: AtomicBool,
+    /// Masked by the kernel until its semaphore is downed; likewise.
+    held: AtomicBool,
 }
 
 static PINS: [Pin; MAX_PINS] = [const {
     Pin {
         sm: Once::new(),
+        cpu: AtomicU16::new(0),
+        assigned: AtomicBool::new(false),
         level: AtomicBool::new(false),
         held: AtomicBool::new(false),
-        cpu: AtomicU8::new(0),
-        assigned: AtomicBool::new(false),
     }
 }; MAX_PINS];
 
@@ -181,6 +182,13 @@ pub fn notify(apic: u32) {
     unsafe { lapic().send_ipi(MAIL, d) };
 }
 
+/// Interrupts a CPU that cannot be interrupted.
+pub fn send_nmi(apic: u32) {
+    let d = destination(apic);
+    // SAFETY: it has a handler.
+    unsafe { lapic().send_nmi(d) };
+}
+
 /// Resets a processor, so that it waits for [`send_sipi`].
 pub fn send_init(apic: u32) {
     let d = destination(apic);
@@ -217,10 +225,6 @@ pub struct Routing {
 /// Configures a pin.
 pub fn route(gsi: u16, r: &Routing) {
     let pin = &PINS[gsi as usize];
-    pin.level.store(r.level, Relaxed);
-    pin.held.store(false, Relaxed);
-    pin.cpu.store(r.cpu as u8, Relaxed);
-    pin.assigned.store(true, Relaxed);
     let mut flags = IrqFlags::empty();
     flags.set(IrqFlags::MASKED, r.masked);
     flags.set(IrqFlags::LEVEL_TRIGGERED, r.level);
@@ -230,8 +234,15 @@ pub fn route(gsi: u16, r: &Routing) {
     e.set_mode(IrqMode::Fixed);
     e.set_flags(flags);
     e.set_dest(remote::apic_of(r.cpu) as u8);
-    // SAFETY: the pin exists, its vector has a handler.
-    with_chip(gsi, |c, p| unsafe { c.set_table_entry(p, e) });
+    with_chip(gsi, |c, p| {
+        pin.cpu.store(r.cpu, Relaxed);
+        pin.assigned.store(true, Relaxed);
+        // A masked pin is not delivered, so it need not be held.
+        pin.level.store(r.level && !r.masked, Relaxed);
+        pin.held.store(false, Relaxed);
+        // SAFETY: the pin exists, its vector has a handler.
+        unsafe { c.set_table_entry(p, e) };
+    });
 }
 
 /// Identifier of this CPU's local APIC.
@@ -244,14 +255,19 @@ pub fn apic_id() -> u32 {
 /// The CPU that an interrupt is routed to; `None` before `assign_int`.
 pub fn routed_to(gsi: u16) -> Option<u16> {
     let p = &PINS[gsi as usize];
-    p.assigned.load(Relaxed).then(|| p.cpu.load(Relaxed) as u16)
+    p.assigned.load(Relaxed).then(|| p.cpu.load(Relaxed))
 }
 
 /// Unmasks a level-triggered pin that was masked when its interrupt was delivered.
 pub fn unmask(gsi: u16) {
-    if PINS[gsi as usize].held.swap(false, Relaxed) {
-        // SAFETY: the pin was configured by `route`.
-        with_chip(gsi, |c, p| unsafe { c.enable_irq(p) });
+    let pin = &PINS[gsi as usize];
+    if pin.held.load(Relaxed) {
+        with_chip(gsi, |c, p| {
+            if pin.held.swap(false, Relaxed) {
+                // SAFETY: the pin was configured by `route`.
+                unsafe { c.enable_irq(p) };
+            }
+        });
     }
 }
 
@@ -275,9 +291,13 @@ pub fn handle(vector: u8) {
 fn deliver(gsi: u16) {
     let pin = &PINS[gsi as usize];
     if pin.level.load(Relaxed) {
-        pin.held.store(true, Relaxed);
-        // SAFETY: the pin was configured by `route`.
-        with_chip(gsi, |c, p| unsafe { c.disable_irq(p) });
+        with_chip(gsi, |c, p| {
+            if pin.level.load(Relaxed) {
+                pin.held.store(true, Relaxed);
+                // SAFETY: the pin was configured by `route`.
+                unsafe { c.disable_irq(p) };
+            }
+        });
     }
     end_of_interrupt();
     if let Some(sm) = pin.sm.get() {

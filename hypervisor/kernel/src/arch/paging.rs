@@ -133,9 +133,10 @@ pub fn new_root(cpu_pdpt: u64) -> Option<u64> {
 pub fn enter_bare() {
     let bare = cpu().bare_root.get();
     if cpu().cr3.replace(bare) != bare {
+        remote::note_root(bare);
         // SAFETY: a root of this CPU, whose PCID is 0.
         unsafe { set_cr3(bare) };
-        remote::note_root(bare);
+        remote::root_loaded();
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{cpu::cpu, fpu, interrupt, tables};
 use crate::object::ec::{Cont, Expect, Resume};
 use crate::schedule::{self, Next};
-use crate::{event, say};
+use crate::{event, remote, say};
 use x86::controlregs::cr2;
 
 /// Registers of user mode, in the order in which entry.S pushes them.
@@ -166,6 +166,7 @@ pub extern "C" fn ist_trap(r: &Regs) {
             unsafe { super::user_trap_again() }
         }
         (DB, ..) => {}
+        (NMI, ..) if remote::stopped() => crate::halt(),
         (NMI, true, _) => say!("cpu {}: NMI", cpu().id.get()),
         // The kernel may hold any lock: only count.
         (NMI, ..) => cpu().nmis.set(cpu().nmis.get().wrapping_add(1)),

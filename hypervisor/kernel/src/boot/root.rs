@@ -30,8 +30,7 @@ struct Spaces {
 
 fn put<T: crate::mem::refs::Object>(space: &ObjSpace, sel: u64, o: &Ref<T>, perms: u8) -> Result<(), Refused> {
     space.reserve(sel).map_err(|_| "no memory for capabilities")?;
-    space.put(sel, o.clone(), perms);
-    Ok(())
+    if space.put(sel, o.clone(), perms) { Ok(()) } else { Err("two objects at one selector") }
 }
 
 const NO_MEMORY: Refused = "no memory for kernel objects";

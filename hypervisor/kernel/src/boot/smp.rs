@@ -3,6 +3,7 @@
 //! A processor claims a ticket before it touches anything, so one that comes too late goes to sleep instead of taking
 //! another one's place.
 
+use super::memory;
 use crate::arch::{self, cpu, guest, interrupt, time};
 use crate::mem::{layout, window};
 use crate::{remote, say, schedule};
@@ -100,8 +101,11 @@ pub fn start_all(page: Option<u64>) {
     let Some(page) = page.filter(|p| install(*p).is_some()) else {
         return say!("no free page below 1 MiB: other processors are left out");
     };
+    // For good: a processor may come when nobody waits for it any more.
+    memory::protect(page, page + abi::PAGE_SIZE as u64);
     for apic in others {
         if let Err(why) = start(*apic, page) {
+            interrupt::send_init(*apic);
             say!("processor with APIC identifier {apic:#x} {why}: left out");
         }
     }

@@ -18,6 +18,10 @@ pub fn assign_int(ec: &'static Ec) -> Outcome {
     }
     let sm = ec.obj.find::<Sm>(selector(ec), perm::Sm::ASSIGN.bits()).ok_or(Status::BadCap)?;
     let gsi = sm.gsi.ok_or(Status::BadCap)?;
+    // Pins name their target in 8 bits, all ones are all CPUs.
+    if crate::remote::apic_of(cpu as u16) >= 0xff {
+        return Err(Status::BadCpu);
+    }
     let r = Routing { cpu: cpu as u16, masked: f & MASKED != 0, level: f & LEVEL != 0, low: f & LOW != 0 };
     interrupt::route(gsi, &r);
     // A pin has no message address and data.

@@ -7,7 +7,7 @@ use crate::arch::{guest, time};
 use crate::mem::layout::USER_END;
 use crate::mem::refs::{Object, Ref};
 use crate::object::ec::{Ec, EcKind, NewEc};
-use crate::object::{gst::GstSpace, hst::HstSpace, msr::MsrSpace, obj::ObjSpace, pd::Pd, pio::PioSpace};
+use crate::object::{gst::GstSpace, hst::HstSpace, msr::MsrSpace, obj, obj::ObjSpace, pd::Pd, pio::PioSpace};
 use crate::object::{pt::Pt, sc::Sc, sm::Sm};
 use crate::{arch::cpu::cpu, remote};
 use abi::{CreatePdOp, Scd, Sel, Status, perm};
@@ -34,10 +34,9 @@ impl Slot {
         Ok(self)
     }
 
-    /// Fills the slot, which has room.
+    /// Fills the slot, which has room, unless another CPU has filled it meanwhile.
     fn fill<T: Object>(self, object: Ref<T>, perms: u8) -> Outcome {
-        self.ec.obj.put(self.sel, object, perms);
-        Ok(Done::Now)
+        if self.ec.obj.put(self.sel, object, perms) { Ok(Done::Now) } else { Err(Status::BadCap) }
     }
 }
 
@@ -50,13 +49,15 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
     let op = CreatePdOp::from_flags(flags(ec)).ok_or(Status::BadPar)?;
     let pd_sel = ec.regs().rsi();
     let slot = Slot::of(ec)?;
-    let pd = owner(ec, pd_sel, perm::Pd::PD)?;
+    // Read once: another CPU may put another capability there.
+    let cap = ec.obj.get(pd_sel);
+    let pd = obj::resolve::<Pd>(cap, perm::Pd::PD.bits()).ok_or(Status::BadCap)?;
     if matches!(op, CreatePdOp::Dma) || matches!(op, CreatePdOp::Gst) && !guest::missing().is_empty() {
         return Err(Status::BadFtr);
     }
     let slot = slot.reserve()?;
     match op {
-        CreatePdOp::Pd => slot.fill(Pd::create().ok_or(Status::MemObj)?, ec.obj.get(pd_sel).perms()),
+        CreatePdOp::Pd => slot.fill(Pd::create().ok_or(Status::MemObj)?, cap.perms()),
         CreatePdOp::Obj => {
             let s = ObjSpace::create().ok_or(Status::MemObj)?;
             if !pd.bind_obj(&s) {
@@ -142,6 +143,11 @@ pub fn create_sc(ec: &'static Ec) -> Outcome {
     };
     let s = sc.found();
     let done = slot.fill(sc, perm::Sc::all().bits());
+    if done.is_err() {
+        s.retire();
+        target.bound.store(false, Relaxed);
+        return done;
+    }
     if target.cpu == cpu().id.get() {
         s.start();
     } else {

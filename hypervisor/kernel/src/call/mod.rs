@@ -6,6 +6,7 @@ pub mod ctrl;
 pub mod ipc;
 
 use crate::arch::cpu::cpu;
+use crate::mem::refs;
 use crate::object::ec::{Cont, Ec};
 use crate::schedule::{self, Next};
 use abi::{Hypercall, Status};
@@ -29,10 +30,26 @@ pub extern "C" fn hypercall() -> ! {
 }
 
 fn dispatch(ec: &'static Ec) -> Next {
-    let id = ec.regs().rdi();
-    let outcome = match Hypercall::from_number(id as u8 & 0xf) {
+    let call = Hypercall::from_number(ec.regs().rdi() as u8 & 0xf);
+    let mut outcome = match call {
         Some(Hypercall::IpcCall) => return ipc::call(ec),
         Some(Hypercall::IpcReply) => return ipc::reply(ec),
+        other => perform(ec, other),
+    };
+    if matches!(outcome, Err(Status::MemObj | Status::MemCap)) && refs::settle() {
+        // What was still to be destroyed is free now; what the call has done it may do again.
+        outcome = perform(ec, call);
+    }
+    match outcome {
+        Ok(Done::Blocked) => return Next::Run(ec),
+        Ok(Done::Now) => ec.set_status(Status::Success),
+        Err(s) => ec.set_status(s),
+    }
+    Next::Run(ec)
+}
+
+fn perform(ec: &'static Ec, call: Option<Hypercall>) -> Outcome {
+    match call {
         Some(Hypercall::CreatePd) => create::create_pd(ec),
         Some(Hypercall::CreateEc) => create::create_ec(ec),
         Some(Hypercall::CreateSc) => create::create_sc(ec),
@@ -46,14 +63,8 @@ fn dispatch(ec: &'static Ec) -> Next {
         Some(Hypercall::CtrlHw) => ctrl::ctrl_hw(ec),
         Some(Hypercall::AssignInt) => assign::assign_int(ec),
         Some(Hypercall::AssignDev) => assign::assign_dev(ec),
-        None => Err(Status::BadHyp),
-    };
-    match outcome {
-        Ok(Done::Blocked) => return Next::Run(ec),
-        Ok(Done::Now) => ec.set_status(Status::Success),
-        Err(s) => ec.set_status(s),
+        Some(Hypercall::IpcCall | Hypercall::IpcReply) | None => Err(Status::BadHyp),
     }
-    Next::Run(ec)
 }
 
 /// Selector or descriptor in the first register.

@@ -3,6 +3,7 @@
 use super::layout;
 use abi::PAGE_SIZE;
 use core::ptr::{NonNull, write_bytes};
+use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use spin::Mutex;
 
 /// Most frames that the pool can have: 64 MiB.
@@ -21,6 +22,27 @@ struct Pool {
 
 static POOL: Mutex<Pool> =
     Mutex::new(Pool { base: 0, used: [u64::MAX; MAX_FRAMES / WORD], total: 0, in_use: 0, hint: 0 });
+
+/// For each frame another one, by number and 1, or 0: lists of frames whose contents have to stay.
+static NEXT: [AtomicU16; MAX_FRAMES] = [const { AtomicU16::new(0) }; MAX_FRAMES];
+
+fn number(phys: u64) -> usize {
+    (layout::virt(phys) - layout::pool_start()) as usize / PAGE_SIZE % MAX_FRAMES
+}
+
+/// Links a frame that the caller owns to another one, or to none (0).
+pub fn set_next(phys: u64, next: u64) {
+    let n = if next == 0 { 0 } else { number(next) + 1 };
+    NEXT[number(phys)].store(n as u16, Relaxed);
+}
+
+/// The frame that it is linked to; 0: none.
+pub fn next(phys: u64) -> u64 {
+    match NEXT[number(phys)].load(Relaxed) {
+        0 => 0,
+        n => layout::phys(layout::pool_start() + (n as u64 - 1) * PAGE_SIZE as u64),
+    }
+}
 
 /// A page-aligned frame of 4 KiB that belongs to the caller.
 pub type Frame = NonNull<[u8; PAGE_SIZE]>;

@@ -205,9 +205,14 @@ pub fn quiescent() {
     }
 }
 
-/// A quiescent point at which there is nothing else to do: leaves nothing to be destroyed later.
-pub fn settle() {
-    chores(true);
+/// A quiescent point at which there is nothing else to do: leaves nothing to be destroyed later. `true`: there was
+/// something.
+pub fn settle() -> bool {
+    let any = cpu().reclaim.chores.get();
+    if any {
+        chores(true);
+    }
+    any
 }
 
 #[cold]

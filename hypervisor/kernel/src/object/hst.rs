@@ -15,7 +15,7 @@ use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
 use crate::mem::tags::Tags;
 use crate::remote;
-use core::sync::atomic::{AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicU64, Ordering::*, fence};
 use ptab::{Full, Hole, Hpt, Leaf, PageTable};
 use sched::{CpuSet, MAX_CPUS};
 use spin::Mutex;
@@ -89,12 +89,14 @@ impl HstSpace {
             // Before the mark is looked at: who sets it sees that this CPU is in the space, or this CPU sees the mark.
             remote::note_root(cr3 & ROOT);
         }
-        let stale = self.slot().load(SeqCst) & STALE != 0;
+        // Looked at and taken off in one step: a mark that is set in between must not be lost.
+        let marked = moves || self.slot().load(SeqCst) & STALE != 0;
+        let stale = marked && self.slot().fetch_and(!STALE, SeqCst) & STALE != 0;
         if moves || stale {
-            self.slot().fetch_and(!STALE, SeqCst);
             let keep = if stale || self.pcid == 0 { 0 } else { paging::NO_FLUSH };
             // SAFETY: a root of this CPU.
             unsafe { paging::set_cr3(cr3 | keep) };
+            remote::root_loaded();
         }
         true
     }
@@ -102,6 +104,8 @@ impl HstSpace {
     /// Translations were changed or removed: has all CPUs flush at their next switch to the space, and those that are in
     /// it leave it now.
     fn outdate(&self) {
+        // The tables were changed under a lock whose release orders nothing that follows.
+        fence(SeqCst);
         for r in self.roots().iter().filter(|r| r.load(Relaxed) != 0) {
             r.fetch_or(STALE, SeqCst);
         }

@@ -45,9 +45,7 @@ impl ObjSpace {
 
     /// The object at `sel` if it is a `T` and the capability has all of `perms`.
     pub fn find<T: Object>(&self, sel: Sel, perms: u8) -> Option<&'static T> {
-        let a = self.get(sel).validate(T::KIND, perms)?;
-        // SAFETY: the slot counted on the object when it was read, and objects are reclaimed at quiescent points only.
-        Some(unsafe { &*(a as *const T) })
+        resolve(self.get(sel), perms)
     }
 
     /// Makes room for `sel`, so that [`ObjSpace::put`] cannot fail.
@@ -64,10 +62,18 @@ impl ObjSpace {
         Ok(())
     }
 
-    /// Puts a new object's first capability at `sel`, which has room. What was there is dropped.
-    pub fn put<T: Object>(&self, sel: Sel, object: Ref<T>, perms: u8) {
-        let cap = Cap::new(T::KIND, object.into_address(), perms);
-        self.store(sel, cap);
+    /// Puts a new object's first capability at `sel`, which has room. `false`: another CPU was faster, and the object is
+    /// dropped.
+    pub fn put<T: Object>(&self, sel: Sel, object: Ref<T>, perms: u8) -> bool {
+        let slot = cap::index(sel).and_then(|(i, j)| self.leaf(i).map(|l| &l[j]));
+        let Some(slot) = slot else { return false };
+        let cap = Cap::new(T::KIND, object.found() as *const T as u64, perms);
+        let free = slot.compare_exchange(Cap::NULL.0, cap.0, AcqRel, Relaxed).is_ok();
+        if free && !cap.is_null() {
+            // The slot counts on it now.
+            object.into_address();
+        }
+        free
     }
 
     /// Copies a capability word to `sel`, counting on its object. Null needs no room.
@@ -89,6 +95,13 @@ impl ObjSpace {
         let Some(l) = self.leaf(i) else { return };
         drop_cap(Cap(l[j].swap(cap.0, AcqRel)));
     }
+}
+
+/// The object of a capability word that was read from a slot in this kernel entry, if it is a `T` and has all of `perms`.
+pub fn resolve<T: Object>(cap: Cap, perms: u8) -> Option<&'static T> {
+    let a = cap.validate(T::KIND, perms)?;
+    // SAFETY: the slot counted on the object when it was read, and objects are reclaimed at quiescent points only.
+    Some(unsafe { &*(a as *const T) })
 }
 
 fn drop_cap(c: Cap) {

@@ -19,6 +19,7 @@ pub struct Sc {
     /// Ticks consumed in all, and since when it runs; 0: it does not.
     consumed: AtomicU64,
     running: AtomicU64,
+    charges: AtomicU64,
     /// The EC at the end of the call chain that starts at `ec`: the one that runs.
     pub leaf: Cell<&'static Ec>,
     /// The blocked EC that it waits for.
@@ -58,6 +59,7 @@ impl Sc {
             budget: Cell::new(Budget::new(budget)),
             consumed: AtomicU64::new(0),
             running: AtomicU64::new(0),
+            charges: AtomicU64::new(0),
             parked: Cell::new(None),
             active: Cell::new(None),
             ready: Link::new(),
@@ -103,13 +105,13 @@ impl Sc {
     /// Ticks consumed in all, up to now.
     pub fn consumed(&self) -> u64 {
         loop {
-            let before = self.consumed.load(Acquire);
-            let since = self.running.load(Acquire);
-            let run = if since == 0 { 0 } else { time::now().saturating_sub(since) };
+            let charges = self.charges.load(Acquire);
+            let (sum, since) = (self.consumed.load(Acquire), self.running.load(Acquire));
             // Charged meanwhile? Then the two do not belong together.
-            if self.consumed.load(Acquire) == before {
-                return before + run;
+            if charges & 1 == 0 && self.charges.load(Acquire) == charges {
+                return sum + if since == 0 { 0 } else { time::now().saturating_sub(since) };
             }
+            core::hint::spin_loop();
         }
     }
 
@@ -118,13 +120,18 @@ impl Sc {
         self.running.store(t, Release);
     }
 
-    /// Charges ticks; `true`: the turn is over.
-    pub fn charge(&self, ticks: u64) -> bool {
+    /// Charges ticks up to `t`, and goes on if it was running; `true`: the turn is over.
+    pub fn charge(&self, ticks: u64, t: u64) -> bool {
         let mut b = self.budget.get();
         let over = b.charge(ticks);
         self.budget.set(b);
-        self.running.store(0, Release);
+        // Odd while sum and start do not belong together. x86 keeps the order of stores.
+        self.charges.store(self.charges.load(Relaxed).wrapping_add(1), Release);
         self.consumed.store(b.consumed(), Release);
+        if self.running.load(Relaxed) != 0 {
+            self.running.store(t, Release);
+        }
+        self.charges.store(self.charges.load(Relaxed).wrapping_add(1), Release);
         over
     }
 

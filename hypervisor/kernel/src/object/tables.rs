@@ -31,8 +31,7 @@ impl Tables {
     pub fn flushed(mut self) {
         while self.retired != 0 {
             let f = self.retired;
-            // The frame is unlinked: its first word holds the next one.
-            self.retired = paging::read(f, 0);
+            self.retired = pool::next(f);
             free(f);
         }
     }
@@ -52,9 +51,8 @@ impl ptab::TableMemory for Tables {
     }
 
     fn retire(&mut self, frame: u64) {
-        // SAFETY: unlinked; no walker interprets it after the flush, and before it all entries but the first are intact,
-        // while the first is read as not present because its low bit is clear.
-        unsafe { paging::write(frame, 0, self.retired) };
+        // Until the flush CPUs may still walk it, so its contents stay.
+        pool::set_next(frame, self.retired);
         self.retired = frame;
     }
 

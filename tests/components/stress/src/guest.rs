@@ -67,7 +67,8 @@ fn enter(s: &mut ArchState, space: &GuestSpace) -> Mtd {
     (s.sel_gst, s.sel_pio, s.sel_msr) = (space.sel(), 0, 0);
     s.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
     s.ss = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
-    (s.rip, s.rflags) = (CODE, 2);
+    // Interrupts on: Bochs does not let those of the host out of a guest that has them off.
+    (s.rip, s.rflags) = (CODE, 0x202);
     Mtd::CS_SS | Mtd::RIP | Mtd::RFLAGS | Mtd::SPACES
 }
 

@@ -10,7 +10,6 @@ use super::cpu::{cpu, cpuid};
 use super::{fpu, guest, tables};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
-use crate::mem::refs;
 use crate::object::ec::{Cont, Ec, Expect, Resume};
 use crate::schedule::{self, Next};
 use abi::{ArchState, Mtd, VirtMissing};
@@ -122,7 +121,6 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
         ec.expect.set(Expect::State(Resume::Guest));
         return event::raise(ec, n as u16);
     }
-    refs::quiescent();
     // The exit comes back with this CR3: that of the VMM.
     if !ec.hst.enter() {
         return event::kill(ec, "no memory for its page-table root");

@@ -1,35 +1,29 @@
 //! A virtual CPU under SVM: its VMCB, and the registers that the VMCB does not hold.
 
 use super::DENY;
+use crate::arch::cpu::cpu;
 use crate::arch::guest::Spaces;
 use crate::mem::pool::Page;
-use crate::mem::tags::Tags;
 use core::cell::Cell;
-use svm::{Controls, GuestSetup, Vmcb};
+use svm::{Asid, Controls, GuestSetup, Vmcb};
 use virt::VcpuRegs;
-
-static ASIDS: Tags<4096> = Tags::new();
 
 /// Virtual CPU.
 pub struct Vcpu {
     /// [`VcpuRegs`] at its start.
     block: Page,
     vmcb: Page,
-    asid: u16,
+    asid: Cell<Asid>,
     /// Changes of the guest space that it has flushed for.
     epoch: Cell<u32>,
 }
 
 impl Vcpu {
-    /// A vCPU in the state after reset. `None`: no memory, or no ASID.
+    /// A vCPU in the state after reset. `None`: no memory.
     pub fn create() -> Option<Vcpu> {
         let c = super::CONTROLS.get()?;
         let (block, vmcb) = (Page::new()?, Page::new()?);
-        let asid = ASIDS.take()?;
-        let v = Vcpu { block, vmcb, asid, epoch: Cell::new(0) };
-        if asid as u32 >= c.asids {
-            return None;
-        }
+        let v = Vcpu { block, vmcb, asid: Cell::default(), epoch: Cell::new(0) };
         // SAFETY: a frame of our own.
         unsafe { v.block.at().write(VcpuRegs::new()) };
         svm::init(v.vmcb(), c, &v.setup(0, None, None)?);
@@ -40,7 +34,7 @@ impl Vcpu {
         let deny = DENY.get()?;
         Some(GuestSetup {
             n_cr3,
-            asid: self.asid.into(),
+            asid: self.asid.get().number.max(1),
             iopm: ports.unwrap_or(deny.ports.phys()),
             msrpm: msrs.unwrap_or(deny.msrs.phys()),
             tsc_offset: 0,
@@ -69,7 +63,12 @@ impl Vcpu {
     /// Before an entry: what may have changed since the last one.
     pub fn prepare(&self, c: &Controls, spaces: &Spaces) {
         let (root, epoch) = spaces.gst(|g| g.map_or((0, 0), |g| (g.root(), g.epoch())));
-        let moved = spaces.take_moved();
+        let asid = cpu().asids.renew(self.asid.get(), c.asids);
+        if let Some(asid) = asid {
+            self.asid.set(asid);
+        }
+        let changed = self.epoch.replace(epoch) != epoch;
+        let moved = spaces.take_moved() || asid.is_some();
         if moved {
             let ports = spaces.pio(|p| p.map(|p| p.frames()[0]));
             let msrs = spaces.msr(|m| m.and_then(|m| m.map()));
@@ -77,15 +76,8 @@ impl Vcpu {
                 svm::assign(self.vmcb(), &s);
             }
         }
-        if moved || self.epoch.replace(epoch) != epoch {
+        if moved || changed {
             svm::flush(self.vmcb(), c);
         }
-    }
-}
-
-impl Drop for Vcpu {
-    fn drop(&mut self) {
-        // The next owner of the ASID begins with a flush.
-        ASIDS.give(self.asid);
     }
 }

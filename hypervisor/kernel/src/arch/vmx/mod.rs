@@ -173,7 +173,6 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 /// Enters the guest.
 pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     let Some(c) = CONTROLS.get() else { return event::kill(ec, "no VT-x") };
-    crate::mem::refs::quiescent();
     // The exit comes back with this CR3: that of the VMM.
     if !ec.hst.enter() {
         return event::kill(ec, "no memory for its page-table root");
@@ -252,6 +251,7 @@ fn host_exit(h: HostExit) {
     match h {
         HostExit::ExternalInterrupt(vector) => interrupt::handle(vector),
         HostExit::Timer => time::fired(),
+        HostExit::Nmi if crate::remote::stopped() => crate::halt(),
         HostExit::Nmi => say!("cpu {}: NMI", cpu().id.get()),
         HostExit::MachineCheck => {}
     }
