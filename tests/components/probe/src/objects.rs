@@ -306,7 +306,7 @@ fn vectors_preempted() -> Outcome {
         let (a, b) = with_vectors!(pattern(100 + turns), ["nop"],);
         equal("registers of the thread that interrupts", b, a)?;
     }
-    holds(&format!("many interruptions: {turns}"), turns > 20)?;
+    holds(&format!("many interruptions: {turns}"), turns > 3)?;
     for t in threads {
         let (want, got) = t.join().map_err(|_| "panic")?;
         equal("XMM0 to XMM15", got, want)?;
