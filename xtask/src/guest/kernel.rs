@@ -1,4 +1,4 @@
-//! Guest kernels from Debian's packages: as they are (bzImage), or the ELF file that is packed in them (vmlinux).
+//! Guest kernels from Debian's packages: as they are, unpacked, or the ELF file that is packed in a bzImage.
 
 use crate::packages::{self, Wanted};
 use crate::progress::Step;
@@ -25,6 +25,12 @@ mod header {
 pub struct Kernel {
     /// Debian's package, which depends on that of the newest kernel.
     package: String,
+    /// How the name of that one begins.
+    #[serde(default = "linux_image")]
+    depends: String,
+    /// How the name of its file in `/boot` begins.
+    #[serde(default = "vmlinuz")]
+    file: String,
     /// Suite such as `bookworm-backports`; Debian 12 itself if not given.
     suite: Option<String>,
     /// What of it.
@@ -36,40 +42,67 @@ pub struct Kernel {
 #[serde(rename_all = "lowercase")]
 enum Format {
     #[default]
+    /// The file as it is.
     Bzimage,
+    /// The ELF file in a bzImage.
     Vmlinux,
+    /// What gunzip makes of the file.
+    Gzip,
+}
+
+fn linux_image() -> String {
+    "linux-image-".into()
+}
+
+fn vmlinuz() -> String {
+    "vmlinuz-".into()
 }
 
 impl Kernel {
     /// The kernel's file; fetched and made if it is not there.
     pub fn file(&self) -> Result<PathBuf> {
-        let wanted = Wanted { package: &self.package, via: Some("linux-image-"), suite: self.suite.as_deref() };
+        let wanted = Wanted { package: &self.package, via: Some(&self.depends), suite: self.suite.as_deref() };
         let image = packages::unpacked(&wanted)?;
         let dir = tree::build_dir(format!("guest/{}", image.version.replace([' ', ':'], "_")))?;
-        let bzimage = vmlinuz(&image.dir)?;
-        let made = match self.format {
-            Format::Bzimage => dir.join("bzImage"),
-            Format::Vmlinux => dir.join("vmlinux"),
-        };
+        let made = dir.join(match self.format {
+            Format::Bzimage => "bzImage",
+            Format::Vmlinux => "vmlinux",
+            Format::Gzip => "gunzipped",
+        });
         // The version is in the path: what is there is right.
         if !made.exists() {
             let step = Step::begin(format!("making {}", tree::shown(&made)));
-            let bytes = tree::read_bytes(&bzimage)?;
-            let bytes = if self.format == Format::Vmlinux { vmlinux(&bytes)? } else { bytes };
+            let bytes = self.format.unpack(tree::read_bytes(&self.find(&image.dir)?)?)?;
             tree::write_if_changed(&made, &bytes)?;
             step.done(&format!("{} KiB", bytes.len() >> 10));
         }
         Ok(made)
     }
+
+    /// The file in an unpacked package: neither an EFI program nor a configuration, which have the same beginning (Xen).
+    fn find(&self, package: &Path) -> Result<PathBuf> {
+        let boot = package.join("boot");
+        let names = std::fs::read_dir(&boot).with_context(|| format!("reading {}", boot.display()))?;
+        let names = names.filter_map(|f| f.ok()?.file_name().into_string().ok());
+        let name = names.filter(|n| n.starts_with(&self.file) && !n.ends_with(".efi") && !n.ends_with(".config")).max();
+        Ok(boot.join(name.with_context(|| format!("{} holds no {}*", boot.display(), self.file))?))
+    }
 }
 
-fn vmlinuz(package: &Path) -> Result<PathBuf> {
-    let boot = package.join("boot");
-    let mut files = std::fs::read_dir(&boot).with_context(|| format!("reading {}", boot.display()))?;
-    files
-        .find_map(|f| f.ok().filter(|f| f.file_name().to_string_lossy().starts_with("vmlinuz-")))
-        .map(|f| f.path())
-        .with_context(|| format!("{} holds no vmlinuz-*", boot.display()))
+impl Format {
+    fn unpack(self, file: Vec<u8>) -> Result<Vec<u8>> {
+        match self {
+            Format::Bzimage => Ok(file),
+            Format::Vmlinux => vmlinux(&file),
+            Format::Gzip => gunzip(&file),
+        }
+    }
+}
+
+fn gunzip(file: &[u8]) -> Result<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(file).take(UNPACKED_MAX).read_to_end(&mut unpacked).context("unpacking gzip")?;
+    Ok(unpacked)
 }
 
 /// The ELF file in a bzImage.
@@ -102,6 +135,7 @@ fn unpack(payload: &[u8]) -> Result<Vec<u8>> {
             let decoder = ruzstd::decoding::StreamingDecoder::new(payload).context("unpacking the kernel's zstd")?;
             decoder.take(UNPACKED_MAX).read_to_end(&mut unpacked).context("unpacking the kernel's zstd")?;
         }
+        [0x1f, 0x8b, ..] => return gunzip(payload),
         [0xfd, 0x37, ..] => {
             bail!("the kernel is packed by XZ with a filter for x86, which no crate in use here unpacks")
         }
@@ -156,6 +190,12 @@ mod tests {
         packed
     }
 
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, content).unwrap();
+        encoder.finish().unwrap()
+    }
+
     fn refused(file: &[u8]) -> String {
         format!("{:#}", vmlinux(file).unwrap_err())
     }
@@ -165,6 +205,9 @@ mod tests {
         let elf = [&b"\x7fELF"[..], &[7; 5000]].concat();
         assert_eq!(vmlinux(&bzimage(&lz4(&elf))).unwrap(), elf);
         let zstd = ruzstd::encoding::compress_to_vec(&elf[..], ruzstd::encoding::CompressionLevel::Fastest);
+        let gzip = gzip(&elf);
+        assert_eq!(vmlinux(&bzimage(&gzip)).unwrap(), elf);
+        assert_eq!(Format::Gzip.unpack(gzip).unwrap(), elf);
         let with_length = [&zstd[..], &5004u32.to_le_bytes()].concat();
         assert_eq!(vmlinux(&bzimage(&with_length)).unwrap(), elf);
     }
@@ -191,6 +234,23 @@ mod tests {
         let k = read("package = 'p'\nsuite = 's-backports'\nformat = 'vmlinux'").unwrap();
         assert_eq!((k.package.as_str(), k.suite.as_deref(), k.format), ("p", Some("s-backports"), Format::Vmlinux));
         assert_eq!(read("package = 'p'").unwrap().format, Format::Bzimage);
+        let k = read("package = 'p'\ndepends = 'd-'\nfile = 'f-'\nformat = 'gzip'").unwrap();
+        assert_eq!((k.depends.as_str(), k.file.as_str(), k.format), ("d-", "f-", Format::Gzip));
         assert!(read("package = 'p'\nversion = 3").is_err());
+        assert!(Format::Gzip.unpack(b"no gzip".to_vec()).is_err());
+    }
+
+    #[test]
+    fn the_kernel_is_found_in_its_package() {
+        let boot = tree::build_dir("unit-tests/package/boot").unwrap();
+        for name in ["xen-4.17.config", "xen-4.17.efi", "xen-4.17.gz", "System.map"] {
+            std::fs::write(boot.join(name), name).unwrap();
+        }
+        let package = boot.parent().unwrap();
+        let named = |file: &str| toml::from_str::<Kernel>(&format!("package = 'p'\nfile = '{file}'")).unwrap();
+        assert_eq!(named("xen-").find(package).unwrap(), boot.join("xen-4.17.gz"));
+        let e = named("vmlinuz-").find(package).unwrap_err().to_string();
+        assert!(e.ends_with("holds no vmlinuz-*"), "{e}");
+        std::fs::remove_dir_all(package).unwrap();
     }
 }
