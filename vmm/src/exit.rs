@@ -3,9 +3,8 @@
 //! Each event has a portal with the state that its answer normally needs ([`crate::spec::portal_mtd`]). An answer that
 //! needs more asks for it with [`Action::Widen`]: the exit is repeated with all state.
 //!
-//! What a vCPU can answer out of its own ([`Vcpu::alone`]: CPUID, most MSRs, control registers) needs no lock; the rest
-//! ([`Vcpu::handle`]) is answered with the [`Machine`], which is locked for that time. Key types: [`Vcpu`], [`Event`],
-//! [`Action`].
+//! What a vCPU can answer out of its own ([`Vcpu::alone`], in `own`) needs no lock; the rest ([`Vcpu::handle`]) is
+//! answered with the [`Machine`], which is locked for that time. Key types: [`Vcpu`], [`Event`], [`Action`].
 
 use std::sync::Arc;
 
@@ -13,13 +12,12 @@ use abi::{ArchState, Mtd};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::board::Board;
-use crate::control;
-use crate::cpuid::{Policy, VcpuView};
+use crate::cpuid::Policy;
 use crate::dev::Effect;
 use crate::emulate::{Emulator, Failure};
 use crate::inject::{self, Exception};
 use crate::machine::{Counts, Machine};
-use crate::msr::{Access, Msrs};
+use crate::msr::Msrs;
 use crate::run::{Entry, Next};
 use crate::spec::bits::{BLOCKED_BY_NMI, RFLAGS_IF, SHADOW};
 use crate::spec::{GPR, event_name, reason};
@@ -32,11 +30,6 @@ const IO_STRING: u64 = 1 << 4;
 const IO_PORT_SHIFT: u32 = 16;
 /// Exit qualification of EPT violations (table 28-7): instruction fetch.
 const EPT_FETCH: u64 = 1 << 2;
-/// CR8 in the exit qualification of CR accesses.
-const CR8: u64 = 8;
-/// What VMCALL returns: KVM_ENOSYS, no such hypercall.
-const ENOSYS: u64 = -1000i64 as u64;
-
 /// An event message of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -120,33 +113,6 @@ impl Vcpu {
         &self.env.mem
     }
 
-    /// Answers an event without the machine, if that is possible; otherwise [`handle`](Self::handle) is next. `s` is the
-    /// vCPU's state as far as `event.mtd` says, `now` the TSC.
-    pub fn alone(&mut self, event: Event, s: &mut ArchState, now: u64) -> Option<Action> {
-        self.counts.count(event.number);
-        if !event.mtd.contains(Mtd::INJ) {
-            s.inj_info = self.windows;
-        }
-        Some(match event.number {
-            reason::CPUID => self.cpuid(s),
-            reason::RDMSR => return self.own_rdmsr(event, s, now),
-            reason::WRMSR => return self.own_wrmsr(event, s),
-            reason::CR_ACCESS if s.qual[0] & control::QUAL_CR != CR8 => self.cr_access(event, s),
-            reason::XSETBV => self.xsetbv(s),
-            reason::INVD | reason::WBINVD | reason::PAUSE => Action::Reply(skip(s)),
-            reason::VMCALL => {
-                s.gpr[ArchState::RAX] = ENOSYS;
-                Action::Reply(skip(s) | Mtd::GPR_0_7)
-            }
-            reason::RDPMC => raise(s, Exception::GP),
-            reason::GETSEC | reason::MWAIT | reason::MONITOR | reason::INVEPT | reason::INVVPID | reason::VMFUNC => {
-                raise(s, Exception::UD)
-            }
-            reason::VMCLEAR..=reason::VMXON => raise(s, Exception::UD),
-            _ => return None,
-        })
-    }
-
     /// Answers an event that [`alone`](Self::alone) did not.
     pub fn handle<B: Board>(&mut self, m: &mut Machine<B>, event: Event, s: &mut ArchState, now: u64) -> Action {
         if event.number == reason::RECALL {
@@ -221,18 +187,6 @@ impl Vcpu {
         write
     }
 
-    #[inline(never)]
-    fn cpuid(&mut self, s: &mut ArchState) -> Action {
-        let view = VcpuView { apic_id: self.id as u32, cr4: s.cr4, xcr0: self.xcr0 };
-        let [a, b, c, d] =
-            self.env.cpuid.query(s.gpr[ArchState::RAX] as u32, s.gpr[ArchState::RCX] as u32, view).map(u64::from);
-        s.gpr[ArchState::RAX] = a;
-        s.gpr[ArchState::RBX] = b;
-        s.gpr[ArchState::RCX] = c;
-        s.gpr[ArchState::RDX] = d;
-        Action::Reply(skip(s) | Mtd::GPR_0_7)
-    }
-
     fn io<B: Board>(&mut self, m: &mut Machine<B>, event: Event, s: &mut ArchState, now: u64) -> Action {
         let qual = s.qual[0];
         if qual & IO_STRING != 0 {
@@ -262,17 +216,6 @@ impl Vcpu {
         self.finish(m, s, mtd)
     }
 
-    /// RDMSR as far as the register is the vCPU's own.
-    fn own_rdmsr(&mut self, event: Event, s: &mut ArchState, now: u64) -> Option<Action> {
-        let msr = s.gpr[ArchState::RCX] as u32;
-        Some(match self.msrs.read(msr, s, event.mtd, now) {
-            Access::Value(v) => give_msr(s, v),
-            Access::Needs(_) => Action::Widen,
-            Access::Fault => raise(s, Exception::GP),
-            _ => return None,
-        })
-    }
-
     /// RDMSR of what the devices have, or nobody.
     fn rdmsr<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
         let msr = s.gpr[ArchState::RCX] as u32;
@@ -283,17 +226,6 @@ impl Vcpu {
             Some(v) => give_msr(s, v),
             None => raise(s, Exception::GP),
         }
-    }
-
-    /// WRMSR as far as the register is the vCPU's own.
-    fn own_wrmsr(&mut self, event: Event, s: &mut ArchState) -> Option<Action> {
-        let msr = s.gpr[ArchState::RCX] as u32;
-        Some(match self.msrs.write(msr, msr_value(s), s, event.mtd) {
-            Access::Written(mtd) => Action::Reply(skip(s) | mtd),
-            Access::Needs(_) => Action::Widen,
-            Access::Fault => raise(s, Exception::GP),
-            _ => return None,
-        })
     }
 
     /// WRMSR to what the devices have, or nobody.
@@ -390,31 +322,6 @@ impl Vcpu {
         }
     }
 
-    /// XSETBV (SDM volume 2): XCR0 only, x87 always on, AVX not without SSE, nothing that CPUID does not offer.
-    fn xsetbv(&mut self, s: &mut ArchState) -> Action {
-        let value = s.gpr[ArchState::RDX] << 32 | s.gpr[ArchState::RAX] & 0xffff_ffff;
-        let valid = s.gpr[ArchState::RCX] as u32 == 0
-            && value & 1 != 0
-            && value & 0b110 != 0b100
-            && value & !self.env.cpuid.xcr0() == 0;
-        if !valid {
-            return raise(s, Exception::GP);
-        }
-        s.xcr0 = value;
-        self.xcr0 = value;
-        Action::Reply(skip(s) | Mtd::XSAVE)
-    }
-
-    /// MOV to CR0 or CR4 that changes a bit which is not the guest's own: CD, NW, NE, VMXE.
-    #[cold]
-    fn cr_access(&mut self, event: Event, s: &mut ArchState) -> Action {
-        match control::write(s, &self.env.mem, self.env.cpuid.cr4_bits()) {
-            Some(Ok(mtd)) => Action::Reply(skip(s) | mtd),
-            Some(Err(e)) => raise(s, e),
-            None => self.broken(format!("unexpected CR access, exit {:#x}", event.number)),
-        }
-    }
-
     #[cold]
     fn broken(&mut self, cause: String) -> Action {
         self.cause = cause;
@@ -475,6 +382,8 @@ fn raise(s: &mut ArchState, e: Exception) -> Action {
     inject::exception(s, e);
     Action::Reply(Mtd::INJ)
 }
+
+mod own;
 
 #[cfg(test)]
 pub mod fake;
