@@ -140,7 +140,8 @@ impl Creator<'_> {
             pd |= perm::Pd::EC;
         }
         let space = (perm::Space::TAKE | perm::Space::GRANT).bits();
-        [(o.pd, sel::PD, pd.bits()), (o.obj, sel::OBJ, space), (o.hst, sel::HST, space)]
+        let take = perm::Space::TAKE.bits();
+        [(o.pd, sel::PD, pd.bits()), (o.obj, sel::OBJ, space), (o.hst, sel::HST, space), (o.pio, sel::PIO, take)]
             .into_iter()
             .try_for_each(|(own, to, pmm)| space::give(o.obj, own, to, pmm))
             .tried("give it its own domain")

@@ -46,6 +46,8 @@ pub mod sel {
     pub const OBJ: Sel = 2;
     /// Own host space: TAKE, GRANT.
     pub const HST: Sel = 3;
+    /// Own PIO space: TAKE, to pass ports on to a guest.
+    pub const PIO: Sel = 4;
     /// The first thread's EC.
     pub const EC: Sel = 6;
     /// The first thread's SC: CTRL.

@@ -29,7 +29,7 @@ mod scene;
 mod spaces;
 
 use check::{Check, NOT_HERE};
-use vcpu_tests::{Emulator, Facts};
+use vcpu_tests::{Emulator, Facts, Why};
 
 /// All pages.
 const PAGES: [(&str, &[Check]); 16] = [
@@ -58,6 +58,9 @@ const NOT_ON_TCG: [(&str, &str); 2] = [
 ];
 
 fn main() {
+    if rt::rom(parent::CONFIG_ROM).is_some_and(|c| c.starts_with(b"run = \"vcpu\"")) {
+        return virtual_cpus();
+    }
     let (mut passed, mut failed) = (0, 0);
     let guests = rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
     if !guests {
@@ -85,4 +88,37 @@ fn main() {
         }
     }
     println!("probe: {passed} checks passed, {failed} failed");
+}
+
+/// Rounds of random state.
+const FUZZ: (u64, u32) = (0x5eed_f00d, 60);
+
+/// The tests that both back ends share, and random state for virtual CPUs.
+fn virtual_cpus() {
+    let here = guest::Here::new();
+    let (mut passed, mut failed, mut absent) = (0, 0, 0);
+    for (group, tests) in vcpu_tests::GROUPS {
+        for test in *tests {
+            let verdict = match (test.run)(&here) {
+                Ok(()) => {
+                    passed += 1;
+                    "ok".into()
+                }
+                Err(Why::NotHere(why)) => {
+                    absent += 1;
+                    format!("not here: {why}")
+                }
+                Err(Why::Failed(why)) => {
+                    failed += 1;
+                    format!("FAILED: {why}")
+                }
+            };
+            println!("test {group}::{} ... {verdict}", test.name);
+        }
+    }
+    println!("vcpu: {passed} passed, {failed} failed, {absent} not here");
+    match vcpu_tests::fuzz(&here, FUZZ.0, FUZZ.1) {
+        Ok(f) => println!("fuzz: ok, {} replies, {} entries refused, {} other events", f.replies, f.refused, f.others),
+        Err(why) => println!("fuzz: FAILED: {why:?}"),
+    }
 }

@@ -5,7 +5,10 @@
 mod exits;
 mod inject;
 mod life;
+mod machine;
 mod memory;
+
+pub use machine::Here;
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
 use crate::scene::{Events, Log, PAGE, Slot, arrives, cpu, in_ms, memory, page, peek, poke};
