@@ -25,6 +25,7 @@ mod progress;
 mod run;
 mod scenario;
 mod session;
+mod suite;
 mod system;
 mod terminal;
 mod test;

@@ -2,13 +2,13 @@
 
 use crate::build::{self, Flavour};
 use crate::iso::Module;
-use crate::matrix::{self, Inner, Matrix};
+use crate::matrix::{Inner, Matrix};
 use crate::platform::{self, Platform, Presence};
 use crate::scenario::{self, Scenario};
 use crate::system::System;
 use crate::trial::{self, Kit};
-use crate::{guest, host, packages};
-use anyhow::{Context, Result, ensure};
+use crate::{guest, host, packages, suite};
+use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -136,7 +136,7 @@ fn list(scenarios: &[Scenario]) -> Vec<(String, String)> {
     let kernel = KERNEL_CHECKS.iter().map(|(name, _)| (format!("image::{name}"), "the linked kernel".to_owned()));
     let components = [("image::COMPONENT-stands-alone".to_owned(), "one for each component binary".to_owned())];
     let systems = scenarios.iter().map(|s| (format!("system::{}", s.name), s.about.clone()));
-    let suite = [(NO_SILENT_SKIP.to_owned(), "each test runs on each emulator or says why not".to_owned())];
+    let suite = suite::TESTS.iter().map(|(name, about, _)| (format!("suite::{name}"), (*about).to_owned()));
     kernel.chain(suite).chain(components).chain(systems).collect()
 }
 
@@ -148,15 +148,7 @@ const KERNEL_CHECKS: [(&str, Check); 3] = [
     ("kernel-is-small", trial::kernel_size),
 ];
 
-const NO_SILENT_SKIP: &str = "suite::no-silent-skip";
-
-fn no_silent_skip(all: &[Scenario], platforms: &[Platform]) -> Result<()> {
-    let faults = matrix::unexplained(all, platforms);
-    ensure!(faults.is_empty(), "{}", faults.join("\n"));
-    Ok(())
-}
-
-fn trials(scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial>> {
+fn trials(mut scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial>> {
     let (kit, linked) = kit(&scenarios, Flavour::Release)?;
     let kit = Arc::new(kit);
     let debug = scenarios.iter().any(|s| s.flavour() == Flavour::Debug);
@@ -166,10 +158,14 @@ fn trials(scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial>> {
         let kernel = kit.kernel.linked.clone();
         list.push(timed(format!("image::{name}"), outcomes, move || check(&kernel)));
     }
-    list.push(timed(NO_SILENT_SKIP.into(), outcomes, || no_silent_skip(&scenario::all()?, &platform::all()?)));
+    for (name, _, test) in suite::TESTS {
+        list.push(timed(format!("suite::{name}"), outcomes, test));
+    }
     for (name, file) in linked {
         list.push(timed(format!("image::{name}-stands-alone"), outcomes, move || trial::component(&file)));
     }
+    // The longest first: then none is left to run alone at the end.
+    scenarios.sort_by_key(|s| std::cmp::Reverse(s.timeout_s));
     for s in scenarios {
         let kit = if s.flavour() == Flavour::Debug { &debug } else { &kit };
         list.push(in_machine(s, kit.clone(), outcomes));
