@@ -5,6 +5,7 @@
 
 mod initramfs;
 mod kernel;
+mod realmode;
 
 use crate::system::System;
 use crate::{build, tree};
@@ -116,6 +117,7 @@ pub fn rom(name: &str) -> Result<PathBuf> {
     match name {
         INITRAMFS => return initramfs::make(),
         "testkernel" => return build::test_kernel(),
+        "realmode" => return realmode::make(),
         _ => {}
     }
     let guests = all()?;
@@ -123,7 +125,7 @@ pub fn rom(name: &str) -> Result<PathBuf> {
     match kernels.clone().find(|(n, _)| *n == name) {
         Some((_, kernel)) => kernel.file().with_context(|| format!("making the ROM {name:?}")),
         None => {
-            let known: BTreeSet<_> = kernels.map(|(n, _)| n).chain([INITRAMFS, "testkernel"]).collect();
+            let known: BTreeSet<_> = kernels.map(|(n, _)| n).chain([INITRAMFS, "realmode", "testkernel"]).collect();
             bail!("nothing makes a ROM {name:?}; there are {}", Vec::from_iter(known).join(", "))
         }
     }
