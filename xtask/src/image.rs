@@ -51,6 +51,7 @@ pub fn make(system: &System, label: &str, kernel_cmdline: &str, flavour: Flavour
         kernel: kernel.image.clone(),
         cmdline: kernel_cmdline.into(),
         modules: modules(root_task.image.clone(), text, &components, roms),
+        madt: None,
     };
     iso::make(&payload, &iso, &step)?;
     step.done(&tree::shown(&iso));

@@ -30,6 +30,8 @@ pub enum Payload {
         cmdline: String,
         /// The first is the root task.
         modules: Vec<Module>,
+        /// A MADT that takes the place of the firmware's.
+        madt: Option<PathBuf>,
     },
     /// Linux on the bare machine.
     Linux {
@@ -46,7 +48,9 @@ impl Payload {
     /// Files in the image: (path in it, file here).
     fn files(&self) -> Vec<(String, &Path)> {
         match self {
-            Payload::Hypervisor { kernel, modules, .. } => std::iter::once(("boot/hypervisor".to_owned(), &**kernel))
+            Payload::Hypervisor { kernel, modules, madt, .. } => [("boot/hypervisor".to_owned(), &**kernel)]
+                .into_iter()
+                .chain(madt.iter().map(|m| ("boot/madt".to_owned(), &**m)))
                 .chain(modules.iter().enumerate().map(|(i, m)| (module_path(i, &m.name), &*m.file)))
                 .collect(),
             Payload::Linux { kernel, initramfs, .. } => {
@@ -59,7 +63,10 @@ impl Payload {
     fn grub_cfg(&self) -> String {
         let mut s = String::from("set timeout=0\nset default=0\nmenuentry \"Ferronova\" {\n");
         match self {
-            Payload::Hypervisor { cmdline, modules, .. } => {
+            Payload::Hypervisor { cmdline, modules, madt, .. } => {
+                if madt.is_some() {
+                    s.push_str("    acpi --exclude=APIC /boot/madt\n");
+                }
                 let _ = writeln!(s, "    multiboot2 {}", join("/boot/hypervisor", cmdline));
                 for (i, m) in modules.iter().enumerate() {
                     let _ = writeln!(s, "    module2 /{} {}", module_path(i, &m.name), m.name);
@@ -76,7 +83,7 @@ impl Payload {
 
     fn grub_modules(&self) -> String {
         let loader = match self {
-            Payload::Hypervisor { .. } => "multiboot2",
+            Payload::Hypervisor { .. } => "multiboot2 acpi",
             Payload::Linux { .. } => "linux",
         };
         format!("{loader} normal iso9660 {PARTITIONS}")
@@ -135,6 +142,7 @@ mod tests {
             kernel: "/k".into(),
             cmdline: "serial".into(),
             modules: vec![module("core"), module("bzImage")],
+            madt: None,
         };
         let cfg = p.grub_cfg();
         let lines: Vec<_> = cfg.lines().map(str::trim).collect();

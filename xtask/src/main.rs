@@ -15,6 +15,7 @@ mod image;
 mod iso;
 mod kvm;
 mod lint;
+mod madt;
 mod marker;
 mod matrix;
 mod packages;

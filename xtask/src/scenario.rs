@@ -41,6 +41,8 @@ pub struct Scenario {
     /// Why it does not run on a platform, by the platform's name.
     #[serde(default)]
     pub not: BTreeMap<String, String>,
+    /// Identifiers of local APICs that the MADT is to claim, whatever processors there are.
+    pub processors: Option<Vec<u8>>,
     /// RAM of the machine, if not what the platform file says.
     memory_mib: Option<u32>,
     /// The platform of this test.

@@ -5,6 +5,7 @@ use crate::debug::{self, Symbols};
 use crate::emulator::{Debugger, End, Machine};
 use crate::iso::{self, Module, Payload};
 use crate::lint::{self, Disassembly};
+use crate::madt;
 use crate::matrix::{self, Inner};
 use crate::platform::Platform;
 use crate::progress::Step as Progress;
@@ -105,11 +106,18 @@ fn in_order(text: &str, patterns: &[Regex]) -> Result<()> {
 
 fn make_iso(s: &Scenario, kit: &Kit, platform: &Platform, dir: &Path) -> Result<PathBuf> {
     let modules = modules(s, kit, dir)?;
-    let payload =
-        Payload::Hypervisor { kernel: kit.kernel.image.clone(), cmdline: platform.kernel_cmdline.clone(), modules };
+    let madt = s.processors.as_ref().map(|apics| madt_file(apics, dir)).transpose()?;
+    let (kernel, cmdline) = (kit.kernel.image.clone(), platform.kernel_cmdline.clone());
+    let payload = Payload::Hypervisor { kernel, cmdline, modules, madt };
     let iso = dir.join("boot.iso");
     iso::make(&payload, &iso, &Progress::silent())?;
     Ok(iso)
+}
+
+fn madt_file(apics: &[u8], dir: &Path) -> Result<PathBuf> {
+    let file = dir.join("madt");
+    std::fs::write(&file, madt::table(apics))?;
+    Ok(file)
 }
 
 fn modules(s: &Scenario, kit: &Kit, dir: &Path) -> Result<Vec<Module>> {

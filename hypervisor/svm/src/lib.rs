@@ -22,8 +22,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
-mod composite;
 mod asid;
+mod composite;
 mod controls;
 mod cr;
 mod event;
