@@ -39,9 +39,7 @@ fn violation(g: &mut Guest, access: u64, rights: u64, gpa: u64) -> Outcome {
 fn nothing(m: &dyn Machine) -> Outcome {
     let mut g = Guest::new(m, code!(32: "mov al, [0x40123]", "mov [0x41123], al", "ljmp 0x08, 0x6000"))?;
     modes::flat(&mut g);
-    for page in [DATA] {
-        g.vm.page(page, Access::Nothing)?;
-    }
+    g.vm.page(DATA, Access::Nothing)?;
     violation(&mut g, READ, 0, RAM + 0x123)?;
     equal("RIP", g.s.rip, CODE)?;
     if !g.svm() {

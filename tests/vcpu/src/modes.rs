@@ -107,9 +107,7 @@ pub fn second_task(g: &mut Guest, code: &[u8]) -> u64 {
     let mut tss = [0u32; 26];
     (tss[8], tss[9], tss[14]) = (PLACE as u32, 2, 0x7800);
     // ES, CS, SS, DS, FS, GS.
-    for i in 18..24 {
-        tss[i] = DATA32.into();
-    }
+    tss[18..24].fill(DATA32.into());
     tss[19] = CODE32.into();
     let bytes: Vec<u8> = tss.iter().flat_map(|w| w.to_le_bytes()).collect();
     g.vm.write(SECOND_TSS, &bytes);
