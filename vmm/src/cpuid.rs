@@ -5,9 +5,10 @@
 //!
 //! Hypervisor leaves: Linux accepts x2APIC mode without interrupt remapping only on a hypervisor interface that it
 //! knows. Leaves 0x4000_0000 and 0x4000_0001 are those of the documented KVM paravirtual interface
-//! (Documentation/virt/kvm/x86/cpuid.rst), offered with no features.
+//! (Documentation/virt/kvm/x86/cpuid.rst), offered without features, but for the clock ([`pvclock`]) on AMD CPUs.
 
 use crate::config::Hide;
+use crate::pvclock;
 use crate::spec::bits::CR4_OSXSAVE;
 
 /// EAX, EBX, ECX, EDX.
@@ -175,7 +176,7 @@ impl Policy {
         };
         let mut policy = Policy { rows: TABLE.iter().map(pass).collect(), vcpus };
         policy.force(tsc_hz);
-        policy.describe_amd_topology(&host);
+        policy.describe_amd(&host);
         policy.limit_extended_state(host);
         hide.iter().for_each(|h| policy.hide(*h));
         policy
@@ -199,11 +200,18 @@ impl Policy {
         self.row(0x8000_0007)[3] |= EDX87_INVARIANT_TSC;
     }
 
-    /// AMD CPUs say in leaves of their own how many cores there are (APM volume 3, appendix E.4.7 and E.4.16).
-    fn describe_amd_topology(&mut self, host: impl Fn(u32, u32) -> Regs) {
+    /// Whether the guest gets KVM's clock.
+    pub fn has_clock(&self) -> bool {
+        self.find(HYPERVISOR_FEATURES, 0)[0] & pvclock::FEATURES != 0
+    }
+
+    /// AMD CPUs say in leaves of their own how many cores there are (APM volume 3, appendix E.4.7 and E.4.16), and
+    /// nowhere how fast the TSC is.
+    fn describe_amd(&mut self, host: impl Fn(u32, u32) -> Regs) {
         if !AMD.contains(&self.row(0x0)[1]) {
             return;
         }
+        self.row(HYPERVISOR_FEATURES)[0] |= pvclock::FEATURES;
         self.row(0x8000_0008)[2] = self.core_bits() << 12 | (self.vcpus - 1);
         if self.vcpus > 1 {
             self.row(0x8000_0001)[2] |= ECX81_CMP_LEGACY;

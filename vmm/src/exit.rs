@@ -18,6 +18,7 @@ use crate::emulate::{Emulator, Failure};
 use crate::inject::{self, Exception};
 use crate::machine::{Counts, Machine};
 use crate::msr::Msrs;
+use crate::pvclock::PvClock;
 use crate::run::{Entry, Next};
 use crate::spec::bits::{BLOCKED_BY_NMI, RFLAGS_IF, SHADOW};
 use crate::spec::{GPR, event_name, reason};
@@ -74,6 +75,8 @@ pub struct Environment {
     pub mem: GuestMemoryMmap,
     /// CPUID policy.
     pub cpuid: Policy,
+    /// KVM's clock, for guests that CPUID shows it to.
+    pub clock: PvClock,
     /// Selectors of guest, PIO and MSR space.
     pub spaces: [u64; 3],
 }

@@ -21,6 +21,7 @@ pub mod machine;
 pub mod mem;
 pub mod msr;
 pub mod paging;
+pub mod pvclock;
 pub mod report;
 pub mod run;
 pub mod spec;

@@ -10,6 +10,7 @@ use vmm_logic::dev::VcpuSet;
 use vmm_logic::dev::{Platform, PlatformConfig};
 use vmm_logic::exit::{Action, Environment, Event, Stop, Vcpu};
 use vmm_logic::machine::{Kicks, Machine};
+use vmm_logic::pvclock::PvClock;
 use vmm_logic::spec::{portal_mtd, reason};
 use vmm_logic::vcpu::Start;
 use vmm_logic::{layout, mem};
@@ -39,7 +40,8 @@ impl Guest {
         let board = Platform::new(&PlatformConfig { tsc_hz: 1_000_000, lapic_hz: 1_000_000, ..Default::default() });
         let cpuid = Policy::new(|_, _| [0; 4], 1, 1_000_000, &[]);
         let start = Start::Long { rip: 0x10_0200, boot_params: 0x7000 };
-        let env = Arc::new(Environment { mem, cpuid, spaces: [1, 2, 3] });
+        let clock = PvClock { tsc_hz: 1_000_000, tsc: 0, wall_ns: 0 };
+        let env = Arc::new(Environment { mem, cpuid, clock, spaces: [1, 2, 3] });
         let mut machine = Machine::new(board, 1, start);
         let mut vcpu = Vcpu::new(0, env, &machine);
         let startup = Event { number: reason::STARTUP, mtd: portal_mtd(reason::STARTUP) };

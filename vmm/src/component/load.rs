@@ -62,9 +62,14 @@ impl Loader {
             tsc_hz: info.tsc_hz,
             lapic_hz: cpuid::crystal_hz(info.tsc_hz),
             boot_tsc,
-            wall_ns: info.wall_base_ns.saturating_add(rt::time::ns_from_tsc(boot_tsc)),
+            wall_ns: wall_ns(info, boot_tsc),
             ram_bytes: self.guest.ram,
             phys_bits: cpuid.phys_bits() as u8,
         }
     }
+}
+
+/// Time of day at a value of the TSC, in ns since 1970.
+pub fn wall_ns(info: &parent::StartInfo, tsc: u64) -> u64 {
+    info.wall_base_ns.saturating_add(rt::time::ns_from_tsc(tsc))
 }

@@ -22,6 +22,7 @@ use vmm_logic::exit::{Environment, Vcpu};
 use vmm_logic::loader::LoadError;
 use vmm_logic::machine::Machine;
 use vmm_logic::mem::{self, RamError};
+use vmm_logic::pvclock::PvClock;
 use vmm_logic::spec::{EVENTS, portal_mtd};
 
 use handler::Handler;
@@ -86,7 +87,9 @@ pub fn run() -> Result<(), Failure> {
 
     let spaces = Spaces::new(&mem)?;
     let cpuid = Policy::new(cpuid::host, guest.vcpus, info.tsc_hz, &guest.hide);
-    let env = Arc::new(Environment { mem, cpuid, spaces: spaces.selectors() });
+    let (tsc_hz, tsc) = (info.tsc_hz, rt::time::tsc());
+    let clock = PvClock { tsc_hz, tsc, wall_ns: load::wall_ns(info, tsc) };
+    let env = Arc::new(Environment { mem, cpuid, clock, spaces: spaces.selectors() });
     let on_reset = guest.on_reset;
     let loader = Loader::new(info, guest, env.clone());
     let (start, board) = loader.load()?;

@@ -188,6 +188,8 @@ fn amd_cpus_say_it_in_their_own_leaves() {
     assert_eq!(four.query(0x8000_0001, 0, v)[2], ECX81_TOPOLOGY | ECX81_CMP_LEGACY);
     assert_eq!(four.query(0x8000_0000, 0, v)[0], 0x8000_001e);
     assert_eq!(four.query(0x8000_001e, 0, v), [3, 3, 0, 0]);
+    assert_eq!(four.query(0x4000_0001, 0, v), [1 << 3 | 1 << 24, 0, 0, 0], "KVM's clock");
+    assert!(four.has_clock() && !policy(&[]).has_clock());
     assert_eq!(four.query(0x8000_001d, 2, v)[0] >> 14, 3, "shared last level, no cores");
     assert_eq!(four.query(0x8000_001d, 0, v)[0] >> 14, 0);
     let old = Policy::new(amd(0), 4, 1_000_000, &[]);

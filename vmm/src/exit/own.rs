@@ -73,8 +73,15 @@ impl Vcpu {
             Access::Written(mtd) => Action::Reply(skip(s) | mtd),
             Access::Needs(_) => Action::Widen,
             Access::Fault => raise(s, Exception::GP),
+            Access::Unknown if self.set_clock(msr, msr_value(s)) => Action::Reply(skip(s)),
             _ => return None,
         })
+    }
+
+    /// A write to the MSRs of KVM's clock. They cannot be read.
+    #[cold]
+    fn set_clock(&self, msr: u32, value: u64) -> bool {
+        self.env.cpuid.has_clock() && self.env.clock.write_msr(msr, value, &self.env.mem)
     }
 
     /// XSETBV (SDM volume 2): XCR0 only, x87 always on, AVX not without SSE, nothing that CPUID does not offer.

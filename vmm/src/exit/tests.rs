@@ -36,9 +36,15 @@ struct Rig {
 
 impl Rig {
     fn new(vcpus: usize) -> Rig {
+        Rig::on(host, vcpus)
+    }
+
+    /// On a host with this CPUID.
+    fn on(host: fn(u32, u32) -> [u32; 4], vcpus: usize) -> Rig {
         let mem = mem::allocate(16 << 20, 32 << 20).unwrap();
         let cpuid = Policy::new(host, vcpus as u32, 50_000_000, &[]);
-        let env = Arc::new(Environment { mem, cpuid, spaces: [11, 12, 13] });
+        let clock = PvClock { tsc_hz: 50_000_000, tsc: 0, wall_ns: 0 };
+        let env = Arc::new(Environment { mem, cpuid, clock, spaces: [11, 12, 13] });
         let m = Machine::new(Fake::default(), vcpus, START);
         let vcpus = (0..vcpus).map(|id| Vcpu::new(id, env.clone(), &m)).collect();
         Rig { m, vcpus }
@@ -237,6 +243,20 @@ fn self_ipi_by_wrmsr_is_injected() {
     let mut s = regs(0xfd, 0x83f, 0);
     assert_eq!(m.handle(event(reason::WRMSR), &mut s, 0), Action::Reply(Mtd::RIP | Mtd::INJ));
     assert_eq!(s.inj_info, VALID | 0xfd);
+}
+
+#[test]
+fn the_clock_of_kvm_is_there_where_cpuid_says_so() {
+    use vm_memory::Bytes;
+    let amd = |leaf, subleaf| if leaf == 0 { [0x16, 0x6874_7541, 0, 0] } else { host(leaf, subleaf) };
+    let mut m = Rig::on(amd, 1);
+    assert_eq!(m.m.next(0), Next::Enter(Entry::Boot, true));
+    let set = || regs(0x2001, 0x4b56_4d01, 0);
+    assert_eq!(m.handle(event(reason::WRMSR), &mut set(), 0), Action::Reply(Mtd::RIP));
+    assert_eq!(m.mem().read_obj::<u32>(GuestAddress(0x2000)).unwrap(), 2);
+    let mut m = machine();
+    assert_eq!(m.handle(event(reason::WRMSR), &mut set(), 0), Action::Reply(Mtd::INJ));
+    assert_eq!(m.mem().read_obj::<u32>(GuestAddress(0x2000)).unwrap(), 0);
 }
 
 #[test]
