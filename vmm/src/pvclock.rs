@@ -119,7 +119,7 @@ mod tests {
     /// What a guest computes (pvclock_scale_delta).
     fn ns(ticks: u64, (mul, shift): (u32, i8)) -> u64 {
         let shifted = if shift < 0 { ticks >> -shift } else { ticks << shift };
-        (u128::from(shifted) * u128::from(mul) >> 32) as u64
+        ((u128::from(shifted) * u128::from(mul)) >> 32) as u64
     }
 
     /// The frequency that Linux takes from the clock (pvclock_tsc_khz).
