@@ -9,11 +9,12 @@
 use crate::arch::cpu::cpu;
 use crate::{object, remote};
 use cap::Kind;
-use core::cell::Cell;
+use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
+use sched::MAX_CPUS;
 use spin::Mutex;
 
 /// First field of every kernel object.
@@ -263,11 +264,22 @@ fn bury(list: &DeadList) {
     }
 }
 
-/// Memory for objects of one type: frames cut into cells.
+/// Memory for objects of one type: frames cut into cells. Each CPU keeps a few free cells of its own, so that most objects
+/// are made and freed without a lock.
 pub struct Slab<T> {
-    free: Mutex<FreeList>,
+    shared: Mutex<FreeList>,
+    caches: [Cache; MAX_CPUS],
     marker: PhantomData<fn() -> T>,
 }
+
+/// Free cells of a CPU.
+#[repr(align(64))]
+struct Cache {
+    free: UnsafeCell<FreeList>,
+    count: Cell<usize>,
+}
+// SAFETY: touched by its own CPU only, where kernel code is not preempted.
+unsafe impl Sync for Cache {}
 
 struct FreeList(Option<NonNull<FreeCell>>);
 
@@ -278,26 +290,49 @@ struct FreeCell {
 // SAFETY: the cells on the list belong to the list.
 unsafe impl Send for FreeList {}
 
+/// So many cells go from the shared list to a CPU's at once, and back when it has twice as many.
+const BATCH: usize = 8;
+
 impl<T> Slab<T> {
     /// Empty.
     pub const fn new() -> Self {
         const { assert!(size_of::<T>() <= abi::PAGE_SIZE && size_of::<T>() >= size_of::<FreeCell>()) };
-        Slab { free: Mutex::new(FreeList(None)), marker: PhantomData }
+        Slab {
+            shared: Mutex::new(FreeList(None)),
+            caches: [const { Cache { free: UnsafeCell::new(FreeList(None)), count: Cell::new(0) } }; MAX_CPUS],
+            marker: PhantomData,
+        }
+    }
+
+    /// This CPU's cells, and their number.
+    #[allow(clippy::mut_from_ref, reason = "no two borrows live at once, and no other CPU looks")]
+    fn cache(&self) -> (&mut FreeList, &Cell<usize>) {
+        let c = &self.caches[cpu().id.get() as usize % MAX_CPUS];
+        // SAFETY: as for `Cache`.
+        (unsafe { &mut *c.free.get() }, &c.count)
     }
 
     fn alloc(&self) -> Option<NonNull<T>> {
-        let mut list = self.free.lock();
-        if list.0.is_none() {
+        let (free, count) = self.cache();
+        if count.get() == 0 {
+            self.refill(free, count)?;
+        }
+        count.set(count.get() - 1);
+        free.take().map(NonNull::cast)
+    }
+
+    #[cold]
+    fn refill(&self, free: &mut FreeList, count: &Cell<usize>) -> Option<()> {
+        let mut shared = self.shared.lock();
+        if shared.0.is_none() {
             let frame = super::pool::alloc()?.cast::<T>();
             for i in 0..abi::PAGE_SIZE / size_of::<T>() {
                 // SAFETY: the i-th cell lies in the frame, which is ours.
-                unsafe { list.put(frame.add(i)) };
+                unsafe { shared.put(frame.add(i).cast()) };
             }
         }
-        let cell = list.0?;
-        // SAFETY: cells on the list hold a valid FreeCell.
-        list.0 = unsafe { cell.as_ref() }.next;
-        Some(cell.cast())
+        count.set(shared.transfer(free, BATCH));
+        Some(())
     }
 
     /// Frees a cell.
@@ -305,18 +340,43 @@ impl<T> Slab<T> {
     /// # Safety
     /// The cell came from this slab, its value was dropped, nothing refers to it.
     pub unsafe fn free(&self, cell: NonNull<T>) {
+        let (free, count) = self.cache();
         // SAFETY: by the caller.
-        unsafe { self.free.lock().put(cell) };
+        unsafe { free.put(cell.cast()) };
+        count.set(count.get() + 1);
+        if count.get() == 2 * BATCH {
+            count.set(BATCH);
+            free.transfer(&mut self.shared.lock(), BATCH);
+        }
     }
 }
 
 impl FreeList {
     /// # Safety
     /// The cell is unused memory.
-    unsafe fn put<T>(&mut self, cell: NonNull<T>) {
-        let cell = cell.cast::<FreeCell>();
+    unsafe fn put(&mut self, cell: NonNull<FreeCell>) {
         // SAFETY: by the caller.
         unsafe { cell.write(FreeCell { next: self.0 }) };
         self.0 = Some(cell);
+    }
+
+    fn take(&mut self) -> Option<NonNull<FreeCell>> {
+        let cell = self.0?;
+        // SAFETY: cells on the list hold a valid FreeCell.
+        self.0 = unsafe { cell.as_ref() }.next;
+        Some(cell)
+    }
+
+    /// Moves up to `most` cells; returns how many.
+    fn transfer(&mut self, to: &mut FreeList, most: usize) -> usize {
+        let mut moved = 0;
+        while moved < most
+            && let Some(cell) = self.take()
+        {
+            // SAFETY: a cell of this list, which is the other's from now on.
+            unsafe { to.put(cell) };
+            moved += 1;
+        }
+        moved
     }
 }
