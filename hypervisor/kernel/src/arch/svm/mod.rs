@@ -7,7 +7,7 @@ mod vcpu;
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{fpu, guest, tables};
+use super::{fpu, guest, tables, time};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
 use crate::object::ec::{Cont, Ec, Expect, Resume};
@@ -152,6 +152,7 @@ fn set_tsc_aux(value: u64) {
 pub extern "C" fn exit() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM exit from nowhere") };
     ec.cont.set(Cont::Guest);
+    time::catch_up();
     schedule::go(exit_of(ec))
 }
 
