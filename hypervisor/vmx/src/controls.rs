@@ -82,6 +82,7 @@ pub struct Controls {
 
 const PIN_REQUIRED: u32 = pin::EXTERNAL_INTERRUPT_EXITING | pin::NMI_EXITING | pin::VIRTUAL_NMIS;
 const PROC1_REQUIRED: u32 = proc1::HLT_EXITING
+    | proc1::TSC_OFFSETTING
     | proc1::MWAIT_EXITING
     | proc1::MONITOR_EXITING
     | proc1::RDPMC_EXITING

@@ -35,6 +35,8 @@ pub struct HostState {
 pub struct GuestSetup {
     /// EPT pointer: [`eptp`].
     pub eptp: u64,
+    /// Added to the TSC that the guest reads.
+    pub tsc_offset: u64,
     /// TLB tag, not 0.
     pub vpid: u16,
     /// I/O bitmap for ports 0 to 7fff, 4 KiB.
@@ -88,7 +90,6 @@ fn init_controls(vmcs: &mut impl VmcsPort, c: &Controls) {
             (field::PAGE_FAULT_ERROR_CODE_MASK, 0),
             (field::PAGE_FAULT_ERROR_CODE_MATCH, 0),
             (field::CR3_TARGET_COUNT, 0),
-            (field::TSC_OFFSET, 0),
             (field::VM_ENTRY_INTERRUPTION_INFO, 0),
             (field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0),
             (field::VM_ENTRY_INSTRUCTION_LENGTH, 0),
@@ -133,6 +134,7 @@ fn init_setup(vmcs: &mut impl VmcsPort, c: &Controls, g: &GuestSetup) {
         vmcs,
         &[
             (field::VPID, g.vpid.into()),
+            (field::TSC_OFFSET, g.tsc_offset),
             (field::EPTP, g.eptp),
             (field::IO_BITMAP_A, g.io_bitmap_a),
             (field::IO_BITMAP_B, g.io_bitmap_b),

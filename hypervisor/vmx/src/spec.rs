@@ -16,6 +16,8 @@ pub mod pin {
 pub mod proc1 {
     /// Interrupt-window exiting.
     pub const INTERRUPT_WINDOW_EXITING: u32 = 1 << 2;
+    /// Use TSC offsetting.
+    pub const TSC_OFFSETTING: u32 = 1 << 3;
     /// HLT exiting.
     pub const HLT_EXITING: u32 = 1 << 7;
     /// INVLPG exiting.

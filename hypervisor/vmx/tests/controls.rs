@@ -22,7 +22,7 @@ fn missing(change: impl FnOnce(&mut CapabilityMsrs)) -> Option<VirtMissing> {
 fn haswell_runs_guests() {
     let c = negotiate(&haswell()).expect("all there");
     assert_eq!(c.pin, 0x16 | 1 << 0 | 1 << 3 | 1 << 5 | 1 << 6);
-    let wanted = [7, 10, 11, 21, 25, 28, 29, 31].iter().fold(0, |all, bit| all | 1 << bit);
+    let wanted = [3, 7, 10, 11, 21, 25, 28, 29, 31].iter().fold(0, |all, bit| all | 1 << bit);
     assert_eq!(c.proc1, 0x0400_6172 | wanted);
     assert_eq!(c.proc2, 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 12);
     assert_eq!(c.exit, 0x0003_6dfb | 1 << 2 | 1 << 9 | 1 << 15 | 0xf << 18);
@@ -73,6 +73,7 @@ fn each_required_pin_control_counts() {
 fn each_required_primary_control_counts() {
     for control in [
         proc1::INTERRUPT_WINDOW_EXITING,
+        proc1::TSC_OFFSETTING,
         proc1::HLT_EXITING,
         proc1::MWAIT_EXITING,
         proc1::RDPMC_EXITING,

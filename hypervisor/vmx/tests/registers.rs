@@ -141,6 +141,7 @@ fn host_state_and_setup_end_in_their_fields() {
     };
     let guest = GuestSetup {
         eptp: eptp(0x1000),
+        tsc_offset: 0u64.wrapping_sub(77),
         vpid: 2,
         io_bitmap_a: 0x3000,
         io_bitmap_b: 0x4000,
@@ -153,6 +154,7 @@ fn host_state_and_setup_end_in_their_fields() {
     let mut vmcs = Vmcs::default();
     init(&mut vmcs, &controls(), &host, &guest);
     for (f, want) in [
+        (field::TSC_OFFSET, 0u64.wrapping_sub(77)),
         (field::HOST_CR0, 1),
         (field::HOST_CR3, 2),
         (field::HOST_CR4, 3),

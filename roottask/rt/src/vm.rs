@@ -111,12 +111,22 @@ impl Vcpu {
     /// A vCPU on `cpu` with events at `event_base`, which must be portals to a thread on the same CPU. It does not run
     /// yet. [`Status::BadCpu`]: the component may not use this CPU.
     pub fn new(cpu: u16, event_base: Sel) -> Result<Vcpu, Status> {
+        Vcpu::create(cpu, event_base, false)
+    }
+
+    /// As [`Vcpu::new`]; its TSC begins at 0 now.
+    pub fn with_own_time(cpu: u16, event_base: Sel) -> Result<Vcpu, Status> {
+        Vcpu::create(cpu, event_base, true)
+    }
+
+    fn create(cpu: u16, event_base: Sel, own_time: bool) -> Result<Vcpu, Status> {
         let ec = sel::alloc().ok_or(Status::MemCap)?;
         let args = EcArgs {
             utcb_page: tcb::new_utcb_page(),
             cpu,
             evt: event_base,
             guest: true,
+            global_or_offset: own_time,
             fpu: true,
             ..EcArgs::default()
         };

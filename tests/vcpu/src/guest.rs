@@ -33,8 +33,9 @@ pub trait Machine {
     /// What it says of itself.
     fn facts(&self) -> Facts;
 
-    /// A new guest with [`RAM`] bytes of zeros and a virtual CPU that has not run yet.
-    fn vm(&self) -> Result<Box<dyn Vm>, String>;
+    /// A new guest with [`RAM`] bytes of zeros and a virtual CPU that has not run yet; its time begins now, if it has one of
+    /// its own.
+    fn vm(&self, own_time: bool) -> Result<Box<dyn Vm>, String>;
 }
 
 /// A guest with one virtual CPU.
@@ -143,7 +144,13 @@ pub struct Guest {
 impl Guest {
     /// With code at [`CODE`], about to run it in real mode with interrupts off, stopped in STARTUP.
     pub fn new(m: &dyn Machine, code: &[u8]) -> Result<Guest, Why> {
-        let mut g = Guest { facts: m.facts(), vm: m.vm()?, s: ArchState::ZERO, event: u64::MAX, dirty: Mtd::empty() };
+        Guest::with_time(m, code, false)
+    }
+
+    /// As [`Guest::new`], with a time of its own or without.
+    pub fn with_time(m: &dyn Machine, code: &[u8], own_time: bool) -> Result<Guest, Why> {
+        let mut g =
+            Guest { facts: m.facts(), vm: m.vm(own_time)?, s: ArchState::ZERO, event: u64::MAX, dirty: Mtd::empty() };
         g.vm.write(CODE, code);
         g.event = g.vm.run(Mtd::empty(), &mut g.s)?;
         equal("first event", g.event, event::GST_STARTUP)?;

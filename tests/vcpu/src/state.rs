@@ -1,7 +1,7 @@
 //! State: groups that a reply writes are there, and nobody else's are.
 
 use crate::facts::Emulator;
-use crate::guest::{CODE, DATA, Guest, Machine, Outcome, Why, equal, holds, needs};
+use crate::guest::{DATA, Guest, Machine, Outcome, Why, equal, holds, needs};
 use crate::modes;
 use crate::reason;
 use abi::{ArchState, Mtd, Segment, event};
@@ -17,10 +17,11 @@ tests! {
     debug_registers: "debug registers of two guests do not mix";
     two_guests: "registers of two guests do not mix";
     tsc: "the guest's TSC is the host's without offset";
+    tsc_offset: "a guest with a time of its own begins at 0";
 }
 
 fn reset(m: &dyn Machine) -> Outcome {
-    let mut vm = m.vm()?;
+    let mut vm = m.vm(false)?;
     let mut s = ArchState::ZERO;
     equal("first event", vm.run(Mtd::empty(), &mut s)?, event::GST_STARTUP)?;
     equal("CS base, selector, RIP", (s.cs.base, s.cs.sel, s.rip), (0xffff_0000, 0xf000, 0xfff0))?;
@@ -162,17 +163,30 @@ fn two_guests(m: &dyn Machine) -> Outcome {
     in_turns(m, code!(64: "mov r12, rbx", "5:", "mov rax, r12", "out 0x80, al", "jmp 5b"), |_| {})
 }
 
-fn tsc(m: &dyn Machine) -> Outcome {
+/// The TSC as a guest reads it, and the host's before and after.
+fn read_tsc(m: &dyn Machine, own_time: bool) -> Result<[u64; 3], Why> {
     if m.facts().emulator == Emulator::Model {
         return Err(Why::NotHere("the software CPU has no TSC".into()));
     }
-    let mut g = Guest::new(m, code!(64: "rdtsc", "hlt"))?;
+    let mut g = Guest::with_time(m, code!(64: "rdtsc", "hlt"), own_time)?;
     modes::long(&mut g);
     let before = host_tsc();
     g.until(reason::HLT)?;
-    let (guest, after) = (g.s.gpr[ArchState::RDX] << 32 | g.rax(), host_tsc());
-    equal("RIP", g.s.rip, CODE + 2)?;
+    Ok([before, g.s.gpr[ArchState::RDX] << 32 | g.rax(), host_tsc()])
+}
+
+fn tsc(m: &dyn Machine) -> Outcome {
+    let [before, guest, after] = read_tsc(m, false)?;
     holds("between two readings of the host", (before..=after).contains(&guest))
+}
+
+fn tsc_offset(m: &dyn Machine) -> Outcome {
+    let start = host_tsc();
+    let [before, guest, after] = read_tsc(m, true)?;
+    holds("the guest's time began after ours", guest <= after - start)?;
+    let again = read_tsc(m, true)?;
+    holds("each has its own", again[1] <= again[2] - after)?;
+    holds("it goes on", guest > 0 && before > start)
 }
 
 fn host_tsc() -> u64 {

@@ -118,6 +118,14 @@ impl Vcpu {
         Some(Vcpu { spaces, debug: Cell::new([0, 0, 0, 0, DR6_RESET]), exceptions: Cell::new(0), back_end })
     }
 
+    /// Its time is the TSC and this. Before it first runs.
+    pub fn offset_time(&self, by: u64) {
+        match &self.back_end {
+            BackEnd::Vmx(v) => v.offset_time(by),
+            BackEnd::Svm(v) => v.offset_time(by),
+        }
+    }
+
     /// The half of VT-x.
     pub fn vmx(&self) -> Option<&vmx::Vcpu> {
         if let BackEnd::Vmx(v) = &self.back_end { Some(v) } else { None }

@@ -115,7 +115,11 @@ pub fn create_ec(ec: &'static Ec) -> Outcome {
     let pio = if kind == EcKind::Vcpu { None } else { pd.pio() };
     let slot = slot.reserve()?;
     let new = NewEc { kind, cpu, obj, hst, pio, page, sp, evt, fpu: f & FPU != 0 };
-    slot.fill(Ec::create(new).ok_or(Status::MemObj)?, perm::Ec::all().bits())
+    let new = Ec::create(new).ok_or(Status::MemObj)?;
+    if let Some(v) = new.vcpu.as_ref().filter(|_| f & TIME != 0) {
+        v.offset_time(time::now().wrapping_neg());
+    }
+    slot.fill(new, perm::Ec::all().bits())
 }
 
 /// Creates a scheduling context (5.3.3). Its EC becomes ready.

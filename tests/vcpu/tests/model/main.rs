@@ -97,7 +97,7 @@ impl<K: Kernel + 'static, F: Fn() -> K> Machine for Model<F> {
         }
     }
 
-    fn vm(&self) -> Result<Box<dyn Vm>, String> {
+    fn vm(&self, _: bool) -> Result<Box<dyn Vm>, String> {
         Ok(Box::new(Guest { kernel: (self.new)(), mem: Memory::new(), started: false, recalled: false }))
     }
 }

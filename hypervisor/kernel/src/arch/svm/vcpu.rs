@@ -30,6 +30,11 @@ impl Vcpu {
         Some(v)
     }
 
+    /// What is added to the TSC that the guest reads.
+    pub fn offset_time(&self, by: u64) {
+        self.vmcb().control.tsc_offset = by;
+    }
+
     fn setup(&self, n_cr3: u64, ports: Option<u64>, msrs: Option<u64>) -> Option<GuestSetup> {
         let deny = DENY.get()?;
         Some(GuestSetup {
@@ -37,7 +42,7 @@ impl Vcpu {
             asid: self.asid.get().number.max(1),
             iopm: ports.unwrap_or(deny.ports.phys()),
             msrpm: msrs.unwrap_or(deny.msrs.phys()),
-            tsc_offset: 0,
+            tsc_offset: self.vmcb().control.tsc_offset,
         })
     }
 

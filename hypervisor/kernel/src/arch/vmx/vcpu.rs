@@ -19,6 +19,7 @@ pub struct Vcpu {
     vmcs: Page,
     vapic: Page,
     vpid: u16,
+    tsc_offset: Cell<u64>,
     /// The VMCS has its constant contents.
     complete: Cell<bool>,
     /// VMLAUNCH was done.
@@ -39,10 +40,16 @@ impl Vcpu {
             vmcs,
             vapic,
             vpid: VPIDS.take()?,
+            tsc_offset: Cell::new(0),
             complete: Cell::new(false),
             launched: Cell::new(false),
             all_exit,
         })
+    }
+
+    /// What is added to the TSC that the guest reads. Before the VMCS gets its contents.
+    pub fn offset_time(&self, by: u64) {
+        self.tsc_offset.set(by);
     }
 
     /// The virtual-APIC page, which the VMM sees if the CPU uses it.
@@ -83,6 +90,7 @@ impl Vcpu {
         let msrs = self.block.phys() + core::mem::offset_of!(VcpuRegs, msrs) as u64;
         let setup = GuestSetup {
             eptp: 0,
+            tsc_offset: self.tsc_offset.get(),
             vpid: self.vpid,
             vapic: self.vapic.phys(),
             guest_msrs: msrs,

@@ -39,9 +39,9 @@ impl Machine for Here {
         self.facts
     }
 
-    fn vm(&self) -> Result<Box<dyn Vm>, String> {
+    fn vm(&self, own_time: bool) -> Result<Box<dyn Vm>, String> {
         let ram = self.spare.lock().expect("spare RAM").pop().unwrap_or_else(|| memory(RAM as usize, RAM as usize));
-        Ok(Box::new(Guest::new(ram, self.spare.clone())?))
+        Ok(Box::new(Guest::new(ram, self.spare.clone(), own_time)?))
     }
 }
 
@@ -94,7 +94,7 @@ fn said<T>(what: &str, r: Result<T, abi::Status>) -> Result<T, String> {
 }
 
 impl Guest {
-    fn new(ram: u64, spare: Arc<Mutex<Vec<u64>>>) -> Result<Guest, String> {
+    fn new(ram: u64, spare: Arc<Mutex<Vec<u64>>>, own_time: bool) -> Result<Guest, String> {
         let space = said("guest space", GuestSpace::new())?;
         let (pio, msr) = (said("PIO space", PioSpace::new())?, said("MSR space", MsrSpace::new())?);
         let exchange = Arc::new(Exchange {
@@ -112,7 +112,7 @@ impl Guest {
         for n in 0..EVENTS {
             said("event portal", thread.portal(base + n, n, READ.bits()))?;
         }
-        let vcpu = said("vCPU", Vcpu::new(cpu(), base))?;
+        let vcpu = said("vCPU", if own_time { Vcpu::with_own_time(cpu(), base) } else { Vcpu::new(cpu(), base) })?;
         let mut g = Guest { ram, spare, space, pio, _msr: msr, vcpu, started: false, exchange, base };
         g.write(0, &[0; RAM as usize]);
         for page in (0..RAM).step_by(PAGE as usize) {
