@@ -109,7 +109,8 @@ pub fn start_all(page: Option<u64>) {
             say!("processor with APIC identifier {apic:#x} {why}: left out");
         }
     }
-    say!("{} CPUs", cpus_online());
+    let n = cpus_online();
+    say!("{n} CPU{}", if n == 1 { "" } else { "s" });
 }
 
 fn wait(ms: u64, until: impl Fn() -> bool) -> bool {
@@ -127,7 +128,12 @@ fn start(apic: u32, page: u64) -> Result<(), &'static str> {
     if !interrupt::can_reach(apic) {
         return Err("cannot be reached without x2APIC");
     }
-    *PART.lock() = Some(cpu::Part::new(cpus_online()).ok_or("has no memory in the pool")?);
+    let mut part = PART.lock();
+    // One that did not come has left it.
+    if part.is_none() {
+        *part = Some(cpu::Part::new(cpus_online()).ok_or("has no memory in the pool")?);
+    }
+    drop(part);
     STATE.store(STARTING, SeqCst);
     AP_TICKET.store(1, SeqCst);
     let begin = time::now();
