@@ -1,7 +1,7 @@
 //! The system file: which components there are, and what each may use. Text in, checked entries out.
 //!
-//! What is wrong inside one `[[component]]` is an error of that entry; only a file that is not TOML, or has unknown
-//! keys outside components, fails as a whole. All errors carry line and column.
+//! What is wrong inside one `[[component]]` is an error of that entry, what is wrong outside is noted; only a file that is
+//! not TOML, or has no components, fails as a whole. All errors carry line and column.
 //!
 //! Key types: [`SystemFile`], [`Entry`], [`Component`]. Routes are resolved in `wiring`, modules in `plan`.
 
@@ -124,21 +124,26 @@ impl SystemFile {
         let source = Source { text };
         let root = DeTable::parse(text).map_err(|e| source.syntax(&e))?.into_inner();
         let mut shutdown_after = Vec::new();
-        let mut tables = Vec::new();
+        let (mut tables, mut errors) = (Vec::new(), Vec::new());
         for (key, value) in root {
             match key.get_ref().as_ref() {
-                "shutdown_after" => shutdown_after = source.strings("shutdown_after", value)?,
+                "shutdown_after" => match source.strings("shutdown_after", value) {
+                    Ok(names) => shutdown_after = names,
+                    Err(e) => errors.push(e),
+                },
                 "component" => tables = source.array(value)?,
                 other => {
                     let cause = Cause::UnknownKey { key: other.into(), place: "the system file".into() };
-                    return Err(source.error(key.span(), cause));
+                    errors.push(source.error(key.span(), cause));
                 }
             }
         }
+        errors.sort_by_key(|e| (e.line, e.column));
         if tables.is_empty() {
-            return Err(source.error(0..0, Cause::Empty));
+            // A key that is misspelt is the better reason.
+            return Err(errors.into_iter().next().unwrap_or_else(|| source.error(0..0, Cause::Empty)));
         }
-        let mut file = SystemFile { shutdown_after: Vec::new(), entries: Vec::new(), errors: Vec::new() };
+        let mut file = SystemFile { shutdown_after: Vec::new(), entries: Vec::new(), errors };
         for (i, t) in tables.into_iter().enumerate() {
             let entry = source.entry(i, t, &file.entries);
             file.entries.push(entry);

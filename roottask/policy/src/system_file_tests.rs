@@ -76,6 +76,16 @@ fn unknown_keys_are_named() {
 }
 
 #[test]
+fn unknown_keys_outside_components_are_noted() {
+    let f = SystemFile::parse(&format!("shutdown = 1\nafter = 2\nshutdown_after = 3\n{HEAD}")).unwrap();
+    assert!(f.entries[0].result.is_ok() && f.shutdown_after.is_empty());
+    let errors: Vec<_> = f.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors[0], "system: line 1, column 1: unknown key `shutdown` in the system file");
+    assert_eq!(errors[1], "system: line 2, column 1: unknown key `after` in the system file");
+    assert!(errors[2].starts_with("system: line 3, column 18: the system file, key `shutdown_after`"), "{errors:?}");
+}
+
+#[test]
 fn missing_keys_are_named() {
     let f = SystemFile::parse("\n[[component]]\nname = \"uart\"\nbinary = \"b\"\npriority = 1\n").unwrap();
     let e = f.entries[0].result.as_ref().unwrap_err();
