@@ -70,7 +70,7 @@ impl Need {
             Need::Mtrr => bit(one.edx, 12),
             Need::Intel => cpuid(0, 0).ecx == u32::from_le_bytes(*b"ntel"),
             Need::Hypervisor => bit(one.ecx, 31),
-            Need::Vcpus(n) => smp::online() >= n,
+            Need::Vcpus(n) => smp::expected() >= n,
         }
     }
 }
@@ -78,7 +78,7 @@ impl Need {
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Need::Vcpus(n) => write!(f, "{n} CPUs needed, {} there", smp::online()),
+            Need::Vcpus(n) => write!(f, "{n} CPUs needed, {} there", smp::expected()),
             other => write!(f, "CPUID has no {other:?}"),
         }
     }

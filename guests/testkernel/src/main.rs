@@ -32,9 +32,10 @@ extern "C" fn kernel_main() -> ! {
 #[panic_handler]
 fn panic(info: &PanicInfo) -> ! {
     let place = info.location().map_or(("?", 0), |l| (l.file(), l.line()));
-    println!("FAILED: {} ({}:{})", OneLine(info.message()), place.0, place.1);
-    if tables::this_cpu() != 0 {
-        println!("(that was CPU {})", tables::this_cpu());
+    match tables::this_cpu() {
+        0 => println!("FAILED: {} ({}:{})", OneLine(info.message()), place.0, place.1),
+        // The boot CPU waits for this one, and fails then.
+        n => print!("(CPU {n}: {} ({}:{})) ", OneLine(info.message()), place.0, place.1),
     }
     serial::flush();
     trap::abandon()

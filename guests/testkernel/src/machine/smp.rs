@@ -28,6 +28,7 @@ pub struct AtStart {
 
 unsafe extern "C" {
     static ap_seen: [AtStart; MAX_CPUS];
+    static mut ap_tickets: u32;
     static mut low_cr3: u32;
     static mut low_ap_stacks: u64;
     static mut low_ap_main: u64;
@@ -106,6 +107,21 @@ pub fn start_all() {
         }
         cpu::pause();
     }
+}
+
+/// INIT and start-up once more for CPU `n`.
+#[track_caller]
+pub fn restart(n: usize) {
+    // SAFETY: no CPU starts now but this one.
+    unsafe { (&raw mut ap_tickets).write_volatile(n as u32) };
+    ONLINE.fetch_sub(1, AcqRel);
+    let before = online();
+    for ipi in [INIT, STARTUP | START_PAGE, STARTUP | START_PAGE] {
+        apic::command(ipi | ASSERT, apic_id(n));
+        delay();
+    }
+    trap::wait_for("the CPU", || online() > before);
+    assert_eq!(online(), before + 1, "started once");
 }
 
 /// Some time: what the manual wants between the IPIs, on machines where a port access takes a microsecond.

@@ -248,7 +248,7 @@ pub fn wait_for(what: &str, done: impl Fn() -> bool) {
         if done() {
             return x86!("cli");
         }
-        x86!("sti", "pause", "cli");
+        x86!("pause", "sti", "nop", "nop", "cli");
     }
     panic!("waited in vain for {what}");
 }

@@ -2,7 +2,11 @@
 
 mod control;
 mod debug;
+mod devices;
 mod exceptions;
+mod features;
 mod interrupts;
 mod modes;
+mod pages;
+mod several;
 mod timers;
