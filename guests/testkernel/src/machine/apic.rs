@@ -74,13 +74,18 @@ pub fn enable_local() {
 
 /// Changes the mode. The way back from x2APIC leads through "disabled" (10.12.5).
 pub fn set_mode(x2apic: bool) {
-    let base = rdmsr(msr::APIC_BASE);
-    if base & BASE_ENABLE == 0 || (!x2apic && base & BASE_X2APIC != 0) {
-        wrmsr(msr::APIC_BASE, base & !(BASE_X2APIC | BASE_ENABLE));
+    let old = rdmsr(msr::APIC_BASE);
+    let base = old & !(BASE_X2APIC | BASE_ENABLE);
+    let wanted = if x2apic { BASE_ENABLE | BASE_X2APIC } else { BASE_ENABLE };
+    if old == base | wanted {
+        return;
     }
-    wrmsr(msr::APIC_BASE, base & !(BASE_X2APIC | BASE_ENABLE) | BASE_ENABLE);
+    if old & BASE_X2APIC != 0 {
+        wrmsr(msr::APIC_BASE, base);
+    }
+    wrmsr(msr::APIC_BASE, base | BASE_ENABLE);
     if x2apic {
-        wrmsr(msr::APIC_BASE, base | BASE_ENABLE | BASE_X2APIC);
+        wrmsr(msr::APIC_BASE, base | wanted);
     }
 }
 

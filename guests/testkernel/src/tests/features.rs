@@ -1,7 +1,7 @@
 //! What CPUID says and what is there: instructions, MSRs, extended state.
 
 use crate::harness::Need;
-use crate::machine::cpu::{self, cpuid, cpuid_if_any, rdmsr, read_cr4, wrmsr, write_cr4, xgetbv, xsetbv};
+use crate::machine::cpu::{self, cpuid, cpuid_if_any, rdmsr, read_cr4, write_cr4, wrmsr, xgetbv, xsetbv};
 use crate::machine::trap::{catch, expect, expect_gp, expect_none};
 use crate::machine::{paging, smp};
 use crate::spec::{cr4, msr, vector as v};

@@ -238,7 +238,10 @@ fn each_cpu_has_registers_of_its_own() {
             cpu::cpuid(0, 0);
             let xmm: u64;
             x86!("movq {}, xmm3", out(reg) xmm);
-            assert_eq!((rdmsr(msr::FS_BASE), rdmsr(msr::KERNEL_GS_BASE), cpu::read_dr0(), xmm), (own, own + 1, own + 2, own));
+            assert_eq!(
+                (rdmsr(msr::FS_BASE), rdmsr(msr::KERNEL_GS_BASE), cpu::read_dr0(), xmm),
+                (own, own + 1, own + 2, own)
+            );
         }
         cpu::write_dr0(0);
         wrmsr(msr::FS_BASE, 0);
