@@ -76,6 +76,11 @@ pub fn run(o: &Options) {
     the_end(&mut r, o.seed);
 }
 
+/// Only the end.
+pub fn end(o: &Options) {
+    the_end(&mut Random::new(o.seed), o.seed);
+}
+
 fn msrs(r: &mut Random, rounds: u64) {
     for n in MSRS.into_iter().flatten() {
         one_msr(r, n);
@@ -232,7 +237,9 @@ fn ipis(r: &mut Random, rounds: u64) {
         // INIT and start-up would take a CPU away that others may wait for: only where there is none, or to none.
         let destination = if alone || !matches!(kind, a::INIT | a::STARTUP) { r.below(16) } else { 0xe } as u32;
         let shorthand = if matches!(kind, a::INIT | a::STARTUP) { 0 } else { (r.below(4) as u32) << 18 };
-        let rest = (r.next() as u32) & 0xc800;
+        // Trigger and level; and a logical destination, which may be anybody, only for those that harm nobody.
+        let harmless = !matches!(kind, a::INIT | a::STARTUP);
+        let rest = (r.next() as u32) & if harmless { 0xc800 } else { 0xc000 };
         if alone && kind == a::INIT && destination == 0 {
             continue;
         }

@@ -11,8 +11,9 @@ use crate::spec::port::{PM1A_CNT, RESET};
 use crate::{println, x86};
 
 /// What `mode=` can be, and what then happens.
-const MODES: [(&str, fn(&Options)); 10] = [
+const MODES: [(&str, fn(&Options)); 11] = [
     ("fuzz", fuzz::run),
+    ("end", fuzz::end),
     ("spin", |_| spin()),
     ("flood", |_| flood()),
     ("triple", |_| triple_fault()),
