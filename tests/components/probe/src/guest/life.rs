@@ -1,11 +1,11 @@
-//! Recall, failed entries, and what ends a virtual CPU.
+//! Recall, and what ends a virtual CPU.
 
-use super::exits::until_hlt;
 use super::*;
+use std::sync::OnceLock;
 
 /// Turns of a loop that take longer than it takes to recall a guest, and end all the same: where an emulator loses
 /// interrupts, nothing else would end a guest that loops with interrupts off.
-const TURNS: u32 = 20_000_000;
+const TURNS: u32 = 100_000_000;
 
 /// Code: the first instruction, a loop, and HLT.
 fn loop_after(first: u8) -> Vec<u8> {
@@ -18,28 +18,15 @@ fn loop_after(first: u8) -> Vec<u8> {
 const STI: u8 = 0xfb;
 const CLI: u8 = 0xfa;
 
-/// Recalls a guest that loops; whether the recalls came before the loop was over.
+/// Recalls a guest that loops; whether that came before the loop was over.
 fn recalled(what: &str, first: u8) -> Result<bool, String> {
-    let mut recalls = 0;
-    let mut g = Guest::new(
-        &loop_after(first),
-        |_| {},
-        move |n, _| match n {
-            event::GST_STARTUP => Some(Mtd::empty()),
-            event::GST_RECALL => {
-                recalls += 1;
-                (recalls < 3).then_some(Mtd::empty())
-            }
-            _ => None,
-        },
-    )?;
+    let code = loop_after(first);
+    let mut g = Guest::new(&code, |_| {}, |n, _| (n == event::GST_STARTUP).then_some(Mtd::empty()))?;
     done("start", g.vcpu.start(1))?;
-    for _ in 0..3 {
-        sleep_ms(5);
-        done("recall", g.vcpu.recall())?;
-    }
+    sleep_ms(5);
+    done("recall", g.vcpu.recall())?;
     arrives(what, &g.end)?;
-    Ok(g.numbers() == [vec![event::GST_STARTUP], vec![event::GST_RECALL; 3]].concat())
+    Ok(g.numbers() == [event::GST_STARTUP, event::GST_RECALL])
 }
 
 pub fn recall() -> Outcome {
@@ -48,8 +35,9 @@ pub fn recall() -> Outcome {
 
 /// Whether interrupts stop a guest that has them off. Bochs' SVM masks them at VMRUN by the guest's flag, although
 /// V_INTR_MASKING is set; they come when the guest turns its own on.
-pub fn interrupts_stop_it() -> Result<bool, String> {
-    let stopped = recalled("cli; loop", CLI)?;
+fn interrupts_stop_it() -> Result<bool, String> {
+    static STOPPED: OnceLock<Result<bool, String>> = OnceLock::new();
+    let stopped = STOPPED.get_or_init(|| recalled("cli; loop", CLI)).clone()?;
     let f = Facts::here();
     let known = f.emulator == Emulator::Bochs && f.vendor == Vendor::Svm;
     holds("a guest with interrupts off is recalled", stopped || known)?;
@@ -61,14 +49,6 @@ pub fn recall_off() -> Outcome {
 }
 
 const LOST: &str = "Bochs' SVM loses interrupts while the guest has them off";
-
-pub fn recall_early() -> Outcome {
-    let mut g = Guest::new(&[0xeb, 0xfe], |_| {}, |n, _| (n == event::GST_STARTUP).then_some(Mtd::empty()))?;
-    done("recall", g.vcpu.recall())?;
-    let e = g.run()?;
-    equal("events", g.numbers(), vec![event::GST_STARTUP, event::GST_RECALL])?;
-    equal("RIP", e[1].1.rip, CODE)
-}
 
 pub fn shares_cpu() -> Outcome {
     let first = if interrupts_stop_it()? { CLI } else { STI };
@@ -91,47 +71,6 @@ pub fn shares_cpu() -> Outcome {
     done("recall", g.vcpu.recall())?;
     arrives("end of the guest", &g.end)?;
     holds("an equal of the guest runs", a > 0 && b > a)
-}
-
-/// Reserved on every CPU.
-const CR4_RESERVED: u64 = 1 << 15;
-
-// A failed first entry is no launch: a kernel that takes it for one enters by VMRESUME afterwards, which the CPU
-// refuses (VM-instruction error 5) again and again.
-pub fn bad_state() -> Outcome {
-    let mut g = Guest::new(
-        &[0x0f, 0xa2, 0xf4],
-        |_| {},
-        |n, s| match n {
-            event::GST_STARTUP => {
-                s.cr4 = CR4_RESERVED;
-                Some(Mtd::CR)
-            }
-            reason::ENTRY_FAILURE => {
-                s.cr4 = 0;
-                Some(enter(s) | Mtd::CR)
-            }
-            reason::CPUID => Some(skip(s)),
-            _ => None,
-        },
-    )?;
-    let e = g.run()?;
-    let first: Vec<_> = g.numbers().into_iter().take(6).collect();
-    equal("first events", first, vec![event::GST_STARTUP, reason::ENTRY_FAILURE, reason::CPUID, reason::HLT])?;
-    // SVM emulators lose the guest's state in a refused VMRUN; the kernel shows that of a reset then.
-    let s = &e[1].1;
-    holds("state as before, or as after a reset", [(CODE, CR4_RESERVED), (0xfff0, 0)].contains(&(s.rip, s.cr4)))?;
-    equal("qualification", s.qual[0], 0)
-}
-
-pub fn triple_fault() -> Outcome {
-    let f = Facts::here();
-    if f.emulator == Emulator::Bochs && f.vendor == Vendor::Svm {
-        return Err(format!("{}Bochs' SVM knows no shutdown exit, and stops the machine", crate::check::NOT_HERE));
-    }
-    // lidt [0x6000] (all zero: limit 0); ud2
-    let e = until_hlt(&[0x0f, 0x01, 0x1e, 0x00, 0x60, 0x0f, 0x0b])?;
-    equal("events", e.iter().map(|e| e.0).collect(), vec![reason::TRIPLE_FAULT])
 }
 
 pub fn poison() -> Outcome {
