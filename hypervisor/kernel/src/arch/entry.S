@@ -84,10 +84,18 @@ idle_halt:
 1:  hlt                                 # an interrupt does not return here, an NMI does
     jmp 1b
 
+# A trap leaves AC as the user had it, which would switch SMAP off.
+.macro clear_ac
+    pushfq
+    btr qword ptr [rsp], 18
+    popfq
+.endm
+
 # Goes on with a #DB that came from user mode, whose frame is in the EC now, on the CPU's stack.
 .globl user_trap_again
 user_trap_again:
     mov rsp, STACK_TOP
+    clear_ac
     call {user_trap}
     ud2
 
@@ -123,6 +131,7 @@ trap:
     test byte ptr [rsp + 19 * 8], 3     # CS of the frame
     jz 1f
     mov rsp, STACK_TOP
+    clear_ac
     call {user_trap}
     ud2
 1:  mov edi, [rsp + 16 * 8]             # vector
