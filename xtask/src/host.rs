@@ -27,6 +27,7 @@ const KERNEL: &str = "hypervisor/kernel";
 const CHECKS: &[Check] = &[
     Check { name: "rustfmt", folder: "", args: FMT },
     Check { name: "rustfmt-kernel", folder: KERNEL, args: FMT },
+    Check { name: "rustfmt-testkernel", folder: "guests/testkernel", args: FMT },
     Check { name: "clippy", folder: "", args: CLIPPY },
     Check { name: "clippy-kernel", folder: KERNEL, args: CLIPPY_BARE },
     Check { name: "unit-tests", folder: "", args: &["test", "--no-fail-fast"] },
@@ -40,7 +41,7 @@ pub fn run() -> Result<bool> {
         let began = Instant::now();
         let result = c.run()?;
         passed &= !matches!(result, Outcome::Failed);
-        lines.push(format!("test host::{:<16} ... {} ({:.0} s)", c.name, result.text(), began.elapsed().as_secs_f32()));
+        lines.push(format!("test host::{:<18} ... {} ({:.0} s)", c.name, result.text(), began.elapsed().as_secs_f32()));
     }
     println!("\n{}", lines.join("\n"));
     Ok(passed)
