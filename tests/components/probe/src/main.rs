@@ -58,8 +58,10 @@ const NOT_ON_TCG: [(&str, &str); 2] = [
 ];
 
 fn main() {
-    if rt::rom(parent::CONFIG_ROM).is_some_and(|c| c.starts_with(b"run = \"vcpu\"")) {
-        return virtual_cpus();
+    let config = rt::rom(parent::CONFIG_ROM).map(String::from_utf8_lossy).unwrap_or_default();
+    if config.contains("run = \"vcpu\"") {
+        let cpu = config.lines().find_map(|l| l.strip_prefix("cpu = ")?.trim().parse().ok());
+        return virtual_cpus(cpu.unwrap_or(scene::cpu()));
     }
     let (mut passed, mut failed) = (0, 0);
     let guests = rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
@@ -94,8 +96,8 @@ fn main() {
 const FUZZ: (u64, u32) = (0x5eed_f00d, 60);
 
 /// The tests that both back ends share, and random state for virtual CPUs.
-fn virtual_cpus() {
-    let here = guest::Here::new();
+fn virtual_cpus(cpu: u16) {
+    let here = guest::Here::new(cpu);
     let (mut passed, mut failed, mut absent) = (0, 0, 0);
     for (group, tests) in vcpu_tests::GROUPS {
         for test in *tests {

@@ -1,6 +1,6 @@
 //! The machine that `vcpu_tests` run on here: guest spaces, virtual CPUs and portals of the kernel.
 
-use crate::scene::{PAGE, cpu, in_ms, memory};
+use crate::scene::{PAGE, in_ms, memory};
 use abi::{ArchState, Mtd, event, perm};
 use rt::vm::{GuestSpace, MsrSpace, PioSpace, Vcpu};
 use rt::{PortalThread, Semaphore};
@@ -20,17 +20,18 @@ const EVENTS: u64 = event::GST_ARCH + event::GST_NOVA;
 /// How long a guest may take for anything. Emulators on busy machines are slow.
 const PATIENCE_MS: u64 = 20_000;
 
-/// This machine.
+/// This machine, with virtual CPUs on one of its CPUs.
 pub struct Here {
     facts: Facts,
+    cpu: u16,
     /// RAM of guests that are gone.
     spare: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Here {
-    /// It.
-    pub fn new() -> Here {
-        Here { facts: Facts::here(), spare: Arc::default() }
+    /// On that CPU.
+    pub fn new(cpu: u16) -> Here {
+        Here { facts: Facts::here(), cpu, spare: Arc::default() }
     }
 }
 
@@ -41,7 +42,7 @@ impl Machine for Here {
 
     fn vm(&self, own_time: bool) -> Result<Box<dyn Vm>, String> {
         let ram = self.spare.lock().expect("spare RAM").pop().unwrap_or_else(|| memory(RAM as usize, RAM as usize));
-        Ok(Box::new(Guest::new(ram, self.spare.clone(), own_time)?))
+        Ok(Box::new(Guest::new(ram, self.spare.clone(), self.cpu, own_time)?))
     }
 }
 
@@ -94,7 +95,7 @@ fn said<T>(what: &str, r: Result<T, abi::Status>) -> Result<T, String> {
 }
 
 impl Guest {
-    fn new(ram: u64, spare: Arc<Mutex<Vec<u64>>>, own_time: bool) -> Result<Guest, String> {
+    fn new(ram: u64, spare: Arc<Mutex<Vec<u64>>>, cpu: u16, own_time: bool) -> Result<Guest, String> {
         let space = said("guest space", GuestSpace::new())?;
         let (pio, msr) = (said("PIO space", PioSpace::new())?, said("MSR space", MsrSpace::new())?);
         let exchange = Arc::new(Exchange {
@@ -108,11 +109,11 @@ impl Guest {
         let base = rt::sel::alloc_range(EVENTS, 1).ok_or("no selectors")?;
         let e = exchange.clone();
         let handler = Box::new(move |number, _, u: &mut abi::Utcb| e.handle(number, u.arch_mut()).bits());
-        let thread = said("event handler", PortalThread::new(cpu(), 32 << 10, handler))?;
+        let thread = said("event handler", PortalThread::new(cpu, 32 << 10, handler))?;
         for n in 0..EVENTS {
             said("event portal", thread.portal(base + n, n, READ.bits()))?;
         }
-        let vcpu = said("vCPU", if own_time { Vcpu::with_own_time(cpu(), base) } else { Vcpu::new(cpu(), base) })?;
+        let vcpu = said("vCPU", if own_time { Vcpu::with_own_time(cpu, base) } else { Vcpu::new(cpu, base) })?;
         let mut g = Guest { ram, spare, space, pio, _msr: msr, vcpu, started: false, exchange, base };
         g.write(0, &[0; RAM as usize]);
         for page in (0..RAM).step_by(PAGE as usize) {
