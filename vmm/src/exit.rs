@@ -195,7 +195,7 @@ impl Vcpu {
         if qual & IO_STRING != 0 {
             return if event.mtd.contains(crate::spec::EMULATE) { self.emulate(m, s, now) } else { Action::Widen };
         }
-        let (port, size) = ((qual >> IO_PORT_SHIFT) as u16, (qual & IO_SIZE) as usize + 1);
+        let (port, size) = ((qual >> IO_PORT_SHIFT) as u16, ((qual & IO_SIZE) as usize + 1).min(4));
         let rax = &mut s.gpr[ArchState::RAX];
         let mut mtd = Mtd::empty();
         if qual & IO_IN != 0 {

@@ -1,5 +1,6 @@
 //! The devices together: interrupts on their way from a device to a vCPU, timers, effects.
 
+mod ipi;
 mod properties;
 mod timers;
 
