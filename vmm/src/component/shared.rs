@@ -1,5 +1,6 @@
 //! What the threads of the VMM share, and the two that are not vCPUs': time and terminal input.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -17,12 +18,14 @@ use super::load::Loader;
 const RETRY: Duration = Duration::from_millis(2);
 
 /// When to look again at output for which there was no room.
-const RESEND_MS: u64 = 10;
+const RESEND_US: u64 = 10_000;
+/// Least time between two rounds of the timer thread.
+const TIMER_PAUSE_US: u64 = 100;
 
-/// [`RESEND_MS`] from now.
-fn soon() -> u64 {
-    let hz = rt::start_info().map_or(1, |info| info.tsc_hz);
-    rt::time::tsc().saturating_add(hz / 1000 * RESEND_MS)
+/// A time from now, as a value of the TSC.
+fn from_now(us: u64) -> u64 {
+    let hz = rt::start_info().map_or(0, |info| info.tsc_hz);
+    rt::time::tsc().saturating_add(hz / 1000 * us / 1000)
 }
 
 /// The guest's console output on its way from the serial line to the terminal.
@@ -75,8 +78,9 @@ pub struct Shared {
     machine: Mutex<Machine<Platform>>,
     output: Mutex<Output>,
     seats: Vec<Seat>,
-    /// Upped when the timer thread has to look at the devices' deadline again.
+    /// Upped when the timer thread has to look at the devices' deadline again, and has not been told so yet.
     timer: Semaphore,
+    timer_told: AtomicBool,
     on_reset: OnReset,
     loader: Loader,
 }
@@ -91,7 +95,8 @@ impl Shared {
         loader: Loader,
     ) -> Shared {
         let (machine, output) = (Mutex::new(machine), Mutex::new(output));
-        Shared { machine, output, seats, timer: Semaphore::new(0), on_reset, loader }
+        let (timer, timer_told) = (Semaphore::new(0), AtomicBool::new(false));
+        Shared { machine, output, seats, timer, timer_told, on_reset, loader }
     }
 
     /// The machine. A panic ends the component, so the lock is never poisoned.
@@ -109,9 +114,12 @@ impl Shared {
         self.seats[vcpu].wake.down();
     }
 
-    /// Has the timer thread look at the deadline.
+    /// Has the timer thread look at the deadline, which has changed. If it was told so and has not looked yet, it will
+    /// see this change too.
     pub fn rearm(&self) {
-        self.timer.up();
+        if !self.timer_told.swap(true, Ordering::SeqCst) {
+            self.timer.up();
+        }
     }
 
     /// All vCPUs have stopped: loads the guest anew and resets the machine.
@@ -172,8 +180,14 @@ impl Shared {
     }
 
     /// The timer thread: lets the devices' time pass when it is due.
+    ///
+    /// It runs above all guests, and what it does is for one guest to choose: so not more often than every
+    /// [`TIMER_PAUSE_US`].
     pub fn keep_time(&self) {
+        let pause = Semaphore::new(0);
         loop {
+            let earliest = from_now(TIMER_PAUSE_US);
+            self.timer_told.store(false, Ordering::SeqCst);
             let (deadline, kicks) = {
                 let mut m = self.machine();
                 m.board.advance(rt::time::tsc());
@@ -181,9 +195,13 @@ impl Shared {
                 (m.armed, m.kicks())
             };
             self.kick(kicks);
-            match if self.try_send() { deadline } else { deadline.min(soon()) } {
+            match if self.try_send() { deadline } else { deadline.min(from_now(RESEND_US)) } {
                 NEVER => self.timer.down(),
                 tsc => _ = self.timer.down_until(tsc),
+            }
+            if rt::time::tsc() < earliest {
+                // Nobody ups it: a sleep.
+                pause.down_until(earliest);
             }
         }
     }

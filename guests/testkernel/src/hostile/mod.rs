@@ -6,9 +6,9 @@ mod random;
 
 use crate::cmdline::Options;
 use crate::machine::tables::Pointer;
-use crate::machine::{cpu, power_off, serial};
+use crate::machine::{apic, cpu, power_off, serial};
 use crate::spec::port::{PM1A_CNT, RESET};
-use crate::{println, x86};
+use crate::{println, spec, x86};
 
 /// What `mode=` can be, and what then happens.
 const MODES: [(&str, fn(&Options)); 11] = [
@@ -22,6 +22,7 @@ const MODES: [(&str, fn(&Options)); 11] = [
     ("off", |_| power_off()),
     ("smi", |_| x86!("out 0xb2, al", in("al") 0xffu8)),
     ("exits", |_| exits()),
+    ("timers", |_| timers()),
     ("faults", |_| faults()),
 ];
 
@@ -72,6 +73,16 @@ fn exits() -> ! {
         cpu::cpuid(0, 0);
         cpu::in8(PM1A_CNT[0]);
     }
+}
+
+/// The local APIC's timer at its highest rate, for a CPU that takes no interrupts.
+fn timers() -> ! {
+    const DIVIDE_BY_1: u32 = 0b1011;
+    const PERIODIC: u32 = 1 << 17;
+    apic::write(spec::apic::TIMER_DIVIDE, DIVIDE_BY_1);
+    apic::write(spec::apic::LVT_TIMER, PERIODIC | 0xf0);
+    apic::write(spec::apic::TIMER_INITIAL, 1);
+    spin()
 }
 
 /// An exception whose delivery causes itself, without end.
