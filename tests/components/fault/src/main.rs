@@ -1,11 +1,14 @@
 //! Does what it is configured to do, `kind = "write"`, `"stack"` or `"panic"`, and should not survive it. `after_ms` lets
-//! it wait before: as a provider of services that nobody serves.
+//! it wait before: as a provider of services that nobody serves. With `busy = true` it has threads on all its CPUs then,
+//! of which one computes and one starts others.
 //!
 //! UNSAFETY: the invalid write is the purpose of this test component; it runs in its own protection domain.
 #![allow(unsafe_code)]
 
+extern crate rt;
+
 use std::hint::black_box;
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 /// No component has anything at this address.
@@ -19,6 +22,10 @@ fn value<'a>(config: &'a str, key: &str) -> Option<&'a str> {
 fn main() {
     let config = rt::rom("config").and_then(|b| str::from_utf8(b).ok()).unwrap_or_default();
     let after = value(config, "after_ms").map_or(Ok(0), str::parse).expect("after_ms is a number");
+    if value(config, "busy") == Some("true") {
+        let info = rt::start_info().expect("a component");
+        info.usable_cpus().iter().for_each(|&cpu| be_busy(cpu));
+    }
     sleep(Duration::from_millis(after));
     match value(config, "kind") {
         Some("\"write\"") => {
@@ -34,6 +41,20 @@ fn main() {
         other => println!("config: kind = {other:?}: \"write\", \"stack\" or \"panic\" is expected"),
     }
     println!("still here");
+}
+
+/// Two threads on `cpu` that never rest.
+fn be_busy(cpu: u16) {
+    rt::thread::set_spawn_cpu(cpu);
+    // One below us, so that we come to an end on our own CPU.
+    rt::thread::set_spawn_priority(1);
+    thread::spawn(|| {
+        loop {
+            black_box(());
+        }
+    });
+    thread::spawn(|| while thread::spawn(rt::thread::cpu).join().is_ok() {});
+    println!("busy on CPU {cpu}");
 }
 
 /// Recurses until the stack is used up.
