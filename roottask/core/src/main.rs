@@ -34,7 +34,6 @@ use portals::Portals;
 use shared::Shared;
 use space::Nova;
 use std::sync::Arc;
-use std::sync::mpsc;
 use supervisor::Supervisor;
 use window::Window;
 
@@ -77,13 +76,12 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
             power::idle()
         }
     };
-    let (sender, events) = mpsc::channel();
-    let shared = Shared::new(file.entries.len(), sender);
+    let shared = Shared::new(file.entries.len());
     let portals = Portals::new(Arc::clone(&shared), log.clone());
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
     let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);
     let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
-    Supervisor::new(plan, boot.book, creator, shared, log).run(&events)
+    Supervisor::new(plan, boot.book, creator, shared, log).run()
 }
 
 fn system_file(boot: &Boot) -> Result<SystemFile, String> {

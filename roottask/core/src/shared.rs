@@ -1,12 +1,13 @@
 //! What the portal handler and the supervisor share: who the components are, and messages from one to the other.
 //!
-//! Key types: [`Running`], [`Shared`], [`Event`].
+//! Key types: [`Running`], [`Shared`], [`Ended`].
 
 use abi::{Sel, Status};
 use core_task_logic::fault::Fault;
 use policy::{ComponentPlan, End};
+use rt::Semaphore;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A component that was created.
@@ -110,32 +111,47 @@ impl Running {
     }
 }
 
-/// What the portal handler tells the supervisor.
+/// A component ended: what handlers tell the supervisor.
 #[derive(Debug)]
-pub enum Event {
-    /// A component ended.
-    Ended {
-        /// Its index.
-        index: usize,
-        /// How.
-        end: End,
-        /// The exception, if there was one.
-        fault: Option<Fault>,
-    },
+pub struct Ended {
+    /// Its index.
+    pub index: usize,
+    /// How.
+    pub end: End,
+    /// The exception, if there was one.
+    pub fault: Option<Fault>,
 }
 
 /// Shared by handler and supervisor.
 pub struct Shared {
     /// By index of the system file.
     pub components: Vec<OnceLock<Running>>,
-    /// To the supervisor.
-    pub events: Sender<Event>,
+    /// To the supervisor, one for each component at most. Not a channel of std: its receiver spins until a sender that
+    /// was preempted goes on, and handlers run at the low priority of their callers.
+    ends: Mutex<VecDeque<Ended>>,
+    /// Counts them.
+    ended: Semaphore,
 }
 
 impl Shared {
     /// Room for `count` components.
-    pub fn new(count: usize, events: Sender<Event>) -> Arc<Shared> {
-        Arc::new(Shared { components: (0..count).map(|_| OnceLock::new()).collect(), events })
+    pub fn new(count: usize) -> Arc<Shared> {
+        let components = (0..count).map(|_| OnceLock::new()).collect();
+        Arc::new(Shared { components, ends: Mutex::new(VecDeque::with_capacity(count)), ended: Semaphore::new(0) })
+    }
+
+    fn ends(&self) -> MutexGuard<'_, VecDeque<Ended>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next end of a component.
+    pub fn next_end(&self) -> Ended {
+        loop {
+            self.ended.down();
+            if let Some(ended) = self.ends().pop_front() {
+                return ended;
+            }
+        }
     }
 
     /// Component `index`, if it was created.
@@ -146,8 +162,8 @@ impl Shared {
     /// Ends component `index`, if nobody did before.
     pub fn end(&self, index: usize, end: End, fault: Option<Fault>) {
         if self.component(index).is_some_and(Running::end) {
-            // The receiver lives as long as the root task.
-            let _ = self.events.send(Event::Ended { index, end, fault });
+            self.ends().push_back(Ended { index, end, fault });
+            self.ended.up();
         }
     }
 }

@@ -8,14 +8,13 @@ use crate::link::LogLink;
 use crate::log::Log;
 use crate::power;
 use crate::sever::sever;
-use crate::shared::{Event, Shared};
+use crate::shared::{Ended, Shared};
 use crate::space::{self, SpaceError};
 use abi::Sel;
 use core_task_logic::fault::Fault;
 use policy::{Action, Book, Client, ComponentError, ComponentPlan, End, Lifecycle, Plan, Sm};
 use rt::hypercall::{self, int_flags};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 /// Runs a plan.
 pub struct Supervisor<'a> {
@@ -42,7 +41,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Creates and starts all components, then waits for their ends; does not come back.
-    pub fn run(mut self, events: &Receiver<Event>) -> ! {
+    pub fn run(mut self) -> ! {
         self.create_all();
         self.report_failures();
         let started: Vec<bool> = (0..self.plan.components.len()).map(|i| self.start(i)).collect();
@@ -55,7 +54,8 @@ impl<'a> Supervisor<'a> {
             self.log.line("no component named by shutdown_after started: the system stays on for the others");
         }
         let mut lifecycle = Lifecycle::new(started, named.clone());
-        while let Ok(Event::Ended { index, end, fault }) = events.recv() {
+        loop {
+            let Ended { index, end, fault } = self.shared.next_end();
             // First of all it must not run any more; that the log takes a line can depend on others.
             self.stop(index);
             self.report_end(index, end, fault);
@@ -63,7 +63,6 @@ impl<'a> Supervisor<'a> {
                 self.power_off(code);
             }
         }
-        power::idle()
     }
 
     fn create_all(&mut self) {

@@ -36,6 +36,11 @@ fn sleep_until(deadline: u64) {
     }
 }
 
+/// Blocks the calling thread for so long.
+pub(crate) fn sleep(ns: u64) {
+    sleep_until(time::tsc_from_ns(time::now_ns().saturating_add(ns)));
+}
+
 const TIMER_ABSTIME: i32 = 1;
 
 #[unsafe(no_mangle)]
@@ -44,7 +49,7 @@ unsafe extern "C" fn clock_nanosleep(id: i32, flags: i32, ts: *const Timespec, _
     let Some(ts) = (unsafe { ts.as_ref() }) else { return EFAULT };
     let (Some(ns), Some(now)) = (ts.ns(), read(id)) else { return EINVAL };
     let left = if flags & TIMER_ABSTIME != 0 { ns.saturating_sub(now) } else { ns };
-    sleep_until(time::tsc_from_ns(time::now_ns().saturating_add(left)));
+    sleep(left);
     0
 }
 

@@ -11,7 +11,7 @@ use crate::errno::{EAGAIN, EINVAL, ENOSYS, fail};
 use crate::hypercall::{self, EcArgs};
 use crate::lock::{Gate, Lock, wait};
 use crate::tcb::{self, Routine, Tcb};
-use crate::{domain, ipc, keys, root, sel, stack};
+use crate::{clock, domain, ipc, keys, root, sel, stack};
 use abi::{PAGE_SIZE, Sel, Status};
 use core::arch::asm;
 use core::ptr::null_mut;
@@ -281,9 +281,14 @@ extern "C" fn pthread_setname_np(_: *mut Tcb, _: *const u8) -> i32 {
     0
 }
 
-/// There is no way to yield: priorities are strict, and equals share the CPU by their budgets.
+/// How long a thread that yields does not run.
+const YIELD_NS: u64 = 50_000;
+
+/// Whoever yields may wait, in a loop, for a thread that was preempted, perhaps of lower priority; std's channels do.
+/// Priorities are strict, so the kernel has no yielding that would let such a thread run. So this sleeps a little.
 #[unsafe(no_mangle)]
 extern "C" fn sched_yield() -> i32 {
+    clock::sleep(YIELD_NS);
     0
 }
 
