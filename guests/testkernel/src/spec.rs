@@ -142,7 +142,6 @@ pub mod apic {
     pub const TPR: u32 = 0x08;
     pub const PPR: u32 = 0x0a;
     pub const EOI: u32 = 0x0b;
-    pub const LDR: u32 = 0x0d;
     pub const DFR: u32 = 0x0e;
     pub const SVR: u32 = 0x0f;
     pub const ISR: u32 = 0x10;
@@ -167,7 +166,6 @@ pub mod apic {
     pub const DEADLINE: u32 = 2 << 17;
 
     pub const FIXED: u32 = 0;
-    pub const SMI: u32 = 2 << 8;
     pub const NMI: u32 = 4 << 8;
     pub const INIT: u32 = 5 << 8;
     pub const STARTUP: u32 = 6 << 8;

@@ -46,10 +46,13 @@ const MEMORY: [(u64, u64); 5] = [
     (0xffff_f000, 0x1000),
 ];
 
+/// A part of the run.
+type Stage = fn(&mut Random, u64);
+
 /// All stages, then the end.
 pub fn run(o: &Options) {
     let mut r = Random::new(o.seed);
-    let stages: [(&str, fn(&mut Random, u64)); 9] = [
+    let stages: [(&str, Stage); 9] = [
         ("MSRs", msrs),
         ("control registers", control_registers),
         ("ports", ports),
@@ -163,9 +166,9 @@ fn one_port(r: &mut Random, port: u16) {
         }
     }
     match r.below(3) {
-        0 => drop(in8(port)),
-        1 => drop(in16(port)),
-        _ => drop(in32(port)),
+        0 => _ = in8(port),
+        1 => _ = in16(port),
+        _ => _ = in32(port),
     }
 }
 
@@ -270,7 +273,7 @@ fn addresses(r: &mut Random, rounds: u64) {
         }
         paging::map(at, physical, pte::P | pte::W | r.next() & pte::ADDRESS & (0xff << 48));
         let offset = r.below(0xff8);
-        catch(|| drop(cpu::load32(at + offset)));
+        catch(|| _ = cpu::load32(at + offset));
         catch(|| cpu::store32(at + offset, offset as u32));
     }
 }

@@ -10,8 +10,10 @@ use crate::machine::{apic, cpu, power_off, serial};
 use crate::spec::port::{PM1A_CNT, RESET};
 use crate::{println, spec, x86};
 
+type Mode = fn(&Options);
+
 /// What `mode=` can be, and what then happens.
-const MODES: [(&str, fn(&Options)); 11] = [
+const MODES: [(&str, Mode); 11] = [
     ("fuzz", fuzz::run),
     ("end", fuzz::end),
     ("spin", |_| spin()),

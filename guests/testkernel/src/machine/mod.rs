@@ -25,6 +25,7 @@ global_asm!(include_str!("../low.S"), options(att_syntax));
 macro_rules! x86 {
     ($($t:tt)*) => {{
         #[allow(unused_unsafe, reason = "also used inside of unsafe functions")]
+        #[allow(clippy::macro_metavars_in_unsafe, reason = "that is what it is for")]
         // SAFETY: see the macro's documentation.
         unsafe { core::arch::asm!($($t)*) }
     }};

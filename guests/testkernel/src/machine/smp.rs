@@ -1,6 +1,5 @@
 //! Application processors: started once, by INIT and two start-up IPIs; then they wait in HLT for work.
 
-use super::paging::Table;
 use super::{apic, cpu, tables, trap};
 use crate::spec::apic::{ASSERT, INIT, STARTUP, TO_OTHERS};
 use core::cell::UnsafeCell;
@@ -190,6 +189,3 @@ pub fn join() {
 pub fn idle() -> bool {
     JOBS.iter().all(|j| j.load(Acquire) == 0)
 }
-
-/// Memory that all CPUs share, for tests.
-pub static SHARED: Table = Table::new();

@@ -10,7 +10,6 @@ pub mod selector {
     pub const DATA: u16 = 0x10;
     pub const CODE32: u16 = 0x18;
     pub const USER_CODE: u16 = 0x33;
-    pub const USER_DATA: u16 = 0x3b;
     pub const NOT_PRESENT: u16 = 0x48;
     pub const FIRST_TSS: u16 = 0x50;
     /// Behind the end of the table.
@@ -85,14 +84,16 @@ fn stack_top(cpu: usize, n: usize) -> u64 {
 
 /// Fills the tables and loads them on the boot CPU.
 pub fn init() {
-    for cpu in 0..MAX_CPUS {
-        let at = (&raw const TSS) as u64 + (cpu * size_of::<Tss>()) as u64;
+    let all = &raw mut TSS;
+    // SAFETY: no other CPU runs yet.
+    for (cpu, tss) in unsafe { (*all).iter_mut().enumerate() } {
+        let at = (&raw const *tss) as u64;
+        tss.rsp[0] = stack_top(cpu, 0);
+        tss.ist[usize::from(IST_DF) - 1] = stack_top(cpu, 1);
+        tss.ist[usize::from(IST_TEST) - 1] = stack_top(cpu, 2);
         let slot = usize::from(selector::FIRST_TSS) / 8 + 2 * cpu;
-        // SAFETY: no other CPU runs yet, and the table has room for `MAX_CPUS` descriptors.
+        // SAFETY: as above, and the table has room for `MAX_CPUS` descriptors.
         unsafe {
-            TSS[cpu].rsp[0] = stack_top(cpu, 0);
-            TSS[cpu].ist[usize::from(IST_DF) - 1] = stack_top(cpu, 1);
-            TSS[cpu].ist[usize::from(IST_TEST) - 1] = stack_top(cpu, 2);
             gdt[slot] = TSS_LIMIT | (at & 0xff_ffff) << 16 | 0x89 << 40 | (at >> 24 & 0xff) << 56;
             gdt[slot + 1] = at >> 32;
         }

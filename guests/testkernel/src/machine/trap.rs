@@ -72,9 +72,13 @@ struct Cpu {
     fault: [AtomicU64; 8],
 }
 
-const NOBODY: Cpu =
-    Cpu { landing: AtomicU64::new(0), outermost: AtomicU64::new(0), fault: [const { AtomicU64::new(0) }; 8] };
-static CPUS: [Cpu; smp::MAX_CPUS] = [NOBODY; smp::MAX_CPUS];
+impl Cpu {
+    const fn new() -> Cpu {
+        Cpu { landing: AtomicU64::new(0), outermost: AtomicU64::new(0), fault: [const { AtomicU64::new(0) }; 8] }
+    }
+}
+
+static CPUS: [Cpu; smp::MAX_CPUS] = [const { Cpu::new() }; smp::MAX_CPUS];
 static HOOKS: [AtomicUsize; 256] = [const { AtomicUsize::new(0) }; 256];
 static COUNTS: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
 /// The CPU that got the last interrupt of each vector, plus one.

@@ -39,6 +39,16 @@ fn control_registers_read_back() {
 }
 
 #[guest_test]
+fn cr2_keeps_its_value_across_exits() {
+    for value in [0, 0x1234_5678_9abc, u64::MAX] {
+        cpu::write_cr2(value);
+        cpuid(0, 0);
+        cpu::in8(crate::spec::port::POST);
+        assert_eq!(cpu::read_cr2(), value);
+    }
+}
+
+#[guest_test]
 fn cr0_cache_bits_read_back() {
     let old = read_cr0();
     for bits in [cr0::CD, cr0::CD | cr0::NW] {

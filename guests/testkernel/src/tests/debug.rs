@@ -45,9 +45,12 @@ fn debug_registers_keep_values_across_exits() {
     for n in 0..50u64 {
         write_dr0(n * 0x1111);
         write_dr1(!n & 0x7fff_ffff);
+        cpu::write_dr2(n << 40);
+        cpu::write_dr3(n + 3);
         cpu::cpuid(0, 0);
         cpu::in8(crate::spec::port::POST);
         assert_eq!((cpu::read_dr0(), cpu::read_dr1()), (n * 0x1111, !n & 0x7fff_ffff));
+        assert_eq!((cpu::read_dr2(), cpu::read_dr3()), (n << 40, n + 3));
     }
 }
 
@@ -197,5 +200,5 @@ fn iret_with_the_trap_flag_steps_in_user_mode() {
 
 #[guest_test]
 fn debug_control_msr_can_be_read() {
-    trap::expect_none(|| drop(cpu::rdmsr(msr::DEBUGCTL)));
+    trap::expect_none(|| _ = cpu::rdmsr(msr::DEBUGCTL));
 }

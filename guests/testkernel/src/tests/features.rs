@@ -72,7 +72,7 @@ fn cpuid_is_the_same_each_time() {
 #[guest_test]
 fn cpuid_beyond_the_highest_leaf_is_harmless() {
     for leaf in [0x100, 0x7fff_ffff, 0x8000_1000, u32::MAX] {
-        expect_none(|| drop(cpuid(leaf, 0)));
+        expect_none(|| _ = cpuid(leaf, 0));
     }
     assert_ne!(cpuid(0x8000_0000, 0).eax, 0);
 }
@@ -170,9 +170,22 @@ fn the_page_attribute_table_refuses_types_that_do_not_exist() {
 #[guest_test(needs = [Hypervisor])]
 fn registers_that_do_not_exist_raise_general_protection() {
     for n in [0x3, 0x2000, 0x4000_0000, 0x8000_0000, 0xc000_1000, 0xffff_ffff] {
-        expect_gp(|| drop(rdmsr(n)));
+        expect_gp(|| _ = rdmsr(n));
         expect_gp(|| wrmsr(n, 0));
     }
+}
+
+#[guest_test(needs = [Intel, Hypervisor])]
+fn registers_that_only_intels_cpus_have_can_be_read() {
+    for n in [msr::BIOS_SIGN_ID, msr::MISC_ENABLE] {
+        expect_none(|| _ = rdmsr(n));
+    }
+}
+
+#[guest_test(needs = [TscAdjust])]
+fn the_adjustment_of_the_time_stamp_counter_starts_at_zero() {
+    assert_eq!(rdmsr(msr::TSC_ADJUST), 0);
+    expect_none(|| wrmsr(msr::TSC_ADJUST, 0));
 }
 
 #[guest_test]
@@ -181,7 +194,7 @@ fn gs_and_its_hidden_base_swap() {
     wrmsr(msr::GS_BASE, 0x1000);
     wrmsr(msr::KERNEL_GS_BASE, 0x2000);
     x86!("swapgs");
-    cpu::cpuid(0, 0);
+    cpuid(0, 0);
     let swapped = (rdmsr(msr::GS_BASE), rdmsr(msr::KERNEL_GS_BASE));
     wrmsr(msr::GS_BASE, old);
     wrmsr(msr::KERNEL_GS_BASE, hidden);
@@ -211,9 +224,9 @@ fn rdtscp_tells_what_was_written() {
 #[guest_test(needs = [Mtrr])]
 fn memory_type_registers_are_as_many_as_announced() {
     let count = rdmsr(msr::MTRRCAP) as u32 & 0xff;
-    (0..2 * count).for_each(|n| expect_none(|| drop(rdmsr(msr::MTRR_PHYS_BASE0 + n))));
+    (0..2 * count).for_each(|n| expect_none(|| _ = rdmsr(msr::MTRR_PHYS_BASE0 + n)));
     if rdmsr(msr::MTRRCAP) >> 8 & 1 != 0 {
-        expect_none(|| drop(rdmsr(msr::MTRR_FIX64K)));
+        expect_none(|| _ = rdmsr(msr::MTRR_FIX64K));
     }
 }
 
@@ -240,7 +253,7 @@ fn vector_registers_survive_the_monitors_own_work() {
     x86!("movq xmm7, {}", in(reg) 0xfeed_f00d_u64);
     for _ in 0..200 {
         cpu::out8(crate::spec::port::COM1 + 7, 1);
-        cpu::cpuid(1, 0);
+        cpuid(1, 0);
     }
     let v: u64;
     x86!("movq {}, xmm7", out(reg) v);
@@ -270,7 +283,7 @@ fn xcr0_takes_what_cpuid_offers_and_refuses_the_rest() {
 #[guest_test(needs = [Xsave])]
 fn xsetbv_without_its_bit_is_undefined() {
     expect(v::UD, 0, || xsetbv(0, 1));
-    expect(v::UD, 0, || drop(xgetbv(0)));
+    expect(v::UD, 0, || _ = xgetbv(0));
 }
 
 #[guest_test(needs = [Avx])]
@@ -280,7 +293,7 @@ fn wide_registers_survive_exits() {
     let mut back = [0u64; 4];
     x86!("vmovdqu ymm9, [{}]", in(reg) &data);
     for _ in 0..50 {
-        cpu::cpuid(0, 0);
+        cpuid(0, 0);
         cpu::out8(crate::spec::port::POST, 0);
     }
     x86!("vmovdqu [{}], ymm9", in(reg) &mut back);

@@ -332,12 +332,12 @@ fn both_modes_of_the_local_apic_work() {
 #[guest_test(needs = [X2apic])]
 fn x2apic_refuses_what_the_manual_refuses() {
     for register in [0x00, a::DFR, a::ICR_HIGH, 0x3d, 0x40] {
-        expect_gp(|| drop(cpu::rdmsr(msr::X2APIC + register)));
+        expect_gp(|| _ = cpu::rdmsr(msr::X2APIC + register));
     }
     for (register, value) in [(a::ID, 0), (a::VERSION, 0), (a::EOI, 1), (a::TPR, 0x100), (a::ESR, 1), (a::IRR, 0)] {
         expect_gp(|| cpu::wrmsr(msr::X2APIC + register, value));
     }
-    expect_gp(|| drop(cpu::rdmsr(msr::X2APIC + a::SELF_IPI)));
+    expect_gp(|| _ = cpu::rdmsr(msr::X2APIC + a::SELF_IPI));
 }
 
 #[guest_test]

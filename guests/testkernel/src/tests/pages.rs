@@ -38,7 +38,7 @@ fn invlpg_makes_a_new_mapping_visible() {
     }
     entry(WINDOW, 1).store(0, SeqCst);
     invlpg(WINDOW);
-    expect(v::PF, 0, || drop(load32(WINDOW)));
+    expect(v::PF, 0, || _ = load32(WINDOW));
 }
 
 #[guest_test]
@@ -115,14 +115,14 @@ fn no_execute_binds_the_kernel() {
     map(WINDOW, paging::page(0), RW | pte::NX);
     let f = expect(v::PF, pf::P | pf::I, call_window);
     assert_eq!(f.cr2, WINDOW);
-    expect_none(|| drop(load32(WINDOW)));
+    expect_none(|| _ = load32(WINDOW));
 }
 
 #[guest_test(tcg = "says of reserved bits that the page is absent")]
 fn no_execute_is_reserved_if_it_is_off() {
     map(WINDOW, paging::page(0), RW | pte::NX);
     cpu::wrmsr(msr::EFER, cpu::rdmsr(msr::EFER) & !efer::NXE);
-    let f = catch(|| drop(load32(WINDOW)));
+    let f = catch(|| _ = load32(WINDOW));
     cpu::wrmsr(msr::EFER, cpu::rdmsr(msr::EFER) | efer::NXE);
     assert_eq!(f.map(|f| (f.vector, f.error)), Some((v::PF, pf::P | pf::RSVD)));
 }
@@ -130,7 +130,7 @@ fn no_execute_is_reserved_if_it_is_off() {
 #[guest_test(tcg = "says of reserved bits that the page is absent")]
 fn reserved_bits_of_entries_are_told() {
     map_large(WINDOW, paging::large_page() | 1 << 13, 2, RW);
-    expect(v::PF, pf::P | pf::RSVD, || drop(load32(WINDOW)));
+    expect(v::PF, pf::P | pf::RSVD, || _ = load32(WINDOW));
     entry(WINDOW, 2).store(0, SeqCst);
     map(WINDOW, paging::page(0) | 1 << 51, RW);
     expect(v::PF, pf::P | pf::RSVD | pf::W, || store32(WINDOW, 0));
@@ -204,13 +204,13 @@ fn smep_keeps_the_kernel_from_user_code() {
 fn smap_keeps_the_kernel_from_user_data_unless_ac_is_set() {
     map(WINDOW, paging::page(0), RW | pte::U);
     write_cr4(read_cr4() | cr4::SMAP);
-    expect(v::PF, pf::P, || drop(load32(WINDOW)));
+    expect(v::PF, pf::P, || _ = load32(WINDOW));
     expect(v::PF, pf::P | pf::W, || store32(WINDOW, 1));
     x86!("stac");
     assert_ne!(cpu::flags() & rflags::AC, 0);
-    expect_none(|| drop(load32(WINDOW)));
+    expect_none(|| _ = load32(WINDOW));
     x86!("clac");
-    expect(v::PF, pf::P, || drop(load32(WINDOW)));
+    expect(v::PF, pf::P, || _ = load32(WINDOW));
 }
 
 #[guest_test]

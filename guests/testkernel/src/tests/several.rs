@@ -168,8 +168,8 @@ fn a_lock_excludes() {
                 cpu::pause();
             }
             let n = COUNTER.load(Relaxed);
-            if n % 16 == 0 {
-                cpu::cpuid(0, 0); // an exit while others wait
+            if n.is_multiple_of(16) {
+                cpuid(0, 0); // an exit while others wait
             }
             COUNTER.store(n + 1, Relaxed);
             LOCK.store(false, Release);
@@ -212,7 +212,7 @@ fn a_shoot_down_reaches_the_other_tlbs() {
     smp::join();
 }
 
-#[guest_test(needs = [Vcpus(2)])]
+#[guest_test(needs = [Vcpus(2), InvariantTsc])]
 fn the_time_stamp_counters_run_together() {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.store(0, SeqCst);
@@ -235,7 +235,7 @@ fn each_cpu_has_registers_of_its_own() {
         cpu::write_dr0(own + 2);
         x86!("movq xmm3, {}", in(reg) own);
         for _ in 0..200 {
-            cpu::cpuid(0, 0);
+            cpuid(0, 0);
             let xmm: u64;
             x86!("movq {}, xmm3", out(reg) xmm);
             assert_eq!(
@@ -253,7 +253,7 @@ fn exceptions_on_all_cpus_at_once_stay_apart() {
     on_all(|| {
         for n in 0..200 {
             let address = WINDOW + 0x3000_0000 + 0x1_0000 * this_cpu() as u64 + 8 * n;
-            let f = catch(|| drop(cpu::load32(address))).expect("a fault");
+            let f = catch(|| _ = cpu::load32(address)).expect("a fault");
             assert_eq!((f.vector, f.cr2), (v::PF, address));
         }
     });
