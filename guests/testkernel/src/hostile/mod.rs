@@ -13,7 +13,7 @@ use crate::{println, spec, x86};
 type Mode = fn(&Options);
 
 /// What `mode=` can be, and what then happens.
-const MODES: [(&str, Mode); 11] = [
+const MODES: [(&str, Mode); 12] = [
     ("fuzz", fuzz::run),
     ("end", fuzz::end),
     ("spin", |_| spin()),
