@@ -12,7 +12,7 @@ use crate::space;
 use abi::perm;
 use abi::{ArchState, Mtd, Scd, Status, Utcb, event};
 use core_task_logic::fault::Fault;
-use parent::{Call, Refusal, THREAD_EXIT, layout};
+use parent::{Call, MAX_VCPUS, Refusal, THREAD_EXIT, layout};
 use policy::End;
 use rt::hypercall::EcArgs;
 
@@ -122,6 +122,7 @@ impl Caller {
         }
         match call {
             Call::StartThread { ec, sc, lower } => start_thread(self.component, ec, sc, lower),
+            Call::StartVcpu { ec, sc, lower } => start_vcpu(self.component, ec, sc, lower),
             Call::CreateEc { ec, cpu, flags, page, sp, events } => {
                 let args = EcArgs { utcb_page: page, cpu, sp, evt: events, ..EcArgs::default() };
                 self.create_ec(ec, args.with_flags(flags))
@@ -159,6 +160,20 @@ fn start_thread(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Refusal
     let own_ec = space::take_from(c.obj, ec, perm::Ec::BIND_SC.bits()).map_err(refusal)?;
     let result = start_ec(c, own_ec, sc, lower);
     rt::sel::free(own_ec);
+    result.map_err(refusal)
+}
+
+fn start_vcpu(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Refusal> {
+    let mut kept = c.vcpus();
+    if kept.len() == MAX_VCPUS {
+        return Err(Refusal::NoMemory);
+    }
+    let own_ec = space::take_from(c.obj, ec, (perm::Ec::BIND_SC | perm::Ec::CTRL).bits()).map_err(refusal)?;
+    let result = start_ec(c, own_ec, sc, lower);
+    match result {
+        Ok(()) => kept.push(own_ec),
+        Err(_) => rt::sel::free(own_ec),
+    }
     result.map_err(refusal)
 }
 

@@ -35,6 +35,8 @@ pub struct Running {
     pub irqs: Vec<Sel>,
     /// CPUs on which it has its portals, bit by bit.
     open_cpus: Mutex<u128>,
+    /// Its vCPUs that were started.
+    vcpus: Mutex<Vec<Sel>>,
     /// Held while the first thread is being started.
     starting: Mutex<()>,
     first_thread: AtomicBool,
@@ -74,6 +76,7 @@ impl Running {
             ec,
             irqs,
             open_cpus: Mutex::new(1 << plan.first_cpu()),
+            vcpus: Mutex::default(),
             starting: Mutex::new(()),
             first_thread: AtomicBool::new(true),
             ended: AtomicBool::new(false),
@@ -93,6 +96,11 @@ impl Running {
     /// While this is held, STARTUP of the first thread is not answered.
     pub fn hold_start(&self) -> MutexGuard<'_, ()> {
         self.starting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its vCPUs that were started.
+    pub fn vcpus(&self) -> MutexGuard<'_, Vec<Sel>> {
+        self.vcpus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `true` once: at the start of the first thread.

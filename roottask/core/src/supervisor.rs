@@ -144,8 +144,12 @@ impl Supervisor<'_> {
         let (Some(plan), Some(c)) = (self.plan.component(index), self.shared.component(index)) else { return };
         let nova = &self.creator.nova;
         // Its threads end at their next instruction, which is not mapped any more; its vCPUs at their next exit, for
-        // which there is no portal any more.
+        // which there is no portal any more, and a recall is one.
         let _ = space::revoke_all(c.obj, &c.cpus, self.creator.machine.sel_end);
+        for vcpu in c.vcpus().drain(..) {
+            let _ = hypercall::ctrl_ec(vcpu, false);
+            rt::sel::free(vcpu);
+        }
         for m in plan.mappings.iter().chain(&self.plan.channel_mappings(index)) {
             let _ = nova.unmap(c.hst, m.virt, m.phys, m.len);
         }
