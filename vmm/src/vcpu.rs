@@ -65,7 +65,7 @@ pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 /// DR7 after reset.
 const DR7_RESET: u64 = 0x400;
 
-/// State that [`initial`] sets.
+/// State that [`initial`] sets. Translations of the guest before are to be gone too: also INIT flushes the TLBs.
 pub const STARTUP: Mtd = Mtd::CTRL
     .union(Mtd::GPR_0_7)
     .union(Mtd::GPR_8_15)
@@ -89,7 +89,8 @@ pub const STARTUP: Mtd = Mtd::CTRL
     .union(Mtd::EFER)
     .union(Mtd::KERNEL_GS)
     .union(Mtd::TSC)
-    .union(Mtd::SPACES);
+    .union(Mtd::SPACES)
+    .union(Mtd::TLB);
 
 /// State that INIT sets; XCR0 and MSRs other than EFER keep their values (SDM volume 3, table 10-1).
 pub const INIT: Mtd = STARTUP.difference(
@@ -249,7 +250,8 @@ mod tests {
         let s = initial(&LONG);
         assert_eq!((s.cs.sel, s.ds.sel, s.ss.sel), (0x10, 0x18, 0x18));
         assert_eq!((s.rip, s.gpr[ArchState::RSI], s.rflags & RFLAGS_IF), (0x100_0200, 0x7000, 0));
-        assert!(STARTUP.contains(Mtd::SPACES | Mtd::GPR_0_7 | Mtd::EFER));
+        assert!(STARTUP.contains(Mtd::SPACES | Mtd::GPR_0_7 | Mtd::EFER | Mtd::TLB));
+        assert!(INIT.contains(Mtd::TLB));
     }
 
     #[test]
