@@ -143,6 +143,16 @@ pub enum LoadError {
         /// The most.
         most: usize,
     },
+    /// The texts of the modules do not fit.
+    #[error("config: modules: texts of {have} bytes, the kernel {rom:?} can be given at most {most}")]
+    ModuleTextsTooLong {
+        /// Name of the kernel's ROM.
+        rom: String,
+        /// Their length in bytes, with the loader's name and an end each.
+        have: usize,
+        /// The most.
+        most: usize,
+    },
     /// The initial RAM disk, or another module, does not fit.
     #[error(
         "{what} {rom:?}: {len} bytes do not fit between the kernel's end at {} MiB and the top at {} MiB of guest RAM",

@@ -178,7 +178,12 @@ impl Texts {
             return Err(LoadError::TooManyModules { rom: job.rom.into(), have: modules.len(), most: MODULES_MAX });
         }
         let names = modules.iter().map(|(text, _)| text.len() + 1).sum::<usize>() + NAME.len() + 1;
-        job.check_cmdline(layout::CMDLINE_MAX.saturating_sub(names + job.rom.len() + 2))?;
+        let other = names + job.rom.len() + 2;
+        if other > layout::CMDLINE_MAX {
+            let (rom, most) = (job.rom.into(), layout::CMDLINE_MAX - (other - names));
+            return Err(LoadError::ModuleTextsTooLong { rom, have: names, most });
+        }
+        job.check_cmdline(layout::CMDLINE_MAX - other)?;
         // As QEMU and GRUB Legacy have it; kernels take what is after the first word.
         let mut texts = Texts { bytes: vec![], modules: vec![], name: 0 };
         texts.push(format!("{} {}", job.rom, job.cmdline).trim_end());

@@ -78,6 +78,9 @@ fn modules_that_cannot_be_are_refused() {
     let many = vec![("a", Some(&[0][..])); 65];
     assert_eq!(refused(&many), "config: modules: 65 for the kernel \"k\", at most 64 are possible");
     let linux = make::bzimage(16, |_| ());
+    let long = "x".repeat(layout::CMDLINE_MAX);
+    let e = refused(&[(&long, Some(&[0]))]);
+    assert_eq!(e, "config: modules: texts of 65547 bytes, the kernel \"k\" can be given at most 65533");
     let e = refuse(&Images { modules: &many[..1], ..images(&linux) });
     assert_eq!(e, "config: modules: the kernel \"k\" is not started by Multiboot; others take an initrd at most");
 }
