@@ -151,7 +151,12 @@ impl<B: Board> Emulator<'_, B> {
                 self.set_flags(flags);
             }
             Stosb | Stosw | Stosd | Stosq | Movsb | Movsw | Movsd | Movsq | Lodsb | Lodsw | Lodsd | Lodsq | Insb
-            | Insw | Insd | Outsb | Outsw | Outsd => return self.string(i),
+            | Insw | Insd | Outsb | Outsw | Outsd
+                // MOVSD is also one of SSE2's.
+                if i.is_string_instruction() =>
+            {
+                return self.string(i);
+            }
             _ => return Err(Failure::Unknown),
         }
         Ok(true)

@@ -212,3 +212,14 @@ fn cr8_is_the_local_apics() {
     assert_eq!(r.run(&[0x44, 0x0f, 0x22, 0xc0]), Err(Failure::Exception(Exception::GP)));
     assert_eq!((r.board.device, r.state.rip), (9, CODE + 8));
 }
+
+#[test]
+fn sse2_has_a_movsd_too() {
+    let mut r = rig();
+    (r.state.gpr[ArchState::RSI], r.state.gpr[ArchState::RDI]) = (DEVICE, DEVICE);
+    let before = r.state;
+    for code in [&[0xf2, 0x0f, 0x10, 0x07][..], &[0xf2, 0x0f, 0x11, 0x07]] {
+        assert_eq!(r.run(code), Err(Failure::Unknown), "movsd xmm0, [rdi] and back");
+    }
+    assert_eq!((r.state.rip, r.state.gpr, r.board.io.len()), (before.rip, before.gpr, 0));
+}
