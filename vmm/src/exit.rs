@@ -193,7 +193,12 @@ impl Vcpu {
     fn io<B: Board>(&mut self, m: &mut Machine<B>, event: Event, s: &mut ArchState, now: u64) -> Action {
         let qual = s.qual[0];
         if qual & IO_STRING != 0 {
-            return if event.mtd.contains(crate::spec::EMULATE) { self.emulate(m, s, now) } else { Action::Widen };
+            if !event.mtd.contains(crate::spec::EMULATE) {
+                return Action::Widen;
+            }
+            let action = self.emulate(m, s, now);
+            m.count_string_output();
+            return action;
         }
         let (port, size) = ((qual >> IO_PORT_SHIFT) as u16, ((qual & IO_SIZE) as usize + 1).min(4));
         let rax = &mut s.gpr[ArchState::RAX];

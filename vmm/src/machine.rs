@@ -221,6 +221,13 @@ impl<B: Board> Machine<B> {
         }
     }
 
+    /// A string instruction went to a port: what it wrote to the console, if that was it, is due at once.
+    pub fn count_string_output(&mut self) {
+        if self.board.has_output() {
+            self.unsent = OUTPUT_BATCH;
+        }
+    }
+
     /// An MSR that does not exist was accessed; whether that is worth a line in the log: the first time, and not if
     /// the guest tries them all.
     pub fn unknown_msr(&mut self, msr: u32) -> bool {

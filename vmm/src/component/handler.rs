@@ -106,10 +106,12 @@ impl Handler {
         }
     }
 
-    /// The VM ends, and the component with it. The machine stays locked, so the other vCPUs come to a halt.
+    /// The VM ends, and the component with it. The machine stays locked, and the other vCPUs are recalled, so
+    /// that they come to a halt.
     fn end(&self, event: Event, s: &ArchState, stop: Stop) -> ! {
         self.shared.send();
         let m = self.shared.machine();
+        self.shared.recall_others(self.vcpu.id());
         let code = match stop {
             Stop::Broken => {
                 let (id, cause) = (self.vcpu.id(), &self.vcpu.cause);

@@ -55,6 +55,9 @@ impl Output {
 
     /// Sends what there is room for.
     fn try_flush(&mut self) {
+        if self.writer.as_ref().is_some_and(Writer::is_broken) {
+            self.writer = None;
+        }
         match &mut self.writer {
             Some(w) => {
                 let n = w.write(&self.waiting);
@@ -159,8 +162,18 @@ impl Shared {
     }
 
     fn flush(&self, output: &mut Output) {
-        self.machine().board.take_output(&mut output.waiting);
+        self.take_output(output);
         output.flush();
+    }
+
+    /// Takes the output from the serial line, which may interrupt the guest for more.
+    fn take_output(&self, output: &mut Output) {
+        let kicks = {
+            let mut m = self.machine();
+            m.board.take_output(&mut output.waiting);
+            m.kicks()
+        };
+        self.kick(kicks);
     }
 
     /// Tells those who have to know what changed. Called without the machine's lock.
@@ -176,6 +189,14 @@ impl Shared {
         for vcpu in kicks.recall.iter() {
             // Fails only if the vCPU is gone; then the VM is ending.
             let _ = self.seats[vcpu].vcpu.recall();
+        }
+    }
+
+    /// Recalls all vCPUs but this one, as the VM ends: also one that has no reason to exit comes to the machine's lock.
+    pub fn recall_others(&self, vcpu: usize) {
+        for (_, seat) in self.seats.iter().enumerate().filter(|(n, _)| *n != vcpu) {
+            // Fails only if the vCPU is gone, or has not started.
+            let _ = seat.vcpu.recall();
         }
     }
 
@@ -214,7 +235,10 @@ impl Shared {
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
             Err(TryLockError::WouldBlock) => return true,
         };
-        self.machine().board.take_output(&mut output.waiting);
+        // The guest's output waits in the serial line, which then stops the guest, and not here.
+        if output.waiting.is_empty() {
+            self.take_output(&mut output);
+        }
         output.try_flush();
         let all = output.waiting.is_empty();
         drop(output);

@@ -186,6 +186,7 @@ fn string_io_asks_for_all_state_and_is_emulated() {
     let Action::Reply(mtd) = m.handle(Event { number: reason::IO, mtd: FULL }, &mut s, 0) else { panic!() };
     assert!(mtd.contains(Mtd::GPR_0_7 | Mtd::RIP));
     assert_eq!((s.rip, &m.m.board.io[..]), (0x1001, &[Io::Out(0x3f8, 1, 0x41)][..]));
+    assert!(m.m.output_is_due(), "a string goes to the terminal at once");
 }
 
 #[test]
