@@ -93,6 +93,12 @@ impl Rtc {
 
     /// Walks forward over the time of day, skipping whole hours and minutes that do not match.
     fn next_alarm(&self, after: u64) -> u64 {
+        if [(HOURS_ALARM, 24), (MINUTES_ALARM, 60), (SECONDS_ALARM, 60)]
+            .iter()
+            .any(|(r, end)| !self.can_match(*r, *end))
+        {
+            return NEVER;
+        }
         let seconds = next_second(after) / NS;
         let (day, start) = (seconds / DAY_S * DAY_S, seconds % DAY_S);
         let mut at = start;
@@ -112,11 +118,21 @@ impl Rtc {
     }
 
     fn matches(&self, register: u8, value: u64) -> bool {
+        self.alarm(register).is_none_or(|alarm| alarm == value)
+    }
+
+    /// Whether there is a value below `end` that matches; else all of the day would be searched each time.
+    fn can_match(&self, register: u8, end: u64) -> bool {
+        self.alarm(register).is_none_or(|alarm| alarm < end)
+    }
+
+    /// Value of an alarm register, unless any will do.
+    fn alarm(&self, register: u8) -> Option<u64> {
         let alarm = self.cmos[usize::from(register)];
         match register {
-            _ if alarm >= DO_NOT_CARE => true,
-            HOURS_ALARM => self.decode_hours(alarm) == value,
-            _ => self.decode_number(alarm) == value,
+            _ if alarm >= DO_NOT_CARE => None,
+            HOURS_ALARM => Some(self.decode_hours(alarm)),
+            _ => Some(self.decode_number(alarm)),
         }
     }
 }
