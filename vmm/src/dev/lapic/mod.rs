@@ -215,7 +215,7 @@ impl Lapic {
         self.extint = true;
     }
 
-    /// The 8259A asserts LINT0. Whether something new is pending because of it.
+    /// The 8259A asserts LINT0. Whether something new may be pending because of it.
     pub fn raise_lint0(&mut self) -> bool {
         let lint0 = self.lvt[entry(LVT_LINT0)];
         if self.mode() == Mode::Disabled {
@@ -225,7 +225,8 @@ impl Lapic {
             return self.extint;
         }
         match DeliveryMode::from_bits(lint0 >> MODE_SHIFT) {
-            DeliveryMode::Fixed => return self.accept(lint0 as u8, false),
+            // Also a vector that is not accepted can give an interrupt: that of the error.
+            DeliveryMode::Fixed => _ = self.accept(lint0 as u8, false),
             DeliveryMode::Nmi => self.nmi = true,
             DeliveryMode::ExtInt => {}
             _ => return false,
@@ -293,10 +294,14 @@ impl Lapic {
         }
     }
 
-    /// Lets the timer fire if it is due. Whether that gave an interrupt.
+    /// Lets the timer fire if it is due. Whether it did, which may have given an interrupt: also with a vector that is
+    /// not accepted, that of the error.
     pub fn advance(&mut self, now: u64) -> bool {
         let fired = self.timer.advance(now);
-        fired && self.raise_local(LVT_TIMER)
+        if fired {
+            self.raise_local(LVT_TIMER);
+        }
+        fired
     }
 
     /// IA32_TSC_DEADLINE.

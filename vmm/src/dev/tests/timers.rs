@@ -136,3 +136,15 @@ fn the_earliest_deadline_counts() {
     assert_eq!(platform.take_woken(), set(&[1]));
     assert_eq!(platform.next_deadline(), Some(7000));
 }
+
+#[test]
+fn a_timer_with_a_wrong_vector_gives_the_error_interrupt_and_that_is_told() {
+    let mut platform = platform(1);
+    init_x2apic(&mut platform, 0);
+    wrmsr(&mut platform, 0, 0x837, 0x33);
+    wrmsr(&mut platform, 0, X2_LVT_TIMER, 0x05);
+    wrmsr(&mut platform, 0, X2_INITIAL, 100);
+    platform.take_woken();
+    platform.advance(platform.next_deadline().expect("the timer runs"));
+    assert_eq!((platform.pending(0), platform.take_woken()), (interrupt(0x33), set(&[0])));
+}
