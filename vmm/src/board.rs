@@ -25,10 +25,10 @@ pub trait Board {
     fn advance(&mut self, now: u64);
     /// TSC value at which [`Board::advance`] has something to do next; [`NEVER`].
     fn next_deadline(&self) -> u64;
-    /// What a vCPU would take now if its state allowed it.
-    fn pending(&self, vcpu: usize) -> Option<Pending>;
+    /// What a vCPU would take now if its state allowed it; an NMI only if NMIs are not blocked.
+    fn pending(&self, vcpu: usize, nmis_blocked: bool) -> Option<Pending>;
     /// A vCPU takes that.
-    fn acknowledge(&mut self, vcpu: usize) -> Option<Pending>;
+    fn acknowledge(&mut self, vcpu: usize, nmis_blocked: bool) -> Option<Pending>;
     /// The vCPUs for which something may have come since this was last asked, unless they took it.
     fn take_woken(&mut self) -> VcpuSet;
     /// Whether the guest wrote something to its serial line.
@@ -85,12 +85,12 @@ impl Board for Platform {
         Platform::next_deadline(self).unwrap_or(NEVER)
     }
 
-    fn pending(&self, vcpu: usize) -> Option<Pending> {
-        Platform::pending(self, vcpu)
+    fn pending(&self, vcpu: usize, nmis_blocked: bool) -> Option<Pending> {
+        if nmis_blocked { self.pending_interrupt(vcpu) } else { Platform::pending(self, vcpu) }
     }
 
-    fn acknowledge(&mut self, vcpu: usize) -> Option<Pending> {
-        self.ack(vcpu)
+    fn acknowledge(&mut self, vcpu: usize, nmis_blocked: bool) -> Option<Pending> {
+        if nmis_blocked { self.ack_interrupt(vcpu) } else { self.ack(vcpu) }
     }
 
     fn take_woken(&mut self) -> VcpuSet {

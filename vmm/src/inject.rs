@@ -74,9 +74,11 @@ pub fn exception(s: &mut ArchState, e: Exception) {
 pub fn interrupts(s: &mut ArchState, board: &mut impl Board, vcpu: usize, windows: &mut u32) -> bool {
     let mut changed = false;
     let valid = s.inj_info & ArchState::INJ_VALID != 0;
+    // A blocked NMI must not keep interrupts away.
+    let nmis_blocked = s.intr_state & BLOCKED_BY_NMI != 0;
     if !valid
-        && board.pending(vcpu).is_some_and(|p| open(s, p))
-        && let Some(taken) = board.acknowledge(vcpu)
+        && board.pending(vcpu, nmis_blocked).is_some_and(|p| open(s, p))
+        && let Some(taken) = board.acknowledge(vcpu, nmis_blocked)
     {
         s.inj_info = match taken {
             Pending::Nmi => event(NMI, vector::NMI),
@@ -84,11 +86,10 @@ pub fn interrupts(s: &mut ArchState, board: &mut impl Board, vcpu: usize, window
         };
         changed = true;
     }
-    let want = match board.pending(vcpu) {
-        None => 0,
-        Some(Pending::Nmi) => NMI_WINDOW,
-        Some(Pending::Interrupt(_)) => INTERRUPT_WINDOW,
-    };
+    let mut want = if board.pending(vcpu, true).is_some() { INTERRUPT_WINDOW } else { 0 };
+    if board.pending(vcpu, false) == Some(Pending::Nmi) {
+        want |= NMI_WINDOW;
+    }
     s.inj_info = s.inj_info & !WINDOWS | want;
     changed |= want != *windows;
     *windows = want;
@@ -135,8 +136,9 @@ mod tests {
     fn non_maskable_interrupts_ignore_the_interrupt_flag() {
         for (state, info) in [
             (ArchState { rflags: 2, ..ready() }, VALID | 2 << 8 | 2 | WINDOW),
-            (ArchState { intr_state: 8, ..ready() }, NMI_WINDOW),
-            (ArchState { intr_state: 1, ..ready() }, NMI_WINDOW),
+            (ArchState { intr_state: 8, rflags: 2, ..ready() }, WINDOWS),
+            (ArchState { intr_state: 8, ..ready() }, VALID | 0x30 | NMI_WINDOW),
+            (ArchState { intr_state: 1, ..ready() }, WINDOWS),
         ] {
             let (mut s, mut w) = (state, 0);
             let mut board = Fake { nmi: true, ..Fake::with_pending(&[0x30]) };
@@ -161,6 +163,6 @@ mod tests {
         let mut board = Fake::with_pending(&[0x30]);
         assert!(interrupts(&mut s, &mut board, 0, &mut w));
         assert_eq!(s.inj_info, VALID | WINDOW | 1 << 11 | 3 << 8 | 13);
-        assert!(board.pending(0).is_some());
+        assert!(board.pending(0, false).is_some());
     }
 }

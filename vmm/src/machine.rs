@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::board::Board;
-use crate::dev::{IpiEvent, IpiKind, NEVER, VcpuSet};
+use crate::dev::{IpiEvent, IpiKind, NEVER, Pending, VcpuSet};
 use crate::exit::Stop;
 use crate::layout;
 use crate::run::{Kick, Next, Run};
@@ -122,7 +122,8 @@ impl<B: Board> Machine<B> {
 
     /// The handler of a vCPU asks what to do.
     pub fn next(&mut self, vcpu: usize) -> Next {
-        self.runs[vcpu].next(self.board.pending(vcpu))
+        let pending = self.pending(vcpu);
+        self.runs[vcpu].next(pending)
     }
 
     /// Whether all vCPUs have stopped to be reset. Then the caller, a vCPU that has just been told to block, has to see
@@ -137,7 +138,13 @@ impl<B: Board> Machine<B> {
 
     /// Whether no vCPU runs, and none ever will: no interrupt can wake one.
     pub fn is_dead(&self) -> bool {
-        !self.resetting && self.runs.iter().enumerate().all(|(vcpu, run)| run.is_stuck(self.board.pending(vcpu)))
+        !self.resetting && self.runs.iter().enumerate().all(|(vcpu, run)| run.is_stuck(self.pending(vcpu)))
+    }
+
+    /// What a vCPU has pending that is of interest to it.
+    fn pending(&self, vcpu: usize) -> Option<Pending> {
+        let interrupt = if self.runs[vcpu].minds_nmis() { None } else { self.board.pending(vcpu, true) };
+        interrupt.or_else(|| self.board.pending(vcpu, false))
     }
 
     /// Stops all vCPUs, each at its next opportunity, so that the machine can be reset.
@@ -185,8 +192,11 @@ impl<B: Board> Machine<B> {
     fn decide_kicks(&mut self, news: VcpuSet) -> Kicks {
         let mut kicks = Kicks::default();
         for vcpu in news.iter() {
-            let Some(run) = self.runs.get_mut(vcpu) else { break };
-            match run.kick(self.board.pending(vcpu)) {
+            if vcpu >= self.runs.len() {
+                break;
+            }
+            let pending = self.pending(vcpu);
+            match self.runs[vcpu].kick(pending) {
                 Kick::None => {}
                 Kick::Wake => kicks.wake.insert(vcpu),
                 Kick::Recall => kicks.recall.insert(vcpu),

@@ -202,6 +202,14 @@ impl Run {
         deaf && !self.is_due(pending)
     }
 
+    /// Whether an NMI would be news to the vCPU: not while it halts with NMIs blocked, or waits for the window already.
+    pub fn minds_nmis(&self) -> bool {
+        match self.activity {
+            Activity::Halted { nmis, .. } => nmis,
+            _ => self.windows & inject::NMI_WINDOW == 0,
+        }
+    }
+
     /// Whether the vCPU has a reason to run.
     fn is_due(&self, pending: Option<Pending>) -> bool {
         match (self.activity, pending) {

@@ -17,10 +17,12 @@ const PIT_PIN: u8 = layout::PIT_GSI as u8;
 impl Platform {
     /// What `vcpu` would take now, if its state allows it.
     pub fn pending(&self, vcpu: usize) -> Option<Pending> {
+        if self.lapics.get(vcpu)?.nmi_pending() { Some(Pending::Nmi) } else { self.pending_interrupt(vcpu) }
+    }
+
+    /// The same while NMIs are blocked.
+    pub fn pending_interrupt(&self, vcpu: usize) -> Option<Pending> {
         let lapic = self.lapics.get(vcpu)?;
-        if lapic.nmi_pending() {
-            return Some(Pending::Nmi);
-        }
         let vector = if self.intr && lapic.passes_extint() { self.pic.peek() } else { lapic.pending_vector() };
         vector.map(Pending::Interrupt)
     }
@@ -32,11 +34,17 @@ impl Platform {
 
     /// `vcpu` takes what it has pending: the caller injects it.
     pub fn ack(&mut self, vcpu: usize) -> Option<Pending> {
+        if !self.lapics.get_mut(vcpu)?.take_nmi() {
+            return self.ack_interrupt(vcpu);
+        }
+        self.woken.take(vcpu);
+        Some(Pending::Nmi)
+    }
+
+    /// The same while NMIs are blocked.
+    pub fn ack_interrupt(&mut self, vcpu: usize) -> Option<Pending> {
         let lapic = self.lapics.get_mut(vcpu)?;
         self.woken.take(vcpu);
-        if lapic.take_nmi() {
-            return Some(Pending::Nmi);
-        }
         if !(self.intr && lapic.passes_extint()) {
             return lapic.take_vector().map(Pending::Interrupt);
         }

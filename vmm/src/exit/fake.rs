@@ -108,21 +108,21 @@ impl Board for Fake {
         self.deadline.unwrap_or(NEVER)
     }
 
-    fn pending(&self, vcpu: usize) -> Option<Pending> {
+    fn pending(&self, vcpu: usize, nmis_blocked: bool) -> Option<Pending> {
         match vcpu {
-            0 if self.nmi => Some(Pending::Nmi),
+            0 if self.nmi && !nmis_blocked => Some(Pending::Nmi),
             0 => self.pending.last().copied().map(Pending::Interrupt),
             n => self.others[n - 1].map(Pending::Interrupt),
         }
     }
 
-    fn acknowledge(&mut self, vcpu: usize) -> Option<Pending> {
-        let taken = self.pending(vcpu);
+    fn acknowledge(&mut self, vcpu: usize, nmis_blocked: bool) -> Option<Pending> {
+        let taken = self.pending(vcpu, nmis_blocked);
         self.woken.take(vcpu);
-        match vcpu {
-            0 if std::mem::take(&mut self.nmi) => {}
-            0 => _ = self.pending.pop(),
-            n => self.others[n - 1] = None,
+        match (taken, vcpu) {
+            (Some(Pending::Nmi), _) => self.nmi = false,
+            (_, 0) => _ = self.pending.pop(),
+            (_, n) => self.others[n - 1] = None,
         }
         taken
     }

@@ -171,6 +171,27 @@ fn nmis_wake_what_interrupts_cannot() {
 }
 
 #[test]
+fn a_blocked_nmi_keeps_no_interrupts_away() {
+    let mut m = two_running(2);
+    (m.m.board.nmi, m.m.board.woken) = (true, set(&[0]));
+    assert_eq!(m.m.kicks(), recall(&[0]));
+    let mut s = ArchState { intr_state: 8, ..state() };
+    m.handle(event(reason::RECALL), &mut s, 0);
+    assert_eq!(s.inj_info & VALID, 0, "NMIs are blocked");
+    m.m.board.raise(0x30);
+    assert_eq!(m.m.kicks(), recall(&[0]), "this one is not");
+    m.handle(event(reason::RECALL), &mut s, 0);
+    assert_eq!(s.inj_info & !inject::NMI_WINDOW, VALID | 0x30);
+
+    (s.inj_info, s.intr_state) = (0, 8);
+    assert_eq!(m.handle(event(reason::HLT), &mut s, 0), Action::Wait);
+    m.m.board.raise(0x31);
+    assert_eq!(m.m.kicks(), wake(&[0]));
+    assert_eq!(m.wake(&mut s, 0), Action::Reply(Mtd::RIP | Mtd::STA | Mtd::INJ));
+    assert_eq!(s.inj_info & !inject::NMI_WINDOW, VALID | 0x31);
+}
+
+#[test]
 fn a_reset_stops_all_loads_once_and_starts_the_first() {
     let mut m = two_running(4);
     assert_eq!(halt(&mut m, 1, 2 | RFLAGS_IF), Action::Wait);
