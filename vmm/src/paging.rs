@@ -3,8 +3,11 @@
 //! Knows the modes a guest can be in: none, 32-bit, PAE and 4-level paging. Used when an instruction is emulated, so it
 //! checks what the CPU would check, and sets accessed and dirty bits. Key types: [`Paging`], [`Access`], [`PageFault`].
 
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
 use abi::ArchState;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileMemory};
 
 use crate::spec::bits::*;
 
@@ -112,31 +115,39 @@ impl Paging {
         match self.mode() {
             None => Ok(linear),
             // An emulated access to a non-canonical address would have raised #GP; the walk finds nothing there.
-            Some(mode) => self.walk(mem, &mode, linear, access),
+            Some(mode) => loop {
+                if let Some(result) = self.walk(mem, &mode, linear, access) {
+                    return result;
+                }
+            },
         }
     }
 
-    fn walk(&self, mem: &GuestMemoryMmap, mode: &Mode, linear: u64, access: Access) -> Result<u64, PageFault> {
+    /// `None` if another vCPU changed an entry in the meantime.
+    fn walk(&self, mem: &GuestMemoryMmap, mode: &Mode, linear: u64, access: Access) -> Option<Result<u64, PageFault>> {
         let root =
             if mode.entry_bytes == 8 && mode.levels.len() == 3 { self.cr3 & 0xffff_ffe0 } else { self.cr3 & ADDRESS };
         let (mut table, mut rights) = (root, USER | WRITABLE);
         for (i, l) in mode.levels.iter().enumerate() {
             let index = linear >> l.shift & ((1 << l.bits) - 1);
             let at = table + index * mode.entry_bytes;
-            let entry = read_entry(mem, at, mode.entry_bytes).filter(|e| e & PRESENT != 0);
-            let entry = entry.ok_or_else(|| self.fault(linear, access, 0))?;
+            let Some(entry) = read_entry(mem, at, mode.entry_bytes).filter(|e| e & PRESENT != 0) else {
+                return Some(Err(self.fault(linear, access, 0)));
+            };
             let last = i + 1 == mode.levels.len() || l.large && entry & LARGE != 0;
             // Entries of the PDPT in PAE mode have no rights.
             if !(i == 0 && mode.levels.len() == 3) {
                 rights = rights & (entry | NO_EXECUTE) | entry & NO_EXECUTE;
             }
-            if last {
-                self.check(rights, linear, access)?;
+            if last && let Err(fault) = self.check(rights, linear, access) {
+                return Some(Err(fault));
             }
-            mark(mem, at, mode.entry_bytes, entry, last && access.write);
+            if !mark(mem, at, mode.entry_bytes, entry, last && access.write) {
+                return None;
+            }
             if last {
                 let offset = (1u64 << l.shift) - 1;
-                return Ok(frame(entry, l, mode.entry_bytes) & !offset | linear & offset);
+                return Some(Ok(frame(entry, l, mode.entry_bytes) & !offset | linear & offset));
             }
             table = entry & if mode.entry_bytes == 4 { 0xffff_f000 } else { ADDRESS };
         }
@@ -176,12 +187,19 @@ fn read_entry(mem: &GuestMemoryMmap, at: u64, bytes: u64) -> Option<u64> {
     }
 }
 
-/// Sets accessed and dirty. A failure cannot happen, the entry has just been read from there.
-fn mark(mem: &GuestMemoryMmap, at: u64, bytes: u64, entry: u64, dirty: bool) {
+/// Sets accessed and dirty, as the CPU does: whether the entry was still the same.
+fn mark(mem: &GuestMemoryMmap, at: u64, bytes: u64, entry: u64, dirty: bool) -> bool {
     let new = entry | ACCESSED | if dirty { DIRTY } else { 0 };
-    if new != entry {
-        let at = GuestAddress(at);
-        let _ = if bytes == 4 { mem.write_obj(new as u32, at) } else { mem.write_obj(new, at) };
+    if new == entry {
+        return true;
+    }
+    // It has just been read from there, and entries are aligned: there is a slice.
+    let Ok(slice) = mem.get_slice(GuestAddress(at), bytes as usize) else { return true };
+    if bytes == 4 {
+        let set = |e: &AtomicU32| e.compare_exchange(entry as u32, new as u32, SeqCst, SeqCst).is_ok();
+        slice.get_atomic_ref(0).map_or(true, set)
+    } else {
+        slice.get_atomic_ref(0).map_or(true, |e: &AtomicU64| e.compare_exchange(entry, new, SeqCst, SeqCst).is_ok())
     }
 }
 
@@ -260,6 +278,19 @@ mod tests {
         p.translate(&m, VA, Access::WRITE).unwrap();
         assert_eq!(get(&m, 0x4008) & (ACCESSED | DIRTY), ACCESSED | DIRTY);
         assert_eq!(get(&m, 0x1000) & (ACCESSED | DIRTY), ACCESSED);
+    }
+
+    #[test]
+    fn an_entry_that_has_changed_is_not_written_back() {
+        let m = ram();
+        for bytes in [4, 8] {
+            put(&m, 0x4008, 0);
+            assert!(!mark(&m, 0x4008, bytes, 0x5000 | RWX, true), "another vCPU has unmapped it");
+            assert_eq!(get(&m, 0x4008), 0);
+            put(&m, 0x4008, 0x5000 | RWX);
+            assert!(mark(&m, 0x4008, bytes, 0x5000 | RWX, true));
+            assert_eq!(get(&m, 0x4008), 0x5000 | RWX | ACCESSED | DIRTY);
+        }
     }
 
     #[test]

@@ -14,8 +14,10 @@ use vmm_logic::machine::{Kicks, Machine};
 
 use super::load::Loader;
 
-/// How long to wait before typed bytes are offered to a guest again that had no room for them.
+/// How long to wait before typed bytes are offered to a guest again that had no room for them: at first, and if it does
+/// not read any.
 const RETRY: Duration = Duration::from_millis(2);
+const RETRY_MOST: Duration = Duration::from_millis(128);
 
 /// When to look again at output for which there was no room.
 const RESEND_US: u64 = 10_000;
@@ -257,6 +259,7 @@ impl Shared {
     }
 
     fn type_in(&self, mut bytes: &[u8]) {
+        let mut retry = RETRY;
         while !bytes.is_empty() {
             let (taken, kicks) = {
                 let mut m = self.machine();
@@ -265,7 +268,10 @@ impl Shared {
             self.kick(kicks);
             bytes = &bytes[taken..];
             if taken == 0 {
-                std::thread::sleep(RETRY);
+                std::thread::sleep(retry);
+                retry = (retry * 2).min(RETRY_MOST);
+            } else {
+                retry = RETRY;
             }
         }
     }
