@@ -29,12 +29,26 @@ pub enum Failure {
     Unknown,
     /// The instruction is not in RAM.
     Fetch(u64),
+    /// The instruction is not what the exit was about: another vCPU has changed it since. The guest may not be allowed
+    /// to execute this one, so the CPU has to try it.
+    Changed,
 }
 
 impl From<PageFault> for Failure {
     fn from(f: PageFault) -> Failure {
         Failure::Exception(Exception { vector: crate::spec::vector::PF, code: Some(f.code), address: Some(f.address) })
     }
+}
+
+/// What the exit was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A memory access.
+    Memory,
+    /// INS or OUTS.
+    Port,
+    /// MOV from or to CR8.
+    Cr8,
 }
 
 /// Executes instructions for one vCPU.
@@ -49,6 +63,8 @@ pub struct Emulator<'a, B> {
     pub board: &'a mut B,
     /// The TSC.
     pub now: u64,
+    /// What the exit was about.
+    pub cause: Cause,
     /// What the devices want of the monitor.
     pub effect: Effect,
 }
@@ -95,12 +111,25 @@ impl<B: Board> Emulator<'_, B> {
         if i.is_invalid() {
             return Err(self.undecodable(bytes.len()));
         }
+        if !self.is_for(&i) {
+            return Err(Failure::Changed);
+        }
         let finished = self.execute(&i)?;
         if finished {
             let mask = if bits == 64 { u64::MAX } else { 0xffff_ffff };
             self.state.rip = i.next_ip() & mask;
         }
         Ok(())
+    }
+
+    /// Whether the exit can have been about this instruction, as far as privileges depend on that.
+    fn is_for(&self, i: &Instruction) -> bool {
+        use Mnemonic::*;
+        match i.mnemonic() {
+            Insb | Insw | Insd | Outsb | Outsw | Outsd => self.cause == Cause::Port,
+            Mov if [i.op0_register(), i.op1_register()].contains(&Register::CR8) => self.cause == Cause::Cr8,
+            _ => true,
+        }
     }
 
     /// The bytes are no instruction: because the next page is missing, or for good.

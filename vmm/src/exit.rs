@@ -14,7 +14,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use crate::board::Board;
 use crate::cpuid::Policy;
 use crate::dev::Effect;
-use crate::emulate::{Emulator, Failure};
+use crate::emulate::{Cause, Emulator, Failure};
 use crate::inject::{self, Exception};
 use crate::machine::{Counts, Machine};
 use crate::msr::Msrs;
@@ -133,7 +133,7 @@ impl Vcpu {
             reason::INTERRUPT_WINDOW | reason::NMI_WINDOW | reason::RECALL => self.resume(m, s, now),
             reason::EPT_VIOLATION => self.ept_violation(m, s, now),
             // Only CR8 comes here: it is the local APIC's.
-            reason::CR_ACCESS if event.mtd.contains(crate::spec::EMULATE) => self.emulate(m, s, now),
+            reason::CR_ACCESS if event.mtd.contains(crate::spec::EMULATE) => self.emulate(m, Cause::Cr8, s, now),
             reason::CR_ACCESS => Action::Widen,
             n => self.broken(format!("unexpected event {n:#x} ({})", event_name(n))),
         }
@@ -196,7 +196,7 @@ impl Vcpu {
             if !event.mtd.contains(crate::spec::EMULATE) {
                 return Action::Widen;
             }
-            let action = self.emulate(m, s, now);
+            let action = self.emulate(m, Cause::Port, s, now);
             m.count_string_output();
             return action;
         }
@@ -297,14 +297,14 @@ impl Vcpu {
             _ if self.env.mem.address_in_range(GuestAddress(gpa)) => "EPT violation inside of guest RAM",
             _ if s.qual[0] & EPT_FETCH != 0 => "instruction fetch outside of guest RAM",
             _ if s.inj_info & ArchState::INJ_VALID != 0 => "event delivery touches device memory",
-            _ => return self.emulate(m, s, now),
+            _ => return self.emulate(m, Cause::Memory, s, now),
         };
         self.broken(format!("{what} at guest-physical {gpa:#x}"))
     }
 
-    fn emulate<B: Board>(&mut self, m: &mut Machine<B>, s: &mut ArchState, now: u64) -> Action {
+    fn emulate<B: Board>(&mut self, m: &mut Machine<B>, cause: Cause, s: &mut ArchState, now: u64) -> Action {
         let (vcpu, mem) = (self.id, &self.env.mem);
-        let mut e = Emulator { vcpu, state: s, mem, board: &mut m.board, now, effect: Effect::None };
+        let mut e = Emulator { vcpu, state: s, mem, board: &mut m.board, now, cause, effect: Effect::None };
         let result = e.step();
         let effect = e.effect;
         if let Some(stop) = self.effect(m, effect, now) {
@@ -320,6 +320,7 @@ impl Vcpu {
                 inject::exception(s, x);
                 self.finish(m, s, GPR | Mtd::CR | Mtd::INJ)
             }
+            Err(Failure::Changed) => self.resume(m, s, now),
             Err(Failure::Unknown) => {
                 let what = "an instruction that the emulator does not know touched";
                 self.broken(format!("{what} guest-physical {:#x}", s.qual[2]))

@@ -12,13 +12,14 @@ struct Rig {
     mem: GuestMemoryMmap,
     state: ArchState,
     board: Fake,
+    cause: Cause,
 }
 
 fn rig() -> Rig {
     let mem = mem::allocate(16 << 20, 32 << 20).unwrap();
     let start = vcpu::Start::Long { rip: CODE, boot_params: 0 };
     vcpu::prepare(&mem, &start).unwrap();
-    Rig { mem, state: vcpu::initial(&start), board: Fake::default() }
+    Rig { mem, state: vcpu::initial(&start), board: Fake::default(), cause: Cause::Memory }
 }
 
 impl Rig {
@@ -28,8 +29,8 @@ impl Rig {
     }
 
     fn step(&mut self) -> Result<(), Failure> {
-        let Rig { mem, state, board } = self;
-        Emulator { vcpu: 0, state, mem, board, now: 7, effect: Effect::None }.step()
+        let Rig { mem, state, board, cause } = self;
+        Emulator { vcpu: 0, state, mem, board, now: 7, cause: *cause, effect: Effect::None }.step()
     }
 }
 
@@ -111,6 +112,7 @@ fn arithmetic_agrees_with_wide_arithmetic() {
 
 #[test]
 fn strings_between_ram_and_ports() {
+    let rig = || Rig { cause: Cause::Port, ..rig() };
     let mut r = rig();
     r.mem.write_slice(b"hello", GuestAddress(0x5000)).unwrap();
     (r.state.gpr[ArchState::RSI], r.state.gpr[ArchState::RCX], r.state.gpr[ArchState::RDX]) = (0x5000, 5, 0x3f8);
@@ -202,7 +204,7 @@ fn what_is_not_known_is_said() {
 
 #[test]
 fn cr8_is_the_local_apics() {
-    let mut r = rig();
+    let mut r = Rig { cause: Cause::Cr8, ..rig() };
     r.state.gpr[ArchState::RAX] = 9;
     assert_eq!(r.run(&[0x44, 0x0f, 0x22, 0xc0]), Ok(()), "mov cr8, rax");
     assert_eq!(r.board.device, 9);
@@ -222,4 +224,21 @@ fn sse2_has_a_movsd_too() {
         assert_eq!(r.run(code), Err(Failure::Unknown), "movsd xmm0, [rdi] and back");
     }
     assert_eq!((r.state.rip, r.state.gpr, r.board.io.len()), (before.rip, before.gpr, 0));
+}
+
+#[test]
+fn an_instruction_that_another_vcpu_has_put_there_is_left_to_the_cpu() {
+    for (code, own) in [
+        (&[0x6e][..], Cause::Port),
+        (&[0xf3, 0x6d], Cause::Port),
+        (&[0x44, 0x0f, 0x22, 0xc0], Cause::Cr8),
+        (&[0x44, 0x0f, 0x20, 0xc0], Cause::Cr8),
+    ] {
+        for cause in [Cause::Memory, Cause::Port, Cause::Cr8] {
+            let mut r = Rig { cause, ..rig() };
+            (r.state.gpr[ArchState::RSI], r.state.gpr[ArchState::RDI]) = (0x5000, 0x5000);
+            assert_eq!(r.run(code).is_ok(), cause == own, "{code:x?} {cause:?}");
+            assert_eq!(r.state.rip == CODE, cause != own, "{code:x?} {cause:?}");
+        }
+    }
 }
