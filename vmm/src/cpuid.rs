@@ -35,6 +35,7 @@ const ECX1: u32 = 1 << 0
     | 1 << 30;
 const ECX1_X2APIC: u32 = 1 << 21;
 const ECX1_TSC_DEADLINE: u32 = 1 << 24;
+const ECX1_CX16: u32 = 1 << 13;
 const ECX1_XSAVE: u32 = 1 << 26;
 const ECX1_OSXSAVE: u32 = 1 << 27;
 const ECX81_SVM: u32 = 1 << 2;
@@ -177,7 +178,7 @@ impl Policy {
         let mut policy = Policy { rows: TABLE.iter().map(pass).collect(), vcpus };
         policy.force(tsc_hz);
         policy.describe_amd(&host);
-        policy.limit_extended_state(host);
+        policy.limit_to_host(host);
         hide.iter().for_each(|h| policy.hide(*h));
         policy
     }
@@ -234,14 +235,18 @@ impl Policy {
 
     /// Extended state only as far as the host's kernel switches it: OSXSAVE and the size of the area in use show that.
     ///
-    /// And not under an SVM without next-RIP saving: every CPU with XSAVE has that, and the emulator that has not does
-    /// not intercept XSETBV either.
-    fn limit_extended_state(&mut self, host: impl Fn(u32, u32) -> Regs) {
+    /// And neither it nor CMPXCHG16B under an SVM without next-RIP saving: every CPU with these has that. The emulator
+    /// that has not, QEMU 7.2, does not intercept XSETBV, and its CMPXCHG16B takes flags for computed that are not: an
+    /// operand then shows in RFLAGS, NT and all.
+    fn limit_to_host(&mut self, host: impl Fn(u32, u32) -> Regs) {
         let osxsave = host(0x1, 0)[2] & ECX1_OSXSAVE != 0;
         let ([size, offset, ..], in_use) = (*self.row_at(0xd, 2), host(0xd, 0)[1]);
         let svm = host(0x8000_0001, 0)[2] & ECX81_SVM != 0;
-        let xsetbv_exits = !svm || host(0x8000_000a, 0)[3] & EDX8A_NRIPS != 0;
-        if !osxsave || !xsetbv_exits {
+        let emulated = svm && host(0x8000_000a, 0)[3] & EDX8A_NRIPS == 0;
+        if emulated {
+            self.row(0x1)[2] &= !ECX1_CX16;
+        }
+        if !osxsave || emulated {
             self.row(0x1)[2] &= !ECX1_XSAVE;
             *self.row(0xd) = [0; 4];
             *self.row_at(0xd, 1) = [0; 4];
