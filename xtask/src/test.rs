@@ -37,8 +37,8 @@ struct Outcome {
     machine: Option<(Scenario, Vec<Inner>)>,
 }
 
-/// What the tests that have ended leave for the report.
-type Outcomes = Arc<Mutex<Vec<Outcome>>>;
+/// What the tests that have ended leave for the report, and the names of those that needed a second try.
+type Outcomes = (Arc<Mutex<Vec<Outcome>>>, Arc<Mutex<Vec<String>>>);
 
 /// Fails if any test failed.
 pub fn main(args: &Args) -> Result<ExitCode> {
@@ -69,9 +69,13 @@ fn image_tests(args: &Args) -> Result<bool> {
     let arguments = Arguments { filter: args.filter.clone(), test_threads: args.threads, ..Arguments::default() };
     println!("\ntests of images and in emulators; logs: build/logs/TEST/");
     let conclusion = libtest_mimic::run(&arguments, trials);
+    let (outcomes, second) = (&outcomes.0, &outcomes.1);
     let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
     print_times(&outcomes);
     print_matrix(&outcomes, &all, &platforms);
+    for name in second.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("second try: {name}: what its first run said is above");
+    }
     Ok(!conclusion.has_failed() && conclusion.num_passed > 0)
 }
 
@@ -178,8 +182,17 @@ fn timed(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Result<()> + 
 }
 
 fn in_machine(s: Scenario, kit: Arc<Kit>, outcomes: &Outcomes) -> Trial {
+    let second = outcomes.1.clone();
     noted(format!("system::{}", s.name), outcomes, move || {
         let (result, inner) = trial::run(&s, &kit);
+        let (result, inner) = match (result, s.machine().ok().and_then(|p| p.second_try)) {
+            (Err(e), Some(why)) => {
+                println!("\n{}: a second try, as {why}. The first: {e:#}", s.name);
+                second.lock().unwrap_or_else(PoisonError::into_inner).push(s.name.clone());
+                trial::run(&s, &kit)
+            }
+            (result, _) => (result, inner),
+        };
         (result, Some((s, inner)))
     })
 }
@@ -192,7 +205,7 @@ fn noted(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Noted + Send 
         let began = Instant::now();
         let (result, machine) = test();
         let outcome = Outcome { name: key, time: began.elapsed(), passed: result.is_ok(), machine };
-        outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        outcomes.0.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
         result.map_err(|e| Failed::from(format!("{e:#}")))
     })
 }
@@ -249,7 +262,7 @@ mod tests {
         let quiet = Arguments { logfile: Some("/dev/null".into()), ..Arguments::default() };
         let conclusion = libtest_mimic::run(&quiet, trials);
         assert_eq!((conclusion.num_passed, conclusion.num_failed), (1, 1));
-        let mut seen: Vec<_> = outcomes.lock().unwrap().iter().map(|o| (o.name.clone(), o.passed)).collect();
+        let mut seen: Vec<_> = outcomes.0.lock().unwrap().iter().map(|o| (o.name.clone(), o.passed)).collect();
         seen.sort();
         assert_eq!(seen, [("a".to_owned(), true), ("b".to_owned(), false)]);
     }
