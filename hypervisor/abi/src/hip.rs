@@ -20,6 +20,25 @@ bitflags! {
         const SVM = 1 << 2;
     }
 
+    /// Extensions that this kernel has (docs/design/0010).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct ExtFeatures: u64 {
+        /// X1: capabilities travel in messages.
+        const TRANSFER = 1 << 0;
+        /// X2: kernel-memory quotas.
+        const QUOTA = 1 << 1;
+        /// X3: objects can be destroyed.
+        const DESTROY = 1 << 2;
+        /// X4: the first words of a message travel in registers.
+        const REGISTERS = 1 << 3;
+        /// X5: the state of an execution context can be read and written outside of a portal.
+        const STATE = 1 << 4;
+        /// X6: trace.
+        const TRACE = 1 << 5;
+        /// Allocations can be made to fail. Kernels for tests only.
+        const INJECT = 1 << 6;
+    }
+
     /// Extension: why this machine runs no guests. Empty when it does.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct VirtMissing: u32 {
@@ -140,6 +159,8 @@ pub struct Hip {
     pub kmem_used: u64,
     /// Extension: bytes of kernel memory in all.
     pub kmem_total: u64,
+    /// Extension: [`ExtFeatures`].
+    pub ext_features: u64,
 }
 
 impl Hip {

@@ -8,13 +8,15 @@
 #![forbid(unsafe_code)]
 
 pub mod event;
+mod ext;
 mod hip;
 mod hypercall;
 mod mtd;
 pub mod perm;
 mod utcb;
 
-pub use hip::{EXT_SIGNATURE, Features, HIP_SIGNATURE, Hip, VirtMissing};
+pub use ext::{EXT_NUMBER, ExtOp};
+pub use hip::{EXT_SIGNATURE, ExtFeatures, Features, HIP_SIGNATURE, Hip, VirtMissing};
 pub use hypercall::{CreatePdOp, HwOp, Hypercall, Mad, Scd, Status};
 pub use mtd::Mtd;
 pub use utcb::{ArchState, Segment, UTCB_WORDS, Utcb};

@@ -282,6 +282,7 @@ fn information(info: &Info) -> Result<u64, Refused> {
         virt_missing: guest::missing().bits(),
         kmem_used,
         kmem_total,
+        ext_features: crate::call::ext::FEATURES.bits(),
     };
     h.checksum = h.compute_checksum();
     // SAFETY: a frame of our own.

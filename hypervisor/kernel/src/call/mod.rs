@@ -3,6 +3,7 @@
 pub mod assign;
 pub mod create;
 pub mod ctrl;
+pub mod ext;
 pub mod ipc;
 
 use crate::arch::cpu::cpu;
@@ -63,7 +64,8 @@ fn perform(ec: &'static Ec, call: Option<Hypercall>) -> Outcome {
         Some(Hypercall::CtrlHw) => ctrl::ctrl_hw(ec),
         Some(Hypercall::AssignInt) => assign::assign_int(ec),
         Some(Hypercall::AssignDev) => assign::assign_dev(ec),
-        Some(Hypercall::IpcCall | Hypercall::IpcReply) | None => Err(Status::BadHyp),
+        None => ext::perform(ec),
+        Some(Hypercall::IpcCall | Hypercall::IpcReply) => Err(Status::BadHyp),
     }
 }
 

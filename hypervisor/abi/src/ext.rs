@@ -1,0 +1,73 @@
+//! Extensions of the interface (docs/design/0010): operations of hypercall number 0xf, which the specification leaves
+//! free. Each is there if its bit in [`ExtFeatures`] is set, else it is `BAD_HYP`.
+
+use super::ExtFeatures;
+
+/// Number of the hypercall whose flags are an [`ExtOp`].
+pub const EXT_NUMBER: u8 = 0xf;
+
+/// Operations of hypercall 0xf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum ExtOp {
+    /// Destroy an object.
+    Destroy = 0,
+    /// Move kernel memory from one account to another.
+    MoveQuota = 1,
+    /// Read limit and use of an account.
+    ReadQuota = 2,
+    /// Set where an execution context receives capabilities.
+    SetWindow = 3,
+    /// Read the state of an execution context.
+    GetState = 4,
+    /// Write the state of an execution context.
+    SetState = 5,
+    /// Choose what is traced.
+    CtrlTrace = 6,
+    /// Make an allocation fail.
+    Inject = 7,
+}
+
+impl ExtOp {
+    /// All operations, in the order of their numbers.
+    pub const ALL: [ExtOp; 8] = {
+        use ExtOp::*;
+        [Destroy, MoveQuota, ReadQuota, SetWindow, GetState, SetState, CtrlTrace, Inject]
+    };
+
+    /// The operation that the flags of hypercall 0xf name.
+    pub const fn from_flags(f: u8) -> Option<ExtOp> {
+        if (f as usize) < Self::ALL.len() { Some(Self::ALL[f as usize]) } else { None }
+    }
+
+    /// First register (RDI): selector in bits 63:8, operation in 7:4, 0xf in 3:0.
+    pub const fn identifier(self, sel: u64) -> u64 {
+        sel << 8 | (self as u64) << 4 | EXT_NUMBER as u64
+    }
+
+    /// The extension that it belongs to.
+    pub const fn feature(self) -> ExtFeatures {
+        match self {
+            ExtOp::Destroy => ExtFeatures::DESTROY,
+            ExtOp::MoveQuota | ExtOp::ReadQuota => ExtFeatures::QUOTA,
+            ExtOp::SetWindow => ExtFeatures::TRANSFER,
+            ExtOp::GetState | ExtOp::SetState => ExtFeatures::STATE,
+            ExtOp::CtrlTrace => ExtFeatures::TRACE,
+            ExtOp::Inject => ExtFeatures::INJECT,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_round_trip() {
+        for (i, op) in ExtOp::ALL.into_iter().enumerate() {
+            assert_eq!(ExtOp::from_flags(i as u8), Some(op));
+            assert_eq!(op.identifier(3), 0x300 | (i as u64) << 4 | 0xf);
+        }
+        assert_eq!(ExtOp::from_flags(8), None);
+    }
+}
