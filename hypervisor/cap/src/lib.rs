@@ -4,9 +4,11 @@
 //! space is a two-level table of such words. This crate knows the encoding and the index arithmetic; who counts
 //! references and who may change a slot is the kernel's business.
 //!
-//! Key types: [`Cap`], [`Kind`], [`index`].
+//! Key types: [`Cap`], [`Kind`], [`index()`]; [`identity`] finds the selector that stands for an object.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+pub mod identity;
 
 use abi::{SEL_NUM, Sel};
 
