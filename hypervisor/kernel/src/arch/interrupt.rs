@@ -121,7 +121,7 @@ pub fn init_local() {
     });
     let mut b = LocalApicBuilder::new();
     b.timer_vector(TIMER as usize).error_vector(ERROR as usize).spurious_vector(SPURIOUS as usize);
-    b.timer_mode(if cpu().features.get().deadline { TimerMode::TscDeadline } else { TimerMode::OneShot });
+    b.timer_mode(if cpu().features.get().deadline { TimerMode::TscDeadline } else { TimerMode::Periodic });
     b.timer_divide(TimerDivide::Div1).timer_initial(0);
     if let Some(base) = XAPIC.get() {
         b.set_xapic_base(*base);
@@ -136,7 +136,7 @@ pub fn init_local() {
     }
 }
 
-/// Starts the local APIC's one-shot timer, or stops it with 0.
+/// Starts the local APIC's timer with that period, or stops it with 0.
 pub fn set_local_timer(count: u32) {
     // SAFETY: the timer's vector has a handler.
     unsafe { lapic().set_timer_initial(count) };

@@ -10,6 +10,9 @@ use x86::msr;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 /// Counts of the local APIC's timer in a second, if it has no TSC-deadline mode.
+///
+/// It is periodic then, though each shot is meant to be the only one: where an emulator forgets a pending interrupt
+/// ([`catch_up`]) the next shot brings it back.
 static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
 
 /// Frequency of the programmable interval timer in Hz.
@@ -55,7 +58,10 @@ fn measure() -> (u64, u64) {
     (t1 - t0, l0.saturating_sub(l1) as u64)
 }
 
-/// Makes sure that the timer fires at `at` or before. A timer armed too early fires, finds nothing, and is armed again.
+/// A period of the local APIC's timer is at least so small a part of a second: 10 us.
+const SHORTEST_PERIODS: u64 = 100_000;
+
+/// Makes sure that the timer fires at `at` or before, or 10 us later. A timer armed too early fires, finds nothing, and is armed again.
 pub fn arm(at: u64) {
     let c = cpu();
     if c.timer.get() <= at {
@@ -68,7 +74,8 @@ pub fn arm(at: u64) {
         return;
     }
     let ticks = at.saturating_sub(now()) as u128 * TIMER_HZ.load(Relaxed) as u128 / frequency().max(1) as u128;
-    interrupt::set_local_timer(ticks.clamp(1, u32::MAX as u128) as u32);
+    let shortest = TIMER_HZ.load(Relaxed) / SHORTEST_PERIODS;
+    interrupt::set_local_timer(ticks.clamp(shortest.max(1) as u128, u32::MAX as u128) as u32);
 }
 
 fn deadline(e: &Ec) -> &sched::Deadline<Ec> {
@@ -87,6 +94,9 @@ pub fn fired() {
     }
     schedule::tick(t);
     rearm();
+    if c.timer.get() == u64::MAX && !c.features.get().deadline {
+        interrupt::set_local_timer(0);
+    }
 }
 
 /// After a guest's exit on SVM: QEMU's TCG (7.2) clears a flag there without the lock under which another thread of it
