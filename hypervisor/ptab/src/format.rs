@@ -13,13 +13,13 @@ use abi::perm::Mem;
 /// How leaves and table references are laid out in 64-bit entries. An entry of 0 is not present.
 pub trait Format: Copy {
     /// Levels of the tree; level 0 holds 4 KiB leaves.
-    const LEVELS: u32;
-    /// log2 pages of the largest leaf: 9 or 18.
+    fn levels(&self) -> u32;
+    /// log2 pages of the largest leaf: 0, 9 or 18.
     fn max_order(&self) -> u32;
     /// The entry for a leaf, whose permissions are not empty.
     fn leaf(&self, l: Leaf) -> u64;
-    /// The entry that refers to a table.
-    fn table(&self, phys: u64) -> u64;
+    /// The entry of a table at `level` that refers to a table below.
+    fn table(&self, phys: u64, level: u32) -> u64;
     /// Whether hardware uses the entry.
     fn present(&self, e: u64) -> bool;
     /// Whether a present entry of a table at `level` is a leaf. Always true at level 0.
@@ -29,6 +29,9 @@ pub trait Format: Copy {
     /// The table that [`Format::table`] encoded.
     fn table_phys(&self, e: u64) -> u64;
 }
+
+/// Levels of the formats of this file.
+const LEVELS: u32 = 4;
 
 /// PAT indices by [`Mad`] cacheability (WB, WT, WC, UC, WP), with [`IA32_PAT`].
 const PAT_INDEX: [u8; 5] = [0, 1, 4, 3, 5];
@@ -64,7 +67,7 @@ fn by_cacheability<T: Copy>(table: &[T; 5], mad: Mad) -> T {
 
 /// `bit` where `set`.
 #[inline]
-const fn bit_if(set: bool, bit: u64) -> u64 {
+pub(crate) const fn bit_if(set: bool, bit: u64) -> u64 {
     if set { bit } else { 0 }
 }
 
@@ -81,7 +84,7 @@ fn soft_perms(e: u64) -> Mem {
 
 /// Physical address of a leaf: bits below its size are attributes.
 #[inline]
-fn leaf_phys(e: u64, level: u32) -> u64 {
+pub(crate) fn leaf_phys(e: u64, level: u32) -> u64 {
     e & ADDRESS & (u64::MAX << (abi::PAGE_BITS + INDEX_BITS * level))
 }
 
@@ -97,7 +100,10 @@ pub struct Hpt {
 }
 
 impl Format for Hpt {
-    const LEVELS: u32 = 4;
+    #[inline]
+    fn levels(&self) -> u32 {
+        LEVELS
+    }
 
     #[inline]
     fn max_order(&self) -> u32 {
@@ -119,7 +125,7 @@ impl Format for Hpt {
     }
 
     #[inline]
-    fn table(&self, phys: u64) -> u64 {
+    fn table(&self, phys: u64, _: u32) -> u64 {
         phys & ADDRESS | host::P | host::RW | host::US | host::A
     }
 
@@ -161,7 +167,10 @@ impl Npt {
 }
 
 impl Format for Npt {
-    const LEVELS: u32 = Hpt::LEVELS;
+    #[inline]
+    fn levels(&self) -> u32 {
+        LEVELS
+    }
 
     #[inline]
     fn max_order(&self) -> u32 {
@@ -175,8 +184,8 @@ impl Format for Npt {
     }
 
     #[inline]
-    fn table(&self, phys: u64) -> u64 {
-        self.host().table(phys)
+    fn table(&self, phys: u64, level: u32) -> u64 {
+        self.host().table(phys, level)
     }
 
     #[inline]
@@ -210,7 +219,10 @@ pub struct Ept {
 }
 
 impl Format for Ept {
-    const LEVELS: u32 = 4;
+    #[inline]
+    fn levels(&self) -> u32 {
+        LEVELS
+    }
 
     #[inline]
     fn max_order(&self) -> u32 {
@@ -227,7 +239,7 @@ impl Format for Ept {
     }
 
     #[inline]
-    fn table(&self, phys: u64) -> u64 {
+    fn table(&self, phys: u64, _: u32) -> u64 {
         phys & ADDRESS | ept::R | ept::W | ept::X | ept::A
     }
 

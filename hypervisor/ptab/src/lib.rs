@@ -1,4 +1,4 @@
-//! Page tables for host ([`Hpt`]) and guest ([`Ept`]) spaces over an abstract memory ([`TableMemory`]).
+//! Page tables for host ([`Hpt`]), guest ([`Ept`], [`Npt`]) and DMA ([`Dma`]) spaces over an abstract memory ([`TableMemory`]).
 //!
 //! [`PageTable::update`] maps and revokes, [`PageTable::lookup`] walks. Hardware may walk at the same time: each
 //! store takes the tree from one valid state to the next. Frames come from and go to [`TableMemory`]; so does the
@@ -6,10 +6,12 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod dma;
 mod format;
 pub mod spec;
 mod table;
 
+pub use dma::{Dma, Walker};
 pub use format::{Ept, Format, Hpt, IA32_PAT, Npt};
 pub use table::{Change, Full, Hole, PageTable, top_index};
 

@@ -6,7 +6,7 @@ pub const INDEX_BITS: u32 = 9;
 pub const ENTRIES: usize = 1 << INDEX_BITS;
 /// Physical address of a table or page in an entry.
 pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-/// Leaf above level 0, the same bit in both formats.
+/// Leaf above level 0, the same bit in all formats but AMD-Vi's.
 pub const PAGE_SIZE: u64 = 1 << 7;
 /// First of four bits that hardware ignores in both formats: `perm::Mem` as it was given.
 pub const SOFT_PERMS_SHIFT: u32 = 52;
@@ -49,6 +49,30 @@ pub mod ept {
     pub const A: u64 = 1 << 8;
     /// Dirty (leaves); ignored unless the EPTP enables the flags.
     pub const D: u64 = 1 << 9;
+}
+
+/// Second-level (second-stage) entries of VT-d (specification 3.7, 9.8).
+pub mod vtd {
+    /// Readable by devices.
+    pub const R: u64 = 1 << 0;
+    /// Writable by devices.
+    pub const W: u64 = 1 << 1;
+}
+
+/// I/O page-table entries of AMD-Vi (specification 2.2.3, v1 tables).
+pub mod amdvi {
+    /// Present.
+    pub const PR: u64 = 1 << 0;
+    /// Level of the table that the entry refers to, counted from 1; 0: a leaf of the size that its table's level gives.
+    pub const NEXT_LEVEL_SHIFT: u32 = 9;
+    /// All its bits.
+    pub const NEXT_LEVEL: u64 = 7 << NEXT_LEVEL_SHIFT;
+    /// Force coherent: accesses are snooped whatever the device asks for (leaves).
+    pub const FC: u64 = 1 << 60;
+    /// Readable by devices.
+    pub const IR: u64 = 1 << 61;
+    /// Writable by devices.
+    pub const IW: u64 = 1 << 62;
 }
 
 /// Memory-type encodings of IA32_PAT and EPT entries (table 12-10).

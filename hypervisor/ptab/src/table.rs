@@ -68,9 +68,6 @@ enum Descent {
 }
 
 impl<F: Format> PageTable<F> {
-    /// log2 of the pages in reach.
-    const REACH: u32 = INDEX_BITS * F::LEVELS;
-
     /// The table with that root frame. An empty one is a zeroed frame.
     pub const fn new(root: u64, format: F) -> Self {
         PageTable { root, format }
@@ -82,6 +79,12 @@ impl<F: Format> PageTable<F> {
         self.root
     }
 
+    /// log2 of the pages in reach.
+    #[inline]
+    fn reach(&self) -> u32 {
+        INDEX_BITS * self.format.levels()
+    }
+
     /// The format.
     #[inline]
     pub fn format(&self) -> F {
@@ -91,11 +94,11 @@ impl<F: Format> PageTable<F> {
     /// The leaf, as stored, that translates a page number.
     #[inline]
     pub fn lookup(&self, mem: &impl TableMemory, page: u64) -> Result<Leaf, Hole> {
-        if page >> Self::REACH != 0 {
-            return Err(Hole { order: Self::REACH });
+        if page >> self.reach() != 0 {
+            return Err(Hole { order: self.reach() });
         }
         let mut table = self.root;
-        for level in (0..F::LEVELS).rev() {
+        for level in (0..self.format.levels()).rev() {
             let entry = mem.read(table, index(page, level));
             if !self.format.present(entry) {
                 return Err(Hole { order: INDEX_BITS * level });
@@ -117,7 +120,7 @@ impl<F: Format> PageTable<F> {
     /// A concurrent walker finds each page translated as before or as after, never half of each. A page that is
     /// mapped before and after is mapped all the time. Only pages that share a leaf change at the same moment.
     pub fn update(&mut self, mem: &mut impl TableMemory, page: u64, order: u32, target: Leaf) -> Result<Change, Full> {
-        if order > Self::REACH || page >> Self::REACH != 0 || (page + (1 << order) - 1) >> Self::REACH != 0 {
+        if order > self.reach() || page >> self.reach() != 0 || (page + (1 << order) - 1) >> self.reach() != 0 {
             return Err(Full { done: 0, stale: false });
         }
         let mut run = self.run(page, order, target);
@@ -136,7 +139,7 @@ impl<F: Format> PageTable<F> {
 
     /// Unlinks and retires the subtables of the first `top_entries` entries of the root, which itself stays.
     pub fn clear(&mut self, mem: &mut impl TableMemory, top_entries: usize) {
-        let top = F::LEVELS - 1;
+        let top = self.format.levels() - 1;
         for i in 0..top_entries.min(ENTRIES) {
             let entry = mem.read(self.root, i);
             if self.format.present(entry) {
@@ -152,7 +155,7 @@ impl<F: Format> PageTable<F> {
     #[inline]
     fn run(&self, page: u64, order: u32, target: Leaf) -> Run {
         if target.perms.is_empty() {
-            let level = (order.min(page.trailing_zeros()) / INDEX_BITS).min(F::LEVELS - 1);
+            let level = (order.min(page.trailing_zeros()) / INDEX_BITS).min(self.format.levels() - 1);
             return Run { page, level, left: 1 << (order - INDEX_BITS * level), leaf: None };
         }
         let aligned = (page | target.phys >> PAGE_BITS).trailing_zeros();
@@ -166,7 +169,7 @@ impl<F: Format> PageTable<F> {
     #[inline]
     fn descend(&self, mem: &mut impl TableMemory, run: &Run) -> Option<Descent> {
         let mut table = self.root;
-        for level in (run.level + 1..F::LEVELS).rev() {
+        for level in (run.level + 1..self.format.levels()).rev() {
             let i = index(run.page, level);
             let entry = mem.read(table, i);
             table = if !self.format.present(entry) {
@@ -174,7 +177,7 @@ impl<F: Format> PageTable<F> {
                     return Some(Descent::Done);
                 }
                 let new = mem.alloc()?;
-                mem.write(table, i, self.format.table(new));
+                mem.write(table, i, self.format.table(new, level));
                 new
             } else if self.format.is_leaf(entry, level) {
                 let have = self.format.decode(entry, level);
@@ -182,7 +185,7 @@ impl<F: Format> PageTable<F> {
                     return Some(Descent::Done);
                 }
                 let new = self.split(mem, have, level)?;
-                mem.write(table, i, self.format.table(new));
+                mem.write(table, i, self.format.table(new, level));
                 new
             } else {
                 self.format.table_phys(entry)

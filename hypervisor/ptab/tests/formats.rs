@@ -106,13 +106,13 @@ fn writes_are_granted_only_if_asked_for() {
 
 #[test]
 fn table_references_permit_all_and_are_no_leaves() {
-    assert_eq!(HPT.table(0x000f_ffff_ffff_f000), 0x000f_ffff_ffff_f027);
-    assert_eq!(EPT.table(0x000f_ffff_ffff_f000), 0x000f_ffff_ffff_f107);
+    assert_eq!(HPT.table(0x000f_ffff_ffff_f000, 1), 0x000f_ffff_ffff_f027);
+    assert_eq!(EPT.table(0x000f_ffff_ffff_f000, 1), 0x000f_ffff_ffff_f107);
     for level in 1..4 {
-        assert!(HPT.present(HPT.table(0x7000)) && !HPT.is_leaf(HPT.table(0x7000), level));
-        assert!(EPT.present(EPT.table(0x7000)) && !EPT.is_leaf(EPT.table(0x7000), level));
+        assert!(HPT.present(HPT.table(0x7000, 1)) && !HPT.is_leaf(HPT.table(0x7000, 1), level));
+        assert!(EPT.present(EPT.table(0x7000, 1)) && !EPT.is_leaf(EPT.table(0x7000, 1), level));
     }
-    assert_eq!((HPT.table_phys(HPT.table(0x7000)), EPT.table_phys(EPT.table(0x7000))), (0x7000, 0x7000));
+    assert_eq!((HPT.table_phys(HPT.table(0x7000, 1)), EPT.table_phys(EPT.table(0x7000, 1))), (0x7000, 0x7000));
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod fake;
 use abi::{Mad, perm::Mem};
 use fake::{Memory, Model, Op, ROOT, lookup};
 use proptest::prelude::*;
-use ptab::{Change, Ept, Format, Full, Hpt, Leaf, PageTable};
+use ptab::{Change, Dma, Ept, Format, Full, Hpt, Leaf, PageTable, Walker};
 
 /// Aligned ranges that often overlap: a few gigabytes around two boundaries of top-level entries.
 fn op() -> impl Strategy<Value = Op> {
@@ -127,6 +127,21 @@ fn failures_leave_a_consistent_table<F: Format>(format: F, ops: &[Op]) -> Result
     Ok(())
 }
 
+/// Formats for devices. Superpages or not is as in the other formats.
+fn dma() -> impl Strategy<Value = Dma> {
+    let walker = prop_oneof![Just(Walker::Vtd), Just(Walker::AmdVi)];
+    (walker, 3..=5u32, 1..=2u32).prop_map(|(walker, levels, superpages)| Dma {
+        walker,
+        levels,
+        max_order: 9 * superpages,
+    })
+}
+
+/// What a DMA space makes of an update: well in reach of three levels, and only what devices can do.
+fn for_devices(op: Op) -> Op {
+    Op { page: op.page & ((1 << 26) - 1), order: op.order, target: Dma::request(op.target) }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -147,6 +162,23 @@ proptest! {
         giant: bool,
     ) {
         updates_match_the_model(Ept { giant }, &ops, &seeds)?;
+    }
+
+    #[test]
+    fn dma_updates_match_the_model(
+        ops in proptest::collection::vec(op().prop_map(for_devices), 1..16),
+        seeds in proptest::array::uniform8(any::<[u16; 4]>()),
+        format in dma(),
+    ) {
+        updates_match_the_model(format, &ops, &seeds)?;
+    }
+
+    #[test]
+    fn dma_failures_leave_a_consistent_table(
+        ops in proptest::collection::vec(op().prop_map(for_devices), 1..6),
+        format in dma(),
+    ) {
+        failures_leave_a_consistent_table(format, &ops)?;
     }
 
     #[test]

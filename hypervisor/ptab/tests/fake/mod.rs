@@ -55,11 +55,12 @@ impl Memory {
         later.map_or_else(|| self.frames[&table][index], |(_, old)| *old)
     }
 
-    /// Translation that a walker finds which reads its level-3 entry after `times[0]` stores, level 2 after `times[1]`
-    /// and so on: paging-structure caches make hardware as slow as that.
+    /// Translation that a walker finds which reads its top-level entry after `times[0]` stores, that below after
+    /// `times[1]` and so on, all others after the last: paging-structure caches make hardware as slow as that.
     pub fn walk_at<F: Format>(&self, format: F, page: u64, times: [usize; 4]) -> Option<Mapping> {
         let mut table = ROOT;
-        for (time, level) in times.into_iter().zip((0..4u32).rev()) {
+        for (depth, level) in (0..format.levels()).rev().enumerate() {
+            let time = times[depth.min(times.len() - 1)];
             let entry = self.entry_at(table, (page >> (9 * level)) as usize % 512, time);
             if !format.present(entry) {
                 return None;
