@@ -1,8 +1,8 @@
-//! The host tests: rustfmt, clippy and the unit tests of everything, by cargo.
+//! The host tests: rustfmt, clippy and the unit tests of everything, by cargo; and the pages of the interface.
 //!
 //! Key types: [`Check`].
 
-use crate::{exec, tree};
+use crate::{exec, spec, tree};
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -43,6 +43,12 @@ pub fn run() -> Result<bool> {
         passed &= !matches!(result, Outcome::Failed);
         lines.push(format!("test host::{:<18} ... {} ({:.0} s)", c.name, result.text(), began.elapsed().as_secs_f32()));
     }
+    let (coverage, faults) = spec::check()?;
+    faults.iter().for_each(|f| eprintln!("{f}"));
+    println!("\n{coverage}");
+    passed &= faults.is_empty();
+    let spec = if faults.is_empty() { Outcome::Passed } else { Outcome::Failed };
+    lines.push(format!("test host::{:<18} ... {}", "spec", spec.text()));
     println!("\n{}", lines.join("\n"));
     Ok(passed)
 }

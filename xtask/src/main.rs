@@ -1,4 +1,4 @@
-//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `platforms`.
+//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `spec`, `platforms`.
 //!
 //! Below the verbs: [`packages`] (Debian packages), [`guest`] (kernel and initramfs of the guest), [`build`] (our
 //! binaries), [`iso`] (the boot image), [`emulator`] (what boots it), [`session`] (a running emulator and its
@@ -26,6 +26,7 @@ mod progress;
 mod run;
 mod scenario;
 mod session;
+mod spec;
 mod suite;
 mod system;
 mod terminal;
@@ -54,6 +55,8 @@ enum Verb {
     Image(image::Args),
     /// Measure what perf/budgets.toml promises.
     Perf(perf::Args),
+    /// Check the pages of the interface against code and tests, and print how much of them is tested.
+    Spec,
     /// List the platforms and whether they can be used here.
     Platforms,
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::main(&args),
         Verb::Image(args) => image::main(&args),
         Verb::Perf(args) => perf::main(&args),
+        Verb::Spec => spec::main(),
         Verb::Platforms => platforms::main(),
     };
     result.unwrap_or_else(|e| {

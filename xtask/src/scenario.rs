@@ -24,6 +24,9 @@ pub struct Scenario {
     pub base: String,
     /// What it shows, in a line.
     pub about: String,
+    /// Tags of docs/spec of what it shows; [`crate::spec`] reads them in the file.
+    #[serde(rename = "spec")]
+    _spec: Option<String>,
     /// A file of `configs/systems`; else `parts` and `text` are the system file.
     system: Option<String>,
     /// A file of `configs/guests` that takes the place of the system's guest.

@@ -83,7 +83,7 @@ fn step(ec: &'static Ec) -> Next {
             event::raise(ec, n as u16)
         }
         Cont::Event(n) => event::raise(ec, n),
-        Cont::Call => crate::call::ipc::call(ec),
+        Cont::Call => crate::call::ipc::ipc_call(ec),
         // The end of a chain receives or is dead only if the chain has ended: its SC has nothing to run.
         Cont::Receive | Cont::Reply | Cont::Dead => {
             charge();

@@ -7,14 +7,14 @@ use crate::reason::{self, info};
 use abi::{ArchState, Mtd, event};
 
 tests! {
-    cr4_reserved: "reserved bits of CR4";
-    paging_without_protection: "CR0.PG without CR0.PE";
-    long_without_pae: "long mode without PAE";
+    cr4_reserved: "reserved bits of CR4", "abi-68 abi-70";
+    paging_without_protection: "CR0.PG without CR0.PE", "abi-68";
+    long_without_pae: "long mode without PAE", "abi-68";
     efer_reserved: "reserved bits of EFER are dropped";
-    no_code_segment: "a code segment that is none";
-    no_such_exception: "an exception that there is not";
-    bad_msr: "an MSR value that the CPU refuses";
-    reserved_event: "an event of a reserved type is dropped";
+    no_code_segment: "a code segment that is none", "abi-68";
+    no_such_exception: "an exception that there is not", "abi-68 abi-70";
+    bad_msr: "an MSR value that the CPU refuses", "abi-68";
+    reserved_event: "an event of a reserved type is dropped", "abi-60";
 }
 
 const IS_FAILURE: [u64; 2] = [reason::ENTRY_FAILURE, reason::ENTRY_FAILURE_MSR];

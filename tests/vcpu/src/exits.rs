@@ -7,28 +7,28 @@ use crate::reason::{self, ctrl, info};
 use abi::{ArchState, Mtd};
 
 tests! {
-    always: "CPUID, HLT, WBINVD, RDPMC, RDMSR, WRMSR exit without being asked for";
+    always: "CPUID, HLT, WBINVD, RDPMC, RDMSR, WRMSR exit without being asked for", "abi-53 abi-74 abi-86 abi-94";
     invd: "INVD";
-    monitor: "MONITOR, MWAIT";
+    monitor: "MONITOR, MWAIT", "abi-53";
     xsetbv: "XSETBV";
     hypercall: "the hypercall instruction of the CPU's vendor; that of the other is #UD";
     nested_virtualisation: "instructions that run guests";
-    ports: "IN, OUT: port, size, direction";
-    strings: "INS, OUTS: string and REP";
-    asked: "RDTSC, PAUSE, INVLPG exit if asked for, and only then";
-    rdtscp: "RDTSCP exits with RDTSC";
-    cr0: "CR0: changes of owned bits";
-    cr4: "CR4: changes of owned bits";
-    cr3: "CR3: reads and writes if asked for";
-    cr8: "CR8: reads and writes if asked for";
-    debug_registers: "debug registers if asked for";
-    descriptor_tables: "descriptor tables if asked for";
-    exceptions: "exceptions: #UD, #DE, #BP, #GP with vector and error code";
-    page_fault: "exceptions: #PF with error code and address";
-    single_step: "exceptions: #DB of a single step goes to who asked for it";
-    single_step_inside: "exceptions: #DB that nobody asked for goes to the guest";
-    triple_fault: "triple fault";
-    task_switch: "task switch";
+    ports: "IN, OUT: port, size, direction", "abi-20 abi-28 spaces-5";
+    strings: "INS, OUTS: string and REP", "abi-20 abi-76";
+    asked: "RDTSC, PAUSE, INVLPG exit if asked for, and only then", "abi-29 abi-54";
+    rdtscp: "RDTSCP exits with RDTSC", "abi-54";
+    cr0: "CR0: changes of owned bits", "abi-29 abi-61 abi-80";
+    cr4: "CR4: changes of owned bits", "abi-29 abi-61 abi-62 abi-80";
+    cr3: "CR3: reads and writes if asked for", "abi-54";
+    cr8: "CR8: reads and writes if asked for", "abi-53 abi-54 abi-82";
+    debug_registers: "debug registers if asked for", "abi-54";
+    descriptor_tables: "descriptor tables if asked for", "abi-54 abi-76";
+    exceptions: "exceptions: #UD, #DE, #BP, #GP with vector and error code", "abi-16 abi-18 abi-28 abi-29 abi-75";
+    page_fault: "exceptions: #PF with error code and address", "abi-18 abi-20 abi-29";
+    single_step: "exceptions: #DB of a single step goes to who asked for it", "abi-56";
+    single_step_inside: "exceptions: #DB that nobody asked for goes to the guest", "abi-56 abi-93 objects-23";
+    triple_fault: "triple fault", "abi-83 abi-86";
+    task_switch: "task switch", "abi-79";
 }
 
 const NOTHING: [u32; 2] = [0, 0];

@@ -91,9 +91,9 @@ pub struct Test {
     pub run: fn(&dyn Machine) -> Outcome,
 }
 
-/// The tests of a module: function and what it shows.
+/// The tests of a module: function, what it shows, and which statements of docs/spec (tags; `cargo xtask spec` reads them).
 macro_rules! tests {
-    ($($name:ident: $about:literal;)*) => {
+    ($($name:ident: $about:literal $(, $tags:literal)?;)*) => {
         /// The tests of this module.
         pub const TESTS: &[crate::guest::Test] =
             &[$(crate::guest::Test { name: stringify!($name), about: $about, run: $name }),*];

@@ -7,16 +7,16 @@ use crate::reason::{self, info, intr};
 use abi::Mtd;
 
 tests! {
-    external: "external interrupt, real mode";
+    external: "external interrupt, real mode", "abi-16 abi-31";
     external_long: "external interrupt, long mode";
-    nmi: "NMI; blocking until IRET";
-    exception: "hardware exception without error code";
-    exception_error: "hardware exception with error code";
-    software_interrupt: "software interrupt returns behind the instruction";
-    software_exception: "software exception returns behind the instruction";
-    privileged_exception: "privileged software exception";
-    delivered: "what is injected is gone once it is delivered";
-    page_fault: "page fault with address, as a VMM forwards it";
+    nmi: "NMI; blocking until IRET", "abi-15 abi-16 abi-27";
+    exception: "hardware exception without error code", "abi-16";
+    exception_error: "hardware exception with error code", "abi-16";
+    software_interrupt: "software interrupt returns behind the instruction", "abi-16 abi-31 abi-59";
+    software_exception: "software exception returns behind the instruction", "abi-16 abi-59";
+    privileged_exception: "privileged software exception", "abi-16 abi-59";
+    delivered: "what is injected is gone once it is delivered", "abi-58";
+    page_fault: "page fault with address, as a VMM forwards it", "abi-18 abi-40";
 }
 
 const IF: u64 = 1 << 9;

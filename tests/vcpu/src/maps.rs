@@ -4,10 +4,10 @@ use crate::guest::{CODE, Guest, Machine, Outcome, Why, equal};
 use crate::reason;
 
 tests! {
-    ports: "a port that is granted does not exit, its neighbours do, and so does an access that reaches one";
-    msrs: "an MSR that is granted does not exit, its neighbours do";
-    beyond: "MSRs outside the map exit";
-    efer: "EFER always exits";
+    ports: "a port that is granted does not exit, its neighbours do, and so does an access that reaches one", "spaces-5 spaces-23";
+    msrs: "an MSR that is granted does not exit, its neighbours do", "spaces-6 spaces-24 spaces-59";
+    beyond: "MSRs outside the map exit", "spaces-58 spaces-59";
+    efer: "EFER always exits", "spaces-59";
 }
 
 /// The port that diagnostic cards show.

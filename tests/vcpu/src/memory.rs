@@ -6,11 +6,11 @@ use crate::reason;
 use abi::ArchState;
 
 tests! {
-    nothing: "a read, a write and a fetch of nothing";
-    read_only: "a write to a read-only page";
-    not_executable: "a fetch from a page that is not executable";
-    walk: "an access to nothing by the walk of the guest's page tables";
-    taken: "a page that is taken away is gone at once, one that comes is there";
+    nothing: "a read, a write and a fetch of nothing", "abi-20 abi-28 abi-77 spaces-3";
+    read_only: "a write to a read-only page", "spaces-22";
+    not_executable: "a fetch from a page that is not executable", "spaces-22";
+    walk: "an access to nothing by the walk of the guest's page tables", "abi-20 abi-77";
+    taken: "a page that is taken away is gone at once, one that comes is there", "ctrl_pd-3 ctrl_pd-12 spaces-3";
     beyond: "memory beyond what any page can be";
 }
 

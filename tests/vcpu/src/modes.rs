@@ -6,13 +6,13 @@ use abi::{ArchState, Mtd, Segment};
 
 tests! {
     real: "real mode";
-    protected: "protected mode without paging";
+    protected: "protected mode without paging", "abi-32 abi-33 abi-34";
     paging32: "32-bit paging";
     paging_large: "32-bit paging with pages of 4 MiB";
-    pae: "PAE paging";
-    four_levels: "long mode, 4 levels";
-    compatibility: "compatibility mode";
-    by_itself: "a guest goes from real to long mode by itself";
+    pae: "PAE paging", "abi-39 abi-78";
+    four_levels: "long mode, 4 levels", "abi-40 abi-47";
+    compatibility: "compatibility mode", "abi-14";
+    by_itself: "a guest goes from real to long mode by itself", "abi-40 abi-47";
 }
 
 /// Tables: GDT, IDT, page tables, task-state segments.

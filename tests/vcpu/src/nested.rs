@@ -7,13 +7,13 @@ use crate::reason::{self, info};
 use abi::Mtd;
 
 tests! {
-    missing_stack: "an injected interrupt meets a missing stack page, and comes once it is there";
+    missing_stack: "an injected interrupt meets a missing stack page, and comes once it is there", "objects-27 abi-31 abi-58";
     missing_table: "an injected interrupt meets a missing vector table";
-    error_code: "an injected exception keeps its error code";
-    dropped: "the VMM may take the event over and drop it";
-    soft: "INT n of the guest meets a missing stack page: delivered once";
+    error_code: "an injected exception keeps its error code", "abi-31";
+    dropped: "the VMM may take the event over and drop it", "objects-27";
+    soft: "INT n of the guest meets a missing stack page: delivered once", "abi-59";
     beyond_limit: "an exception during delivery says so: #GP beyond the IDT's limit";
-    nmi: "an NMI that meets a missing stack page comes once it is there";
+    nmi: "an NMI that meets a missing stack page comes once it is there", "abi-31 objects-27";
 }
 
 const IF: u64 = 1 << 9;

@@ -7,17 +7,17 @@ use crate::reason;
 use abi::{ArchState, Mtd, Segment, event};
 
 tests! {
-    reset: "after STARTUP: a CPU after reset";
-    registers: "registers that a reply writes reach the guest, and only its groups";
-    flags: "RFLAGS come and go";
-    groups: "all other groups hold what is written";
-    segments: "segments come and go";
-    sse: "SSE registers of two guests do not mix";
-    avx: "AVX registers of two guests do not mix, nor does XCR0";
-    debug_registers: "debug registers of two guests do not mix";
+    reset: "after STARTUP: a CPU after reset", "create_ec-12 objects-9 abi-88";
+    registers: "registers that a reply writes reach the guest, and only its groups", "abi-21 abi-23 abi-24 objects-25";
+    flags: "RFLAGS come and go", "abi-25";
+    groups: "all other groups hold what is written", "abi-37 abi-38 abi-40 abi-41 abi-44 abi-45 abi-46 abi-48 abi-49";
+    segments: "segments come and go", "abi-14 abi-33 abi-34 abi-35";
+    sse: "SSE registers of two guests do not mix", "objects-30 create_ec-4";
+    avx: "AVX registers of two guests do not mix, nor does XCR0", "abi-42";
+    debug_registers: "debug registers of two guests do not mix", "abi-41";
     two_guests: "registers of two guests do not mix";
-    tsc: "the guest's TSC is the host's without offset";
-    tsc_offset: "a guest with a time of its own begins at 0";
+    tsc: "the guest's TSC is the host's without offset", "create_ec-3 abi-73";
+    tsc_offset: "a guest with a time of its own begins at 0", "create_ec-3 abi-73";
 }
 
 fn reset(m: &dyn Machine) -> Outcome {

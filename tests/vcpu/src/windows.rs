@@ -7,18 +7,18 @@ use crate::reason::{self, info, intr};
 use abi::{Mtd, event};
 
 tests! {
-    open: "interrupt window: at once if interrupts are on";
+    open: "interrupt window: at once if interrupts are on", "abi-16 abi-17 abi-55";
     behind_sti: "interrupt window: behind the shadow of STI";
     closed: "interrupt window: not before the guest turns interrupts on";
-    sti_shadow: "interrupt shadow of STI is shown at an exit";
-    mov_ss_shadow: "interrupt shadow of MOV SS is shown at an exit";
-    shadow_written: "interrupt shadow that the VMM sets delays the window";
-    nmi_open: "NMI window: at once if NMIs are not blocked";
+    sti_shadow: "interrupt shadow of STI is shown at an exit", "abi-15 abi-27";
+    mov_ss_shadow: "interrupt shadow of MOV SS is shown at an exit", "abi-15 abi-27 abi-78";
+    shadow_written: "interrupt shadow that the VMM sets delays the window", "abi-27";
+    nmi_open: "NMI window: at once if NMIs are not blocked", "abi-16 abi-17";
     nmi_behind_iret: "NMI window: only behind the IRET of the handler";
-    tpr_visible: "task priority: the guest's CR8 is its own, and the VMM sees it";
-    tpr_threshold: "task priority: below the threshold";
-    tpr_above: "task priority: threshold not reached";
-    recall: "RECALL before the first instruction; its state can be changed";
+    tpr_visible: "task priority: the guest's CR8 is its own, and the VMM sees it", "abi-40";
+    tpr_threshold: "task priority: below the threshold", "abi-30";
+    tpr_above: "task priority: threshold not reached", "abi-30";
+    recall: "RECALL before the first instruction; its state can be changed", "ctrl_ec-3 abi-90";
     recall_window: "RECALL keeps window requests";
 }
 

@@ -12,7 +12,7 @@ use abi::{Mtd, Status, perm};
 const NO_WAIT: u8 = 1;
 
 /// Calls a portal. Also the second try of a caller that found its callee busy: nothing has happened before.
-pub fn call(ec: &'static Ec) -> Next {
+pub fn ipc_call(ec: &'static Ec) -> Next {
     ec.cont.set(Cont::Sysret);
     match try_call(ec) {
         Ok(next) => next,
@@ -57,7 +57,7 @@ fn copy_words(from: &Ec, to: &Ec, mtd: u32) {
 }
 
 /// Replies to the caller, if there is one, and waits for the next message.
-pub fn reply(ec: &'static Ec) -> Next {
+pub fn ipc_reply(ec: &'static Ec) -> Next {
     if ec.kind != EcKind::Local {
         // The specification is silent about threads: they have no caller and nothing can call them.
         ec.set_status(Status::BadHyp);

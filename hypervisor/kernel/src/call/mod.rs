@@ -33,8 +33,8 @@ pub extern "C" fn hypercall() -> ! {
 fn dispatch(ec: &'static Ec) -> Next {
     let call = Hypercall::from_number(ec.regs().rdi() as u8 & 0xf);
     let mut outcome = match call {
-        Some(Hypercall::IpcCall) => return ipc::call(ec),
-        Some(Hypercall::IpcReply) => return ipc::reply(ec),
+        Some(Hypercall::IpcCall) => return ipc::ipc_call(ec),
+        Some(Hypercall::IpcReply) => return ipc::ipc_reply(ec),
         other => perform(ec, other),
     };
     if matches!(outcome, Err(Status::MemObj | Status::MemCap)) && refs::settle() {

@@ -6,12 +6,12 @@ use abi::{Hypercall, Status};
 use std::arch::asm;
 
 pub const CHECKS: &[Check] = &[
-    ("a hypercall keeps all general registers but RDI, RCX, R11", registers_stay),
-    ("RCX is the address after syscall, R11 and RFLAGS are 0x202", rcx_r11_flags),
-    ("flags of the caller (carry, direction, overflow) are clear after a hypercall", caller_flags),
-    ("number 0xf is BAD_HYP", reserved_number),
-    ("bits of RDI above the status are zero", status_high_bits),
-    ("control words have initial values after ipc_call", control_words),
+    ("abi-3 abi-7", "a hypercall keeps all general registers but RDI, RCX, R11", registers_stay),
+    ("abi-1 abi-4 abi-5 abi-6 abi-9", "RCX is the address after syscall, R11 and RFLAGS are 0x202", rcx_r11_flags),
+    ("abi-9", "flags of the caller (carry, direction, overflow) are clear after a hypercall", caller_flags),
+    ("abi-10", "number 0xf is BAD_HYP", reserved_number),
+    ("abi-2 readme-4", "bits of RDI above the status are zero", status_high_bits),
+    ("abi-8", "control words have initial values after ipc_call", control_words),
 ];
 
 /// A hypercall by hand: what is in RDI, RSI, RDX afterwards.

@@ -11,15 +11,27 @@ use rt::hypercall::{self as hc, EcArgs};
 use std::sync::Arc;
 
 pub const CHECKS: &[Check] = &[
-    ("a zeroed UTCB is mapped, in place of what was there, and goes with the EC", utcb),
-    ("a global thread raises STARTUP with its stack pointer", startup),
-    ("an EC without F gets #NM; with F it does not", vector_unit),
-    ("a new EC: CTRL and BIND_PT", permissions),
-    ("ABORTED: the PD lacks spaces", no_spaces),
-    ("BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no EC permission", bad_cap),
-    ("BAD_CPU: no such CPU", bad_cpu),
-    ("BAD_PAR: UTCB not at a user address", bad_address),
-    ("BAD_FTR: a virtual CPU where there are no guests", no_guests),
+    (
+        "create_ec-10 create_ec-16 create_ec-25 abi-11",
+        "a zeroed UTCB is mapped, in place of what was there, and goes with the EC",
+        utcb,
+    ),
+    (
+        "create_ec-11 create_ec-14 objects-8 objects-10 abi-87",
+        "a global thread raises STARTUP with its stack pointer",
+        startup,
+    ),
+    ("create_ec-4 objects-31 abi-92", "an EC without F gets #NM; with F it does not", vector_unit),
+    ("create_ec-15", "a new EC: CTRL and BIND_PT", permissions),
+    ("create_ec-7 create_ec-17", "ABORTED: the PD lacks spaces", no_spaces),
+    (
+        "create_ec-5 create_ec-6 create_ec-18",
+        "BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no EC permission",
+        bad_cap,
+    ),
+    ("create_ec-19", "BAD_CPU: no such CPU", bad_cpu),
+    ("create_ec-21", "BAD_PAR: UTCB not at a user address", bad_address),
+    ("create_ec-1 create_ec-20", "BAD_FTR: a virtual CPU where there are no guests", no_guests),
 ];
 
 fn args(utcb: u64) -> EcArgs {

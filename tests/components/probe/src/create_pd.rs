@@ -8,14 +8,18 @@ use parent::sel;
 use rt::hypercall as hc;
 
 pub const CHECKS: &[Check] = &[
-    ("a new PD has the permissions of the owner's capability", inherits),
-    ("a new object space: TAKE and GRANT", object_space),
-    ("a new PIO or MSR space: TAKE and GRANT", exit_spaces),
-    ("ABORTED: a second object or host space", second_space),
-    ("BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no PD permission", bad_cap),
-    ("BAD_PAR: OP 7 to 15", bad_op),
-    ("BAD_FTR: DMA space", dma),
-    ("a guest space, where there are guests; BAD_FTR elsewhere", guest_space),
+    ("create_pd-1", "a new PD has the permissions of the owner's capability", inherits),
+    ("create_pd-2 create_pd-11", "a new object space: TAKE and GRANT", object_space),
+    ("create_pd-6 create_pd-7", "a new PIO or MSR space: TAKE and GRANT", exit_spaces),
+    ("create_pd-14 objects-2", "ABORTED: a second object or host space", second_space),
+    (
+        "create_pd-8 create_pd-9 create_pd-15",
+        "BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no PD permission",
+        bad_cap,
+    ),
+    ("create_pd-16", "BAD_PAR: OP 7 to 15", bad_op),
+    ("create_pd-5 create_pd-17 spaces-7", "BAD_FTR: DMA space", dma),
+    ("create_pd-18 spaces-10", "a guest space, where there are guests; BAD_FTR elsewhere", guest_space),
 ];
 
 fn inherits() -> Outcome {

@@ -7,10 +7,14 @@ use parent::sel;
 use rt::hypercall::{self as hc, EcArgs};
 
 pub const CHECKS: &[Check] = &[
-    ("a new portal: identifier 0; CTRL, CALL", fresh),
-    ("BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no PT permission", bad_cap),
-    ("BAD_CAP: EC null, no EC, no BIND_PT, a global thread", bad_ec),
-    ("a portal to a dead EC can be made; calls are ABORTED", dead),
+    ("create_pt-4 create_pt-5 create_pt-7 objects-40", "a new portal: identifier 0; CTRL, CALL", fresh),
+    (
+        "create_pt-1 create_pt-2 create_pt-8",
+        "BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no PT permission",
+        bad_cap,
+    ),
+    ("create_pt-3 create_pt-9", "BAD_CAP: EC null, no EC, no BIND_PT, a global thread", bad_ec),
+    ("create_pt-13", "a portal to a dead EC can be made; calls are ABORTED", dead),
 ];
 
 extern "C" fn tells_pid(pid: u64, _: u64, u: *mut u64) -> u64 {

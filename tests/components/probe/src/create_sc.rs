@@ -7,9 +7,9 @@ use parent::sel;
 use rt::hypercall::{self as hc, EcArgs};
 
 pub const CHECKS: &[Check] = &[
-    ("BAD_CAP: no SC permission, owner is no PD, slot not null", bad_cap),
-    ("BAD_CAP: a local thread (asked of the parent)", local),
-    ("ABORTED: an EC that has an SC already (asked of the parent)", twice),
+    ("create_sc-2 create_sc-9", "BAD_CAP: no SC permission, owner is no PD, slot not null", bad_cap),
+    ("", "BAD_CAP: a local thread (asked of the parent)", local),
+    ("", "ABORTED: an EC that has an SC already (asked of the parent)", twice),
 ];
 
 const SCD: Scd = Scd { cos: 0, prio: 1, budget_ms: 10 };

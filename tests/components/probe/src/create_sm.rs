@@ -7,8 +7,12 @@ use parent::sel;
 use rt::hypercall as hc;
 
 pub const CHECKS: &[Check] = &[
-    ("a new semaphore has its counter; CTRL_UP, CTRL_DN and no ASSIGN", fresh),
-    ("BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no SM permission", bad_cap),
+    ("create_sm-3 create_sm-4 create_sm-5", "a new semaphore has its counter; CTRL_UP, CTRL_DN and no ASSIGN", fresh),
+    (
+        "create_sm-1 create_sm-2 create_sm-6",
+        "BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no SM permission",
+        bad_cap,
+    ),
 ];
 
 fn fresh() -> Outcome {

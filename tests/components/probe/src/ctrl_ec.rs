@@ -10,11 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 pub const CHECKS: &[Check] = &[
-    ("a running thread raises RECALL, weak and strong, and goes on", running),
-    ("several recalls before it runs make one event", merged),
-    ("a blocked thread stays blocked and raises RECALL when it is released", blocked),
-    ("a thread can recall itself: the status is that of ctrl_ec", own),
-    ("BAD_CAP: null, wrong type, no CTRL", bad_cap),
+    (
+        "ctrl_ec-1 ctrl_ec-3 ctrl_ec-7 ctrl_ec-9 abi-89",
+        "a running thread raises RECALL, weak and strong, and goes on",
+        running,
+    ),
+    ("ctrl_ec-4", "several recalls before it runs make one event", merged),
+    ("ctrl_ec-5", "a blocked thread stays blocked and raises RECALL when it is released", blocked),
+    ("ctrl_ec-3 ctrl_ec-7", "a thread can recall itself: the status is that of ctrl_ec", own),
+    ("ctrl_ec-2 ctrl_ec-8", "BAD_CAP: null, wrong type, no CTRL", bad_cap),
 ];
 
 /// Counts in the word at its argument.

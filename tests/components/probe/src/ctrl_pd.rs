@@ -9,22 +9,30 @@ use parent::{layout, sel};
 use rt::hypercall as hc;
 
 pub const CHECKS: &[Check] = &[
-    ("objects: permissions are masked", obj_mask),
-    ("objects: lost permissions do not come back", obj_no_gain),
-    ("objects: mask 0 revokes; a null source overwrites", obj_revoke),
-    ("objects: order 2 moves four slots and no more", obj_order),
-    ("BAD_PAR: misaligned", misaligned),
-    ("BAD_PAR: beyond the space, order above 18", out_of_range),
-    ("BAD_CAP: no TAKE, no GRANT, no space, kinds that do not go together", bad_cap),
-    ("memory: an alias sees the same bytes both ways", alias),
-    ("memory: a read-only alias faults on write, and so does an alias of it", read_only),
-    ("memory: without XU a fetch faults", no_execute),
-    ("memory: revoking takes it away at once", mem_revoke),
-    ("memory: order 9, 2 MiB in one call, single pages taken out of it", large),
-    ("memory: a null source page overwrites", mem_null),
-    ("memory: UTCB pages read as null", utcb_source),
-    ("memory: the last user page cannot be mapped", last_page),
-    ("PIO, MSR: BAD_PAR if ssb is not dsb, or beyond the space", exit_spaces),
+    ("ctrl_pd-2 ctrl_pd-10 ctrl_pd-15 spaces-21", "objects: permissions are masked", obj_mask),
+    ("ctrl_pd-10", "objects: lost permissions do not come back", obj_no_gain),
+    ("ctrl_pd-11 ctrl_pd-12 ctrl_pd-24", "objects: mask 0 revokes; a null source overwrites", obj_revoke),
+    ("ctrl_pd-10", "objects: order 2 moves four slots and no more", obj_order),
+    ("ctrl_pd-6 ctrl_pd-18", "BAD_PAR: misaligned", misaligned),
+    ("ctrl_pd-7 ctrl_pd-19 ctrl_pd-22", "BAD_PAR: beyond the space, order above 18", out_of_range),
+    (
+        "ctrl_pd-1 ctrl_pd-16 ctrl_pd-17 spaces-25",
+        "BAD_CAP: no TAKE, no GRANT, no space, kinds that do not go together",
+        bad_cap,
+    ),
+    ("ctrl_pd-3 ctrl_pd-10 spaces-2", "memory: an alias sees the same bytes both ways", alias),
+    ("ctrl_pd-10 spaces-22", "memory: a read-only alias faults on write, and so does an alias of it", read_only),
+    ("spaces-22 spaces-30", "memory: without XU a fetch faults", no_execute),
+    ("ctrl_pd-12 ctrl_pd-24", "memory: revoking takes it away at once", mem_revoke),
+    ("ctrl_pd-10 spaces-11", "memory: order 9, 2 MiB in one call, single pages taken out of it", large),
+    ("ctrl_pd-11", "memory: a null source page overwrites", mem_null),
+    ("ctrl_pd-27 spaces-34 abi-11", "memory: UTCB pages read as null", utcb_source),
+    ("ctrl_pd-28 spaces-9", "memory: the last user page cannot be mapped", last_page),
+    (
+        "ctrl_pd-4 ctrl_pd-5 ctrl_pd-8 ctrl_pd-19 ctrl_pd-20",
+        "PIO, MSR: BAD_PAR if ssb is not dsb, or beyond the space",
+        exit_spaces,
+    ),
 ];
 
 fn obj(ssb: Sel, dsb: Sel, ord: u32, pmm: u8) -> Result<(), Status> {

@@ -8,9 +8,9 @@ use rt::hypercall as hc;
 use std::sync::{Arc, Mutex};
 
 pub const CHECKS: &[Check] = &[
-    ("later calls deliver the new identifier", pid),
-    ("later events transfer the new groups", mtd),
-    ("BAD_CAP: null, wrong type, no CTRL", bad_cap),
+    ("ctrl_pt-2 ctrl_pt-5 objects-41", "later calls deliver the new identifier", pid),
+    ("ctrl_pt-3 objects-25", "later events transfer the new groups", mtd),
+    ("ctrl_pt-1 ctrl_pt-6", "BAD_CAP: null, wrong type, no CTRL", bad_cap),
 ];
 
 fn pid() -> Outcome {

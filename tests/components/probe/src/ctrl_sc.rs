@@ -7,8 +7,10 @@ use parent::sel;
 use rt::Semaphore;
 use rt::hypercall as hc;
 
-pub const CHECKS: &[Check] =
-    &[("consumed time grows with time spent, and not while waiting", grows), ("BAD_CAP: null, wrong type", bad_cap)];
+pub const CHECKS: &[Check] = &[
+    ("ctrl_sc-4 ctrl_sc-6 objects-38", "consumed time grows with time spent, and not while waiting", grows),
+    ("ctrl_sc-1 ctrl_sc-5", "BAD_CAP: null, wrong type", bad_cap),
+];
 
 fn consumed() -> Result<u64, String> {
     done("ctrl_sc", hc::ctrl_sc(sel::SC))

@@ -10,19 +10,19 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 pub const CHECKS: &[Check] = &[
-    ("up and down count", counter),
-    ("down with Z takes the whole count", zero),
-    ("down with Z of nothing waits for one up", zero_waits),
-    ("waiters are released first in, first out", fifo),
-    ("an up with waiters does not count", no_count),
-    ("TIMEOUT: a deadline in the past, at once", past),
-    ("TIMEOUT: a deadline in the future, not before and soon after", future),
-    ("TIMEOUT: several deadlines come in their order", deadlines),
-    ("a waiter that timed out takes no later up", timed_out),
-    ("an up before the deadline is SUCCESS", before_deadline),
-    ("a waiter of higher priority runs before up returns", preempts),
-    ("OVRFLOW: the counter is at its maximum", overflow),
-    ("BAD_CAP: null, wrong type, no CTRL_UP, no CTRL_DN", bad_cap),
+    ("ctrl_sm-1 ctrl_sm-7 ctrl_sm-9 ctrl_sm-14", "up and down count", counter),
+    ("ctrl_sm-2 ctrl_sm-9", "down with Z takes the whole count", zero),
+    ("ctrl_sm-10", "down with Z of nothing waits for one up", zero_waits),
+    ("ctrl_sm-6 objects-43", "waiters are released first in, first out", fifo),
+    ("ctrl_sm-6", "an up with waiters does not count", no_count),
+    ("ctrl_sm-12", "TIMEOUT: a deadline in the past, at once", past),
+    ("ctrl_sm-11 ctrl_sm-15", "TIMEOUT: a deadline in the future, not before and soon after", future),
+    ("ctrl_sm-11", "TIMEOUT: several deadlines come in their order", deadlines),
+    ("ctrl_sm-11", "a waiter that timed out takes no later up", timed_out),
+    ("ctrl_sm-10", "an up before the deadline is SUCCESS", before_deadline),
+    ("ctrl_sm-21 objects-32", "a waiter of higher priority runs before up returns", preempts),
+    ("ctrl_sm-16 ctrl_sm-19", "OVRFLOW: the counter is at its maximum", overflow),
+    ("ctrl_sm-4 ctrl_sm-5 ctrl_sm-17 readme-2", "BAD_CAP: null, wrong type, no CTRL_UP, no CTRL_DN", bad_cap),
 ];
 
 /// Takes one without waiting.

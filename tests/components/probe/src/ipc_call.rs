@@ -12,19 +12,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 pub const CHECKS: &[Check] = &[
-    ("SUCCESS: 1, 8, 512 words go there and back", words),
-    ("the callee gets the words of the message and no more; the UTCB beyond the reply is unchanged", only_the_words),
-    ("the reply's descriptor is in mtd", reply_descriptor),
-    ("BAD_CAP: null, beyond SEL_NUM, wrong type, no CALL", bad_cap),
-    ("TIMEOUT: T=1 and the callee is busy; not once it is free", timeout),
-    ("ABORTED: the callee is killed before it replies, and when it is dead", aborted),
-    ("ABORTED: also for a caller that waits for the callee", aborted_waiting),
-    ("calls nest through three local threads", nested),
-    ("T=0: a busy callee is helped at the caller's priority", helping),
-    ("T=0: a caller waits for a callee that is blocked", waiting),
-    ("ABORTED: a callee that calls itself; TIMEOUT with T=1", self_call),
-    ("ABORTED: a circle of two callees", circle),
-    ("the callee runs on the caller's SC", pays),
+    ("ipc_call-6 ipc_call-8 ipc_call-10 abi-12", "SUCCESS: 1, 8, 512 words go there and back", words),
+    (
+        "ipc_call-6 ipc_call-17 abi-12",
+        "the callee gets the words of the message and no more; the UTCB beyond the reply is unchanged",
+        only_the_words,
+    ),
+    ("ipc_call-8", "the reply's descriptor is in mtd", reply_descriptor),
+    ("ipc_call-3 ipc_call-11", "BAD_CAP: null, beyond SEL_NUM, wrong type, no CALL", bad_cap),
+    ("ipc_call-2 ipc_call-13", "TIMEOUT: T=1 and the callee is busy; not once it is free", timeout),
+    (
+        "ipc_call-14 objects-17 objects-18",
+        "ABORTED: the callee is killed before it replies, and when it is dead",
+        aborted,
+    ),
+    ("ipc_call-14 objects-18", "ABORTED: also for a caller that waits for the callee", aborted_waiting),
+    ("ipc_call-7", "calls nest through three local threads", nested),
+    ("ipc_call-1 ipc_call-5 objects-36", "T=0: a busy callee is helped at the caller's priority", helping),
+    ("ipc_call-1 ipc_call-5", "T=0: a caller waits for a callee that is blocked", waiting),
+    ("ipc_call-15 ipc_call-18", "ABORTED: a callee that calls itself; TIMEOUT with T=1", self_call),
+    ("ipc_call-15 ipc_call-18", "ABORTED: a circle of two callees", circle),
+    ("ipc_call-9 ctrl_sc-2 objects-35", "the callee runs on the caller's SC", pays),
 ];
 
 fn words() -> Outcome {

@@ -8,14 +8,22 @@ use std::arch::asm;
 use std::sync::{Arc, Mutex};
 
 pub const CHECKS: &[Check] = &[
-    ("the callee gets the portal's identifier and the descriptor, full width", pid_and_mtd),
-    ("the callee enters at the portal's address with the stack pointer it replied with", same_stack),
-    ("BAD_HYP for a global thread", global_thread),
-    ("event: only the groups of the reply's descriptor are written", groups),
-    ("event: POISON kills the EC that raised it", poison),
-    ("event: the EC is killed when its handler is", handler_killed),
-    ("event: RFLAGS takes status and control flags only", flags),
-    ("event: RIP is cut to bits 46:0", rip_cut),
+    (
+        "ipc_reply-8 ipc_reply-10 ipc_call-7",
+        "the callee gets the portal's identifier and the descriptor, full width",
+        pid_and_mtd,
+    ),
+    (
+        "ipc_reply-9 ipc_reply-8 ipc_reply-7 ipc_call-20",
+        "the callee enters at the portal's address with the stack pointer it replied with",
+        same_stack,
+    ),
+    ("ipc_reply-11", "BAD_HYP for a global thread", global_thread),
+    ("ipc_reply-3 abi-21 abi-23 abi-24 abi-26", "event: only the groups of the reply's descriptor are written", groups),
+    ("ipc_reply-4 objects-19 abi-22", "event: POISON kills the EC that raised it", poison),
+    ("objects-20", "event: the EC is killed when its handler is", handler_killed),
+    ("ipc_reply-13 abi-25", "event: RFLAGS takes status and control flags only", flags),
+    ("ipc_reply-14", "event: RIP is cut to bits 46:0", rip_cut),
 ];
 
 fn pid_and_mtd() -> Outcome {

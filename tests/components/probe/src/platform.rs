@@ -8,10 +8,10 @@ use parent::sel;
 use rt::hypercall as hc;
 
 pub const CHECKS: &[Check] = &[
-    ("ctrl_hw: BAD_HYP", hw),
-    ("assign_int: BAD_CAP for an ordinary semaphore, null, another type", int),
-    ("assign_int: BAD_CPU", int_cpu),
-    ("assign_dev: BAD_HYP", dev),
+    ("ctrl_hw-5 ctrl_hw-10", "ctrl_hw: BAD_HYP", hw),
+    ("assign_int-5 assign_int-12 spaces-27", "assign_int: BAD_CAP for an ordinary semaphore, null, another type", int),
+    ("", "assign_int: BAD_CPU", int_cpu),
+    ("assign_dev-1", "assign_dev: BAD_HYP", dev),
 ];
 
 fn hw() -> Outcome {

@@ -7,10 +7,10 @@ use parent::sel;
 use rt::hypercall as hc;
 
 pub const CHECKS: &[Check] = &[
-    ("a selector at or above SEL_NUM is a null capability", beyond),
-    ("the highest selector is usable", highest),
-    ("own PD has no SC permission", no_sc),
-    ("an object space of another PD holds what is put there", other_space),
+    ("readme-1 spaces-1", "a selector at or above SEL_NUM is a null capability", beyond),
+    ("spaces-8", "the highest selector is usable", highest),
+    ("spaces-28", "own PD has no SC permission", no_sc),
+    ("spaces-1 ctrl_pd-2", "an object space of another PD holds what is put there", other_space),
 ];
 
 fn beyond() -> Outcome {

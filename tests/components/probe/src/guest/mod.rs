@@ -22,16 +22,20 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use vcpu_tests::{Emulator, Facts, Vendor};
 
 pub const CHECKS: &[Check] = &[
-    ("without PIO and MSR space every access exits", exits::no_spaces),
-    ("vector registers: the guest's and the VMM's do not mix", exits::vectors),
-    ("RECALL stops a guest that loops with interrupts on", life::recall),
-    ("RECALL stops a guest that loops with interrupts off", life::recall_off),
-    ("a looping guest does not keep the CPU from others", life::shares_cpu),
-    ("POISON kills a virtual CPU", life::poison),
-    ("a virtual CPU without guest space is killed when it would run (ipc_reply.md)", life::no_space),
-    ("an event without portal kills a virtual CPU", life::no_portal),
-    ("BAD_CAP: a guest space as source; delegation to it without GRANT", memory::bad_cap),
-    ("BAD_PAR: guest addresses misaligned or beyond 2^48", memory::bad_par),
+    ("abi-67 spaces-59", "without PIO and MSR space every access exits", exits::no_spaces),
+    ("objects-29", "vector registers: the guest's and the VMM's do not mix", exits::vectors),
+    ("ctrl_ec-3 abi-90", "RECALL stops a guest that loops with interrupts on", life::recall),
+    ("ctrl_ec-3", "RECALL stops a guest that loops with interrupts off", life::recall_off),
+    ("objects-28", "a looping guest does not keep the CPU from others", life::shares_cpu),
+    ("ipc_reply-4 abi-22", "POISON kills a virtual CPU", life::poison),
+    (
+        "create_ec-12 objects-24 abi-66 ipc_reply-15",
+        "a virtual CPU without guest space is killed when it would run (ipc_reply.md)",
+        life::no_space,
+    ),
+    ("objects-12 abi-84", "an event without portal kills a virtual CPU", life::no_portal),
+    ("ctrl_pd-17 spaces-15", "BAD_CAP: a guest space as source; delegation to it without GRANT", memory::bad_cap),
+    ("ctrl_pd-18 ctrl_pd-19 spaces-9", "BAD_PAR: guest addresses misaligned or beyond 2^48", memory::bad_par),
 ];
 
 const RAM: usize = 64 << 10;
