@@ -7,8 +7,8 @@ use std::fmt::Debug;
 pub type Outcome = Result<(), String>;
 /// Begins an `Err` that is none: this machine cannot show it, for the reason that follows.
 pub const NOT_HERE: &str = "not here: ";
-/// Name and function.
-pub type Check = (&'static str, fn() -> Outcome);
+/// Tags of what it shows (docs/spec/README.md), name, function.
+pub type Check = (&'static str, &'static str, fn() -> Outcome);
 
 /// The two are the same.
 pub fn equal<T: PartialEq + Debug>(what: &str, got: T, want: T) -> Outcome {

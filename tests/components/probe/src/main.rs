@@ -71,7 +71,7 @@ fn main() {
     let tcg = Facts::here().emulator == Emulator::Tcg;
     let guest_pages = guests.then_some(("guest", guest::CHECKS));
     for (page, checks) in PAGES.into_iter().chain(guest_pages) {
-        for (name, check) in checks {
+        for (_, name, check) in checks {
             if let Some((_, why)) = NOT_ON_TCG.iter().find(|(n, _)| tcg && name.starts_with(n)) {
                 println!("probe: left out {page}: {name}: {why}");
                 continue;
