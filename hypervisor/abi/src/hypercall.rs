@@ -116,14 +116,17 @@ pub enum CreatePdOp {
     Pio = 5,
     /// An MSR space.
     Msr = 6,
+    /// Extension X2: a protection domain with an account of its own.
+    Account = 8,
 }
 
 impl CreatePdOp {
     /// Decodes the OP flags.
     pub const fn from_flags(f: u8) -> Option<CreatePdOp> {
         use CreatePdOp::*;
-        const ALL: [CreatePdOp; 7] = [Pd, Obj, Hst, Gst, Dma, Pio, Msr];
-        if (f as usize) < ALL.len() { Some(ALL[f as usize]) } else { None }
+        const ALL: [Option<CreatePdOp>; 9] =
+            [Some(Pd), Some(Obj), Some(Hst), Some(Gst), Some(Dma), Some(Pio), Some(Msr), None, Some(Account)];
+        if (f as usize) < ALL.len() { ALL[f as usize] } else { None }
     }
 }
 
@@ -221,6 +224,13 @@ mod tests {
         assert_eq!(Hypercall::from_number(15), None);
         assert_eq!(Status::from_register(0xabcd_0005), Some(Status::BadCap));
         assert_eq!(Status::from_register(0xc), None);
+    }
+
+    #[test]
+    fn operations_of_create_pd_round_trip() {
+        for f in 0..=15 {
+            assert_eq!(CreatePdOp::from_flags(f).map(|op| op as u8), Some(f).filter(|f| *f < 7 || *f == 8));
+        }
     }
 
     #[test]

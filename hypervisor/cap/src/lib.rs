@@ -36,6 +36,8 @@ pub enum Kind {
     Pio = 9,
     /// MSR space.
     Msr = 10,
+    /// Account of kernel memory: never in a capability.
+    Account = 0xff,
 }
 
 impl Kind {

@@ -46,7 +46,7 @@ pub fn init_serial() {
 
 /// Allocates the ring; needs the pool.
 pub fn init_ring() {
-    CONSOLE.lock().ring = pool::alloc().map(|f| f.cast());
+    CONSOLE.lock().ring = pool::alloc(&crate::object::account::KERNEL).map(|f| f.cast());
 }
 
 /// Physical range of the ring.

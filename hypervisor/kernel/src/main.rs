@@ -19,6 +19,7 @@ mod schedule;
 
 use arch::{cpu, guest, interrupt, paging, time};
 use mem::{layout, pool, window};
+use object::account::KERNEL;
 
 /// Start in long mode, on the boot stack, with the boot page tables. Interrupts are off and stay off.
 #[unsafe(no_mangle)]
@@ -28,7 +29,7 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
     if let Err(what) = cpu::check() {
         give_up(format_args!("this CPU lacks {what}"));
     }
-    pool::init();
+    KERNEL.endow(pool::init());
     console::init_ring();
     paging::init_shared();
     cpu::init(cpu::Part::new(0).unwrap_or_else(|| give_up(format_args!("the pool is too small"))));

@@ -25,6 +25,8 @@ pub const ENTER: u32 = 0;
 struct Mailbox {
     /// Identifier of the local APIC.
     apic: AtomicU32,
+    /// Root of the kernel half.
+    pdpt: AtomicU64,
     /// Physical address of the root in CR3, or about to be there; while it is loaded, also of the one before.
     root: AtomicU64,
     leaving: AtomicU64,
@@ -52,6 +54,7 @@ struct Mail {
 static BOXES: [Mailbox; MAX_CPUS] = [const {
     Mailbox {
         apic: AtomicU32::new(0),
+        pdpt: AtomicU64::new(0),
         root: AtomicU64::new(0),
         leaving: AtomicU64::new(0),
         wanted: AtomicU32::new(0),
@@ -87,12 +90,18 @@ fn others() -> impl Iterator<Item = &'static Mailbox> {
 /// This CPU takes part from now on.
 pub fn join(apic: u32) {
     mine().apic.store(apic, SeqCst);
+    mine().pdpt.store(cpu().pdpt.get(), SeqCst);
     mine().seen.store(PERIOD.load(SeqCst), SeqCst);
 }
 
 /// The local APIC of a CPU.
 pub fn apic_of(cpu: u16) -> u32 {
     of(cpu).apic.load(Relaxed)
+}
+
+/// Root of the kernel half of a CPU.
+pub fn pdpt_of(cpu: u16) -> u64 {
+    of(cpu).pdpt.load(Relaxed)
 }
 
 /// Notes which root is about to be in CR3; [`root_loaded`] has to follow.

@@ -17,6 +17,8 @@ pub use table::{Change, Full, Hole, PageTable, top_index};
 
 /// How the engine reaches table frames.
 pub trait TableMemory {
+    /// Makes sure that the next `count` frames can be had: an update adds all tables on the way to an entry, or none.
+    fn reserve(&mut self, count: u32) -> Option<()>;
     /// Takes a zeroed 4 KiB frame and returns its physical address.
     fn alloc(&mut self) -> Option<u64>;
     /// Gives back a frame that is no longer linked. Hardware may still walk it: contents stay as they are, and it is

@@ -23,7 +23,8 @@ pub enum Change {
 /// Memory for tables ran out, or the range is beyond the reach of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
-    /// Pages of the range, from its start, that are as asked for. The others are as they were.
+    /// Pages of the range, from its start, that are as asked for. The others are as they were, and no table was added
+    /// for them.
     pub done: u64,
     /// As [`Change::Stale`], for the pages that are done.
     pub stale: bool,
@@ -169,6 +170,7 @@ impl<F: Format> PageTable<F> {
     #[inline]
     fn descend(&self, mem: &mut impl TableMemory, run: &Run) -> Option<Descent> {
         let mut table = self.root;
+        let mut whole = true;
         for level in (run.level + 1..self.format.levels()).rev() {
             let i = index(run.page, level);
             let entry = mem.read(table, i);
@@ -176,6 +178,7 @@ impl<F: Format> PageTable<F> {
                 if run.leaf.is_none() {
                     return Some(Descent::Done);
                 }
+                Self::provide(mem, &mut whole, level - run.level)?;
                 let new = mem.alloc()?;
                 mem.write(table, i, self.format.table(new, level));
                 new
@@ -184,6 +187,7 @@ impl<F: Format> PageTable<F> {
                 if run.agrees_with(&have) {
                     return Some(Descent::Done);
                 }
+                Self::provide(mem, &mut whole, level - run.level)?;
                 let new = self.split(mem, have, level)?;
                 mem.write(table, i, self.format.table(new, level));
                 new
@@ -192,6 +196,11 @@ impl<F: Format> PageTable<F> {
             };
         }
         Some(Descent::Table(table))
+    }
+
+    /// Below the first table that has to be added, all have to be.
+    fn provide(mem: &mut impl TableMemory, whole: &mut bool, count: u32) -> Option<()> {
+        if core::mem::replace(whole, false) { mem.reserve(count) } else { Some(()) }
     }
 
     /// A table that translates as the leaf at `level` does, not linked yet.

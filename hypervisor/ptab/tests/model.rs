@@ -79,6 +79,7 @@ fn updates_match_the_model<F: Format>(format: F, ops: &[Op], seeds: &[[u16; 4]])
         model.apply(op);
         mem.forget();
         let change = table.update(&mut mem, op.page, op.order, op.target);
+        prop_assert_eq!(mem.reserved, 0, "all that was reserved is in the table");
         agree(&table, &mem, &model)?;
         atomic(&mem, format, op, &before, &model, seeds)?;
         if change == Ok(Change::Fresh) {
@@ -107,6 +108,7 @@ fn failures_leave_a_consistent_table<F: Format>(format: F, ops: &[Op]) -> Result
     for budget in 0.. {
         let (mut table, mut mem) = (table, mem.clone());
         mem.budget = budget;
+        let live = mem.live();
         let mut expected = model.clone();
         let result = table.update(&mut mem, last.page, last.order, last.target);
         let Err(Full { done, stale }) = result else {
@@ -118,6 +120,8 @@ fn failures_leave_a_consistent_table<F: Format>(format: F, ops: &[Op]) -> Result
             expected.apply(&Op { page: last.page + page, order: 0, target });
         }
         agree(&table, &mem, &expected)?;
+        prop_assert!(done > 0 || mem.live() == live, "a failure adds no tables");
+        prop_assert_eq!(mem.reserved, 0);
         prop_assert!(stale || mem.retired() == 0);
         mem.budget = usize::MAX;
         expected.apply(last);

@@ -2,7 +2,7 @@
 
 use super::{paging, tables};
 use crate::mem::{layout, pool, refs};
-use crate::object::{ec::Ec, sc::Sc};
+use crate::object::{account::KERNEL, ec::Ec, sc::Sc};
 use abi::PAGE_SIZE;
 use core::cell::{Cell, UnsafeCell};
 use raw_cpuid::{CpuId, CpuIdReaderNative};
@@ -119,10 +119,10 @@ impl Part {
     pub fn new(id: u16) -> Option<Part> {
         let mut frames = [pool::Frame::dangling(); size_of::<Cpu>() / PAGE_SIZE];
         for f in &mut frames {
-            *f = pool::alloc()?;
+            *f = pool::alloc(&KERNEL)?;
         }
         let pdpt = paging::build_cpu_part(&frames)?;
-        Some(Part { id, pdpt, root: paging::new_root(pdpt)? })
+        Some(Part { id, pdpt, root: paging::new_root(&KERNEL, pdpt)?.into_phys() })
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::cpu::{Features, cpu, cpuid};
 use crate::mem::pool::Page;
+use crate::object::account::{Account, KERNEL};
 use crate::object::ec::{Ec, EcKind};
 use core::arch::asm;
 use core::cell::Cell;
@@ -31,13 +32,13 @@ pub struct Area {
 
 impl Area {
     /// For an EC without vector state yet.
-    pub fn new() -> Option<Area> {
-        Some(Area { page: clean_page()?, saved: Cell::new(false) })
+    pub fn new(a: &'static Account) -> Option<Area> {
+        Some(Area { page: clean_page(a)?, saved: Cell::new(false) })
     }
 }
 
-fn clean_page() -> Option<Page> {
-    let f = Page::new()?;
+fn clean_page(a: &'static Account) -> Option<Page> {
+    let f = Page::new(a)?;
     // SAFETY: inside the frame, aligned.
     unsafe { f.at::<u8>().add(MXCSR.0).cast::<u32>().write(MXCSR.1) };
     Some(f)
@@ -57,7 +58,7 @@ pub fn init() -> Features {
     // SAFETY: CPUID says that these are supported; XSAVE is on in CR4.
     unsafe { xcr0_write(want) };
     cpu().xcr0.set(want.bits());
-    CLEAN.call_once(|| Clean(clean_page().expect("pool too small to boot")));
+    CLEAN.call_once(|| Clean(clean_page(&KERNEL).expect("pool too small to boot")));
     let size = cpuid().get_extended_state_info().map_or(0, |x| x.xsave_area_size_enabled_features());
     assert!(size as usize <= abi::PAGE_SIZE, "vector state of {size} bytes does not fit into a frame");
     Features { xsaveopt: x.has_xsaveopt(), xcr0: want.bits(), ..Features::default() }

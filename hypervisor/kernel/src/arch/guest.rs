@@ -5,7 +5,7 @@
 use super::cpu::{cpu, cpuid};
 use super::{svm, vmx};
 use crate::mem::refs::Ref;
-use crate::object::{ec::Ec, gst::GstSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
+use crate::object::{account::Account, ec::Ec, gst::GstSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use crate::schedule::Next;
 use abi::{ArchState, Features, Mtd, VirtMissing, perm};
 use core::arch::asm;
@@ -110,9 +110,9 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// A vCPU in the state after reset. `None`: no memory.
-    pub fn create() -> Option<Vcpu> {
+    pub fn create(a: &'static Account) -> Option<Vcpu> {
         let back_end =
-            if svm::active() { BackEnd::Svm(svm::Vcpu::create()?) } else { BackEnd::Vmx(vmx::Vcpu::create()?) };
+            if svm::active() { BackEnd::Svm(svm::Vcpu::create(a)?) } else { BackEnd::Vmx(vmx::Vcpu::create(a)?) };
         let spaces =
             Spaces { gst: Cell::new(None), pio: Cell::new(None), msr: Cell::new(None), moved: Cell::new(true) };
         Some(Vcpu { spaces, debug: Cell::new([0, 0, 0, 0, DR6_RESET]), exceptions: Cell::new(0), back_end })

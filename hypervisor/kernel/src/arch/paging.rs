@@ -5,6 +5,7 @@
 
 use super::cpu::cpu;
 use crate::mem::{layout, pool, pool::Frame};
+use crate::object::account::{Account, KERNEL};
 use crate::remote;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use x86::{controlregs, tlb};
@@ -46,7 +47,7 @@ pub unsafe fn write(table: u64, index: usize, value: u64) {
 }
 
 fn frame() -> u64 {
-    pool::phys(pool::alloc().expect("pool too small to boot"))
+    pool::phys(pool::alloc(&KERNEL).expect("pool too small to boot"))
 }
 
 fn index(virt: u64, level: u32) -> usize {
@@ -91,7 +92,7 @@ fn image_flags(v: u64) -> u64 {
 
 /// Builds the part of a CPU around the frames of its [`super::cpu::Cpu`] and returns its PDPT. `None`: no memory.
 pub fn build_cpu_part(cpu_frames: &[Frame]) -> Option<u64> {
-    let frame = || pool::alloc().map(pool::phys);
+    let frame = || pool::alloc(&KERNEL).map(pool::phys);
     let (pdpt, pd, pt) = (frame()?, frame()?, frame()?);
     let page = |v: u64, f: u64| {
         // SAFETY: a table under construction.
@@ -104,9 +105,8 @@ pub fn build_cpu_part(cpu_frames: &[Frame]) -> Option<u64> {
         page(layout::CPU + i as u64 * 4096, pool::phys(*f));
     }
     page(layout::TSS, frame()?);
-    let ones = pool::Page::filled(0xff)?;
-    page(layout::TSS + 0x3000, ones.phys());
-    core::mem::forget(ones);
+    let ones = pool::Page::filled(&KERNEL, 0xff)?;
+    page(layout::TSS + 0x3000, ones.into_phys());
     for i in 0..4 {
         page(layout::IST_STACKS + (2 * i + 1) * 4096, frame()?);
     }
@@ -122,10 +122,10 @@ pub fn build_cpu_part(cpu_frames: &[Frame]) -> Option<u64> {
 }
 
 /// A new PML4 with the kernel half of a CPU.
-pub fn new_root(cpu_pdpt: u64) -> Option<u64> {
-    let root = pool::phys(pool::alloc()?);
+pub fn new_root(a: &'static Account, cpu_pdpt: u64) -> Option<pool::Page> {
+    let root = pool::Page::new(a)?;
     // SAFETY: a new table.
-    unsafe { write(root, KERNEL_SLOT, cpu_pdpt | P | RW) };
+    unsafe { write(root.phys(), KERNEL_SLOT, cpu_pdpt | P | RW) };
     Some(root)
 }
 

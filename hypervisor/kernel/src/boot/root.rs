@@ -5,6 +5,7 @@ use crate::arch::{guest, interrupt, time};
 use crate::console;
 use crate::mem::refs::Ref;
 use crate::mem::{layout, pool, window};
+use crate::object::account::{KERNEL, ROOT};
 use crate::object::ec::{Cont, Ec, EcKind, NewEc};
 use crate::object::{hst::HstSpace, msr::MsrSpace, obj::ObjSpace, pd::Pd, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::{remote, schedule};
@@ -29,8 +30,8 @@ struct Spaces {
 }
 
 fn put<T: crate::mem::refs::Object>(space: &ObjSpace, sel: u64, o: &Ref<T>, perms: u8) -> Result<(), Refused> {
-    space.reserve(sel).map_err(|_| "no memory for capabilities")?;
-    if space.put(sel, o.clone(), perms) { Ok(()) } else { Err("two objects at one selector") }
+    let room = space.reserve(sel).map_err(|_| "no memory for capabilities")?;
+    if space.put(sel, room, o.clone(), perms) { Ok(()) } else { Err("two objects at one selector") }
 }
 
 const NO_MEMORY: Refused = "no memory for kernel objects";
@@ -39,29 +40,33 @@ const TAKE_GRANT: u8 = perm::Space::TAKE.bits() | perm::Space::GRANT.bits();
 
 /// Creates everything and makes the root SC ready.
 pub fn create(info: &Info, magic: u32, mbi: u32) -> Result<(), Refused> {
-    let pd = Pd::create().ok_or(NO_MEMORY)?;
+    KERNEL.transfer_all(&ROOT);
+    let pd = Pd::create(&ROOT, ROOT.hold(), true).ok_or(NO_MEMORY)?;
     let s = spaces(&pd)?;
     fill_nova(&s)?;
     let (entry, hip) = (load_image(info, &s.hst)?, information(info)?);
     map(&s.hst, HIP_ADDR >> 12, hip, perm::Mem::R)?;
-    let ec = Ec::create(NewEc {
-        kind: EcKind::Global,
-        cpu: 0,
-        obj: s.obj.clone(),
-        hst: s.hst.clone(),
-        pio: Some(s.pio.clone()),
-        page: (HIP_ADDR >> 12) - 1,
-        sp: HIP_ADDR,
-        evt: 0,
-        fpu: true,
-    })
+    let ec = Ec::create(
+        &ROOT,
+        NewEc {
+            kind: EcKind::Global,
+            cpu: 0,
+            obj: s.obj.clone(),
+            hst: s.hst.clone(),
+            pio: Some(s.pio.clone()),
+            page: (HIP_ADDR >> 12) - 1,
+            sp: HIP_ADDR,
+            evt: 0,
+            fpu: true,
+        },
+    )
     .ok_or(NO_MEMORY)?;
     let f = ec.regs();
     f.set_rip(entry);
     f.set_rdi(magic.into());
     f.set_rsi(mbi.into());
     ec.cont.set(Cont::Iret);
-    let sc = Sc::create(ec.clone(), ROOT_PRIO, time::frequency() / 1000 * ROOT_BUDGET_MS).ok_or(NO_MEMORY)?;
+    let sc = Sc::create(&ROOT, ec.clone(), ROOT_PRIO, time::frequency() / 1000 * ROOT_BUDGET_MS).ok_or(NO_MEMORY)?;
     ec.chain.set(Some(sc.found()));
     ec.bound.store(true, Relaxed);
     put(&s.obj, root_obj::NOVA_OBJ, &s.nova, TAKE)?;
@@ -76,10 +81,10 @@ pub fn create(info: &Info, magic: u32, mbi: u32) -> Result<(), Refused> {
 
 fn spaces(pd: &Ref<Pd>) -> Result<Spaces, Refused> {
     let s = Spaces {
-        nova: ObjSpace::create().ok_or(NO_MEMORY)?,
-        obj: ObjSpace::create().ok_or(NO_MEMORY)?,
-        hst: HstSpace::create(false).ok_or(NO_MEMORY)?,
-        pio: PioSpace::create(false).ok_or(NO_MEMORY)?,
+        nova: ObjSpace::create(&ROOT).ok_or(NO_MEMORY)?,
+        obj: ObjSpace::create(&ROOT).ok_or(NO_MEMORY)?,
+        hst: HstSpace::create(&ROOT, false).ok_or(NO_MEMORY)?,
+        pio: PioSpace::create(&ROOT, false).ok_or(NO_MEMORY)?,
     };
     pd.bind_obj(&s.obj);
     pd.bind_hst(&s.hst);
@@ -90,19 +95,19 @@ fn spaces(pd: &Ref<Pd>) -> Result<Spaces, Refused> {
 /// The NOVA object space (6.1.3.1).
 fn fill_nova(s: &Spaces) -> Result<(), Refused> {
     let nova = &s.nova;
-    let console = Sm::create(0, None).ok_or(NO_MEMORY)?;
+    let console = Sm::create(&ROOT, 0, None).ok_or(NO_MEMORY)?;
     put(nova, nova_obj::CONSOLE_SM, &console, (perm::Sm::CTRL_UP | perm::Sm::CTRL_DN).bits())?;
     console::set_signal(console.found());
     // The object stays: the NOVA object space counts on it, and is never destroyed.
     put(nova, nova_obj::NOVA_OBJ, nova, TAKE)?;
-    put(nova, nova_obj::NOVA_HST, &HstSpace::create(true).ok_or(NO_MEMORY)?, TAKE)?;
+    put(nova, nova_obj::NOVA_HST, &HstSpace::create(&ROOT, true).ok_or(NO_MEMORY)?, TAKE)?;
     put(nova, nova_obj::NOVA_PIO, &nova_pio()?, TAKE)?;
     put(nova, nova_obj::NOVA_MSR, &nova_msr()?, TAKE)?;
     put(nova, nova_obj::ROOT_OBJ, &s.obj, TAKE_GRANT)?;
     put(nova, nova_obj::ROOT_HST, &s.hst, TAKE_GRANT)?;
     put(nova, nova_obj::ROOT_PIO, &s.pio, perm::Space::all().bits())?;
     for gsi in 0..interrupt::pin_count() {
-        let sm = Sm::create(0, Some(gsi)).ok_or(NO_MEMORY)?;
+        let sm = Sm::create(&ROOT, 0, Some(gsi)).ok_or(NO_MEMORY)?;
         interrupt::bind(gsi, sm.found());
         put(nova, nova_obj::INT_BASE + gsi as u64, &sm, (perm::Sm::ASSIGN | perm::Sm::CTRL_DN).bits())?;
     }
@@ -111,25 +116,28 @@ fn fill_nova(s: &Spaces) -> Result<(), Refused> {
 
 /// The idle SC: never runs, but knows how long the CPU had nothing to do.
 fn idle_sc(s: &Spaces, cpu: u16) -> Result<(), Refused> {
-    let ec = Ec::create(NewEc {
-        kind: EcKind::Idle,
-        cpu,
-        obj: s.obj.clone(),
-        hst: s.hst.clone(),
-        pio: None,
-        page: 0,
-        sp: 0,
-        evt: 0,
-        fpu: false,
-    })
+    let ec = Ec::create(
+        &ROOT,
+        NewEc {
+            kind: EcKind::Idle,
+            cpu,
+            obj: s.obj.clone(),
+            hst: s.hst.clone(),
+            pio: None,
+            page: 0,
+            sp: 0,
+            evt: 0,
+            fpu: false,
+        },
+    )
     .ok_or(NO_MEMORY)?;
-    let sc = Sc::create(ec, 0, u64::MAX).ok_or(NO_MEMORY)?;
+    let sc = Sc::create(&ROOT, ec, 0, u64::MAX).ok_or(NO_MEMORY)?;
     remote::set_idle(cpu, sc.found());
     put(&s.nova, cpu.into(), &sc, perm::Sc::CTRL.bits())
 }
 
 fn nova_pio() -> Result<Ref<PioSpace>, Refused> {
-    let p = PioSpace::create(true).ok_or(NO_MEMORY)?;
+    let p = PioSpace::create(&ROOT, true).ok_or(NO_MEMORY)?;
     for (port, len) in acpi::protected_ports().into_iter().filter(|(p, _)| *p != 0) {
         for i in 0..len {
             p.set(port as u64 + i, false);
@@ -141,7 +149,7 @@ fn nova_pio() -> Result<Ref<PioSpace>, Refused> {
 /// MSRs that may be delegated (8.2.3).
 fn nova_msr() -> Result<Ref<MsrSpace>, Refused> {
     use perm::Msr;
-    let m = MsrSpace::create().ok_or(NO_MEMORY)?;
+    let m = MsrSpace::create(&ROOT).ok_or(NO_MEMORY)?;
     let rw = [0x174, 0x175, 0x176, 0x277, 0xc000_0080, 0xc000_0100, 0xc000_0101, 0xc000_0102];
     let w = [0x49, 0x10b];
     let r = [
@@ -239,7 +247,7 @@ fn load_segment(b: &[u8], at: usize, module: u64, hst: &HstSpace) -> Result<(), 
 
 /// The information page (6.3).
 fn information(info: &Info) -> Result<u64, Refused> {
-    let frame = pool::alloc().ok_or(NO_MEMORY)?;
+    let frame = pool::alloc(&ROOT).ok_or(NO_MEMORY)?;
     let (mbuf_start, mbuf_end) = console::ring_range();
     let (kmem_used, kmem_total) = pool::usage();
     let mut h = Hip {

@@ -6,6 +6,7 @@ use super::{Done, Outcome, flags, selector};
 use crate::arch::{guest, time};
 use crate::mem::layout::USER_END;
 use crate::mem::refs::{Object, Ref};
+use crate::object::account::Account;
 use crate::object::ec::{Ec, EcKind, NewEc};
 use crate::object::{gst::GstSpace, hst::HstSpace, msr::MsrSpace, obj, obj::ObjSpace, pd::Pd, pio::PioSpace};
 use crate::object::{pt::Pt, sc::Sc, sm::Sm};
@@ -19,6 +20,12 @@ struct Slot {
     sel: Sel,
 }
 
+/// A null slot that has room for a capability.
+struct Ready {
+    slot: Slot,
+    room: obj::Room,
+}
+
 impl Slot {
     fn of(ec: &'static Ec) -> Result<Slot, Status> {
         let sel = selector(ec);
@@ -28,15 +35,18 @@ impl Slot {
         Ok(Slot { ec, sel })
     }
 
-    /// Makes room for the capability: the last thing before the object is created.
-    fn reserve(self) -> Result<Slot, Status> {
-        self.ec.obj.reserve(self.sel).map_err(|_| Status::MemCap)?;
-        Ok(self)
+    /// Finds room for the capability: the last thing before the object is created.
+    fn reserve(self) -> Result<Ready, Status> {
+        let room = self.ec.obj.reserve(self.sel).map_err(|_| Status::MemCap)?;
+        Ok(Ready { slot: self, room })
     }
+}
 
-    /// Fills the slot, which has room, unless another CPU has filled it meanwhile.
+impl Ready {
+    /// Fills the slot, unless another CPU has filled it meanwhile.
     fn fill<T: Object>(self, object: Ref<T>, perms: u8) -> Outcome {
-        if self.ec.obj.put(self.sel, object, perms) { Ok(Done::Now) } else { Err(Status::BadCap) }
+        let Slot { ec, sel } = self.slot;
+        if ec.obj.put(sel, self.room, object, perms) { Ok(Done::Now) } else { Err(Status::BadCap) }
     }
 }
 
@@ -48,6 +58,10 @@ fn owner(ec: &'static Ec, sel: Sel, perm: perm::Pd) -> Result<&'static Pd, Statu
 pub fn create_pd(ec: &'static Ec) -> Outcome {
     let op = CreatePdOp::from_flags(flags(ec)).ok_or(Status::BadPar)?;
     let pd_sel = ec.regs().rsi();
+    let frames = match op {
+        CreatePdOp::Account => super::quota::frames(ec.regs().rdx())?,
+        _ => 0,
+    };
     let slot = Slot::of(ec)?;
     // Read once: another CPU may put another capability there.
     let cap = ec.obj.get(pd_sel);
@@ -55,33 +69,37 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
     if matches!(op, CreatePdOp::Dma) || matches!(op, CreatePdOp::Gst) && !guest::missing().is_empty() {
         return Err(Status::BadFtr);
     }
-    let slot = slot.reserve()?;
+    let (slot, a) = (slot.reserve()?, pd.account());
     match op {
-        CreatePdOp::Pd => slot.fill(Pd::create().ok_or(Status::MemObj)?, cap.perms()),
+        CreatePdOp::Pd => slot.fill(Pd::create(a, a.hold(), false).ok_or(Status::MemObj)?, cap.perms()),
+        CreatePdOp::Account => {
+            let own = Account::create(a, frames).ok_or(Status::MemObj)?;
+            slot.fill(Pd::create(a, own, true).ok_or(Status::MemObj)?, cap.perms())
+        }
         CreatePdOp::Obj => {
-            let s = ObjSpace::create().ok_or(Status::MemObj)?;
+            let s = ObjSpace::create(a).ok_or(Status::MemObj)?;
             if !pd.bind_obj(&s) {
                 return Err(Status::Aborted);
             }
             slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
         }
         CreatePdOp::Hst => {
-            let s = HstSpace::create(false).ok_or(Status::MemObj)?;
+            let s = HstSpace::create(a, false).ok_or(Status::MemObj)?;
             if !pd.bind_hst(&s) {
                 return Err(Status::Aborted);
             }
             slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
         }
         CreatePdOp::Gst => {
-            let s = GstSpace::create().ok_or(Status::MemObj)?;
+            let s = GstSpace::create(a).ok_or(Status::MemObj)?;
             slot.fill(s, (perm::Space::GRANT | perm::Space::ASSIGN).bits())
         }
         CreatePdOp::Pio => {
-            let s = PioSpace::create(false).ok_or(Status::MemObj)?;
+            let s = PioSpace::create(a, false).ok_or(Status::MemObj)?;
             pd.bind_pio(&s);
             slot.fill(s, perm::Space::all().bits())
         }
-        CreatePdOp::Msr => slot.fill(MsrSpace::create().ok_or(Status::MemObj)?, perm::Space::all().bits()),
+        CreatePdOp::Msr => slot.fill(MsrSpace::create(a).ok_or(Status::MemObj)?, perm::Space::all().bits()),
         CreatePdOp::Dma => Err(Status::BadFtr),
     }
 }
@@ -115,7 +133,7 @@ pub fn create_ec(ec: &'static Ec) -> Outcome {
     let pio = if kind == EcKind::Vcpu { None } else { pd.pio() };
     let slot = slot.reserve()?;
     let new = NewEc { kind, cpu, obj, hst, pio, page, sp, evt, fpu: f & FPU != 0 };
-    let new = Ec::create(new).ok_or(Status::MemObj)?;
+    let new = Ec::create(pd.account(), new).ok_or(Status::MemObj)?;
     if let Some(v) = new.vcpu.as_ref().filter(|_| f & TIME != 0) {
         v.offset_time(time::now().wrapping_neg());
     }
@@ -130,7 +148,7 @@ pub fn create_sc(ec: &'static Ec) -> Outcome {
         return Err(Status::BadPar);
     }
     let slot = Slot::of(ec)?;
-    owner(ec, pd_sel, perm::Pd::SC)?;
+    let pd = owner(ec, pd_sel, perm::Pd::SC)?;
     let target = ec.obj.find::<Ec>(ec_sel, perm::Ec::BIND_SC.bits()).ok_or(Status::BadCap)?;
     if target.kind == EcKind::Local {
         return Err(Status::BadCap);
@@ -141,7 +159,7 @@ pub fn create_sc(ec: &'static Ec) -> Outcome {
         return Err(Status::Aborted);
     }
     let budget = time::frequency() / 1000 * d.budget_ms as u64;
-    let Some(sc) = Sc::create(target.clone(), d.prio, budget) else {
+    let Some(sc) = Sc::create(pd.account(), target.clone(), d.prio, budget) else {
         target.bound.store(false, Relaxed);
         return Err(Status::MemObj);
     };
@@ -165,13 +183,13 @@ pub fn create_pt(ec: &'static Ec) -> Outcome {
     let r = ec.regs();
     let (pd_sel, ec_sel, ip) = (r.rsi(), r.rdx(), r.rax());
     let slot = Slot::of(ec)?;
-    owner(ec, pd_sel, perm::Pd::PT)?;
+    let pd = owner(ec, pd_sel, perm::Pd::PT)?;
     let target = ec.obj.find::<Ec>(ec_sel, perm::Ec::BIND_PT.bits()).ok_or(Status::BadCap)?;
     if target.kind != EcKind::Local {
         return Err(Status::BadCap);
     }
     let slot = slot.reserve()?;
-    let pt = Pt::create(Ref::try_from_found(target).ok_or(Status::BadCap)?, ip).ok_or(Status::MemObj)?;
+    let pt = Pt::create(pd.account(), Ref::try_from_found(target).ok_or(Status::BadCap)?, ip).ok_or(Status::MemObj)?;
     slot.fill(pt, perm::Pt::all().bits())
 }
 
@@ -180,8 +198,8 @@ pub fn create_sm(ec: &'static Ec) -> Outcome {
     let r = ec.regs();
     let (pd_sel, count) = (r.rsi(), r.rdx());
     let slot = Slot::of(ec)?;
-    owner(ec, pd_sel, perm::Pd::SM)?;
+    let pd = owner(ec, pd_sel, perm::Pd::SM)?;
     let slot = slot.reserve()?;
-    let sm = Sm::create(count, None).ok_or(Status::MemObj)?;
+    let sm = Sm::create(pd.account(), count, None).ok_or(Status::MemObj)?;
     slot.fill(sm, (perm::Sm::CTRL_UP | perm::Sm::CTRL_DN).bits())
 }

@@ -3,7 +3,7 @@
 use super::{Done, Outcome, flags, selector};
 use crate::arch::cpu::cpu;
 use crate::boot::acpi;
-use crate::mem::refs::Ref;
+use crate::mem::refs::{Ref, account_of};
 use crate::object::ec::{Ec, Timed};
 use crate::object::sm::Down;
 use crate::object::{gst, gst::GstSpace, hst, hst::HstSpace, msr, msr::MsrSpace, obj::ObjSpace, pio, pio::PioSpace};
@@ -52,14 +52,14 @@ pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
         (Some(Kind::Obj), Some(Kind::Obj)) => delegate_obj(take(ec, src)?, grant(ec, dst)?, &range),
         (Some(Kind::Hst), Some(Kind::Hst)) => {
             let (s, d): (_, &HstSpace) = (take(ec, src)?, grant(ec, dst)?);
-            let mut mem = Tables::new();
+            let mut mem = Tables::of(account_of(d));
             let done = delegate_mem(s, &range, hst::END_PAGE, |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done
         }
         (Some(Kind::Hst), Some(Kind::Gst)) => {
             let (s, d): (_, &GstSpace) = (take(ec, src)?, grant(ec, dst)?);
-            let mut mem = Tables::new();
+            let mut mem = Tables::of(account_of(d));
             let done = delegate_mem(s, &range, gst::END_PAGE, |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done

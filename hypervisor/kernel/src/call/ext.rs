@@ -1,11 +1,12 @@
 //! Hypercall 0xf: the extensions (docs/design/0010), each behind a bit of the information page.
 
-use super::{Outcome, flags};
+use super::{Outcome, flags, quota};
 use crate::object::ec::Ec;
 use abi::{ExtFeatures, ExtOp, Status};
 
 /// The extensions that are there.
-pub const FEATURES: ExtFeatures = ExtFeatures::empty();
+pub const FEATURES: ExtFeatures = ExtFeatures::QUOTA.union(TESTS);
+const TESTS: ExtFeatures = if cfg!(feature = "inject") { ExtFeatures::INJECT } else { ExtFeatures::empty() };
 
 /// Performs the operation that the flags name.
 pub fn perform(ec: &'static Ec) -> Outcome {
@@ -13,5 +14,11 @@ pub fn perform(ec: &'static Ec) -> Outcome {
     if !FEATURES.contains(op.feature()) {
         return Err(Status::BadHyp);
     }
-    Err(Status::BadHyp)
+    match op {
+        ExtOp::MoveQuota => quota::move_quota(ec),
+        ExtOp::ReadQuota => quota::read_quota(ec),
+        #[cfg(feature = "inject")]
+        ExtOp::Inject => quota::inject(ec),
+        _ => Err(Status::BadHyp),
+    }
 }

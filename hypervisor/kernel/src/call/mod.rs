@@ -5,6 +5,7 @@ pub mod create;
 pub mod ctrl;
 pub mod ext;
 pub mod ipc;
+pub mod quota;
 
 use crate::arch::cpu::cpu;
 use crate::mem::refs;
@@ -32,12 +33,14 @@ pub extern "C" fn hypercall() -> ! {
 
 fn dispatch(ec: &'static Ec) -> Next {
     let call = Hypercall::from_number(ec.regs().rdi() as u8 & 0xf);
+    let chores = refs::chores_left();
     let mut outcome = match call {
         Some(Hypercall::IpcCall) => return ipc::ipc_call(ec),
         Some(Hypercall::IpcReply) => return ipc::ipc_reply(ec),
         other => perform(ec, other),
     };
-    if matches!(outcome, Err(Status::MemObj | Status::MemCap)) && refs::settle() {
+    if chores && matches!(outcome, Err(Status::MemObj | Status::MemCap)) {
+        refs::settle();
         // What was still to be destroyed is free now; what the call has done it may do again.
         outcome = perform(ec, call);
     }

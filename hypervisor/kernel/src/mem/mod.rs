@@ -3,8 +3,10 @@
 //! The kernel has no view of physical memory in general. It reaches its image and the pool behind it, the per-CPU
 //! area, a few device pages, and during boot a window for firmware tables.
 
+pub mod inject;
 pub mod pool;
 pub mod refs;
+pub mod slab;
 pub mod tags;
 pub mod window;
 

@@ -1,9 +1,11 @@
-//! The frame pool: all memory that kernel objects, page tables and capability tables are made of.
+//! The frame pool: all memory that kernel objects, page tables and capability tables are made of. Each frame in use is
+//! charged to an account.
 
-use super::layout;
+use super::{inject, layout};
+use crate::object::account::Account;
 use abi::PAGE_SIZE;
 use core::ptr::{NonNull, write_bytes};
-use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 use spin::Mutex;
 
 /// Most frames that the pool can have: 64 MiB.
@@ -26,8 +28,31 @@ static POOL: Mutex<Pool> =
 /// For each frame another one, by number and 1, or 0: lists of frames whose contents have to stay.
 static NEXT: [AtomicU16; MAX_FRAMES] = [const { AtomicU16::new(0) }; MAX_FRAMES];
 
+/// For each frame in use the account that it is charged to: where in the image or pool, in units of [`ACCOUNT_ALIGN`].
+static OWNERS: [AtomicU32; MAX_FRAMES] = [const { AtomicU32::new(0) }; MAX_FRAMES];
+const ACCOUNT_ALIGN: u64 = align_of::<Account>() as u64;
+
+fn number_at(virt: u64) -> usize {
+    (virt - layout::pool_start()) as usize / PAGE_SIZE % MAX_FRAMES
+}
+
 fn number(phys: u64) -> usize {
-    (layout::virt(phys) - layout::pool_start()) as usize / PAGE_SIZE % MAX_FRAMES
+    number_at(layout::virt(phys))
+}
+
+/// The account that the frame at an address is charged to.
+///
+/// # Safety
+/// The frame is in use, and stays so while the reference is.
+pub unsafe fn owner<T>(at: NonNull<T>) -> &'static Account {
+    let n = OWNERS[number_at(at.as_ptr() as u64)].load(Relaxed);
+    // SAFETY: written when the frame was taken; the account stays as long as something is charged to it.
+    unsafe { &*((layout::KERNEL_BASE + n as u64 * ACCOUNT_ALIGN) as *const Account) }
+}
+
+fn set_owner(first: usize, count: usize, a: &'static Account) {
+    let n = ((a as *const Account as u64 - layout::KERNEL_BASE) / ACCOUNT_ALIGN) as u32;
+    OWNERS[first..first + count].iter().for_each(|o| o.store(n, Relaxed));
 }
 
 /// Links a frame that the caller owns to another one, or to none (0).
@@ -90,33 +115,38 @@ impl Pool {
     }
 }
 
-/// Takes the pool into use. Called once, on the boot processor.
-pub fn init() {
+/// Takes the pool into use and returns how many frames it has. Called once, on the boot processor.
+pub fn init() -> u32 {
     let mut p = POOL.lock();
     p.base = layout::pool_start();
     p.total = (((layout::pool_end() - p.base) as usize) / PAGE_SIZE).min(MAX_FRAMES);
     for i in 0..p.total {
         p.used[i / WORD] &= !(1 << (i % WORD));
     }
+    p.total as u32
 }
 
 /// A zeroed frame.
-pub fn alloc() -> Option<Frame> {
-    let f = take()?;
+pub fn alloc(a: &'static Account) -> Option<Frame> {
+    let f = take(a, 1)?;
     // SAFETY: the frame belongs to nobody else.
     unsafe { write_bytes(f.as_ptr(), 0, 1) };
     Some(f)
 }
 
-fn take() -> Option<Frame> {
+/// Frames in a row, charged to an account, with whatever is in them.
+fn take(a: &'static Account, count: usize) -> Option<Frame> {
+    if inject::fails() || !a.charge(count as u32) {
+        return None;
+    }
     let mut p = POOL.lock();
-    let i = p.take()?;
-    p.at(i)
-}
-
-fn take_row(count: usize) -> Option<Frame> {
-    let mut p = POOL.lock();
-    let i = p.take_row(count)?;
+    let first = if count == 1 { p.take() } else { p.take_row(count) };
+    let Some(i) = first else {
+        drop(p);
+        a.refund(count as u32);
+        return None;
+    };
+    set_owner(i, count, a);
     p.at(i)
 }
 
@@ -125,8 +155,8 @@ pub struct Pages<const N: usize>(Frame);
 
 impl<const N: usize> Pages<N> {
     /// Takes frames and fills them with a byte.
-    pub fn filled(byte: u8) -> Option<Self> {
-        let f = take_row(N)?;
+    pub fn filled(a: &'static Account, byte: u8) -> Option<Self> {
+        let f = take(a, N)?;
         // SAFETY: N frames that are ours.
         unsafe { write_bytes(f.as_ptr(), byte, N) };
         Some(Pages(f))
@@ -159,9 +189,10 @@ impl<const N: usize> Drop for Pages<N> {
 /// 1. `frame` came from [`alloc`] and was not freed since.
 /// 2. Nothing refers to it any more: no pointer, no hardware table, no TLB entry.
 pub unsafe fn free(frame: Frame) {
-    let mut p = POOL.lock();
-    let i = (frame.as_ptr() as u64 - p.base) as usize / PAGE_SIZE;
-    p.mark(i, false);
+    // SAFETY: (1); the account stays until the refund, which nothing here follows.
+    let a = unsafe { owner(frame) };
+    POOL.lock().mark(number_at(frame.as_ptr() as u64), false);
+    a.refund(1);
 }
 
 /// A zeroed frame that goes back to the pool when its owner drops it.
@@ -169,13 +200,13 @@ pub struct Page(Frame);
 
 impl Page {
     /// Takes a frame from the pool.
-    pub fn new() -> Option<Page> {
-        alloc().map(Page)
+    pub fn new(a: &'static Account) -> Option<Page> {
+        alloc(a).map(Page)
     }
 
     /// Takes a frame and fills it with a byte.
-    pub fn filled(byte: u8) -> Option<Page> {
-        let p = Page::new()?;
+    pub fn filled(a: &'static Account, byte: u8) -> Option<Page> {
+        let p = Page::new(a)?;
         // SAFETY: the frame is ours.
         unsafe { write_bytes(p.0.as_ptr(), byte, 1) };
         Some(p)
@@ -190,6 +221,13 @@ impl Page {
     /// Its physical address.
     pub fn phys(&self) -> u64 {
         phys(self.0)
+    }
+
+    /// Its physical address, for somebody who frees it otherwise, or never.
+    pub fn into_phys(self) -> u64 {
+        let at = self.phys();
+        core::mem::forget(self);
+        at
     }
 }
 

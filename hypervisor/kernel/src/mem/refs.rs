@@ -1,4 +1,4 @@
-//! Kernel objects in memory: slabs, counted references, deferred reclamation.
+//! Kernel objects in memory: counted references, deferred reclamation.
 //!
 //! An object lives as long as something counts on it: a capability slot, another object, a queue or a running CPU.
 //! When the count drops to zero the object goes to this CPU's reclaim list. It is destroyed at a quiescent point, where no
@@ -7,15 +7,14 @@
 //! kernel, without counting. To count on such an object fails if its count is zero already: it is on a list then.
 
 use crate::arch::cpu::cpu;
+use crate::mem::{pool, slab};
+use crate::object::account::Account;
 use crate::{object, remote};
 use cap::Kind;
-use core::cell::{Cell, UnsafeCell};
-use core::marker::PhantomData;
+use core::cell::Cell;
 use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering, fence};
-use sched::MAX_CPUS;
-use spin::Mutex;
 
 /// First field of every kernel object.
 #[repr(C)]
@@ -41,25 +40,46 @@ impl Header {
 ///
 /// # Safety
 /// 1. The type is `repr(C)`, aligned to at least [`cap::OBJECT_ALIGN`], and its first field is a [`Header`] of `KIND`.
-/// 2. All values live in the slab that [`Object::slab`] names, put there by [`Ref::new`].
+/// 2. All values but static ones live in cells of a slab, put there by [`Room::fill`].
 /// 3. The type may be shared between CPUs: what is not atomic or locked is touched by its own CPU only.
 pub unsafe trait Object: Sized + 'static {
     /// Kind in capabilities.
     const KIND: Kind;
-    /// The slab of this type.
-    fn slab() -> &'static Slab<Self>;
+}
+
+/// Room for an object that is still to be made; it goes back if it is not.
+pub struct Room<T: Object>(NonNull<T>);
+
+impl<T: Object> Room<T> {
+    /// Room out of an account. `None`: no memory.
+    pub fn new(a: &'static Account) -> Option<Room<T>> {
+        slab::alloc(a).map(Room)
+    }
+
+    /// Makes the object, charged to the account that the room is from.
+    pub fn fill(self, value: T) -> Ref<T> {
+        let p = self.0;
+        core::mem::forget(self);
+        // SAFETY: a fresh cell of the right size and alignment.
+        unsafe { p.write(value) };
+        Ref(p)
+    }
+}
+
+impl<T: Object> Drop for Room<T> {
+    fn drop(&mut self) {
+        // SAFETY: nothing was put there.
+        unsafe { slab::free(self.0) };
+    }
 }
 
 /// A counted reference to a kernel object.
 pub struct Ref<T: Object>(NonNull<T>);
 
 impl<T: Object> Ref<T> {
-    /// Puts an object into its slab. `None`: no memory.
-    pub fn new(value: T) -> Option<Ref<T>> {
-        let p = T::slab().alloc()?;
-        // SAFETY: a fresh cell of the right size and alignment.
-        unsafe { p.write(value) };
-        Some(Ref(p))
+    /// An object charged to an account. `None`: no memory.
+    pub fn new(a: &'static Account, value: T) -> Option<Ref<T>> {
+        Some(Room::new(a)?.fill(value))
     }
 
     /// A reference without count, good until this CPU leaves the kernel.
@@ -85,6 +105,12 @@ impl<T: Object> Ref<T> {
         core::mem::forget(self);
         a
     }
+}
+
+/// The account that an object is charged to, which [`Room::fill`] has put into its cell.
+pub fn account_of<T: Object>(t: &T) -> &'static Account {
+    // SAFETY: its cell is in use.
+    unsafe { pool::owner(t.into()) }
 }
 
 fn header<T: Object>(p: NonNull<T>) -> &'static Header {
@@ -206,14 +232,23 @@ pub fn quiescent() {
     }
 }
 
-/// A quiescent point at which there is nothing else to do: leaves nothing to be destroyed later. `true`: there was
-/// something.
-pub fn settle() -> bool {
-    let any = cpu().reclaim.chores.get();
-    if any {
+/// Whether this CPU has something to destroy.
+pub fn chores_left() -> bool {
+    cpu().reclaim.chores.get()
+}
+
+/// A quiescent point at which there is nothing else to do: leaves nothing to be destroyed later.
+pub fn settle() {
+    if chores_left() {
         chores(true);
     }
-    any
+}
+
+/// As [`settle`], and has all other CPUs go on with what they have to destroy.
+pub fn settle_all() {
+    settle();
+    remote::wait_for_grace(remote::begin_grace());
+    settle();
 }
 
 #[cold]
@@ -261,122 +296,5 @@ fn bury(list: &DeadList) {
             // SAFETY: count zero, and all CPUs have passed a quiescent point since.
             None => unsafe { object::destroy(kind, o) },
         }
-    }
-}
-
-/// Memory for objects of one type: frames cut into cells. Each CPU keeps a few free cells of its own, so that most objects
-/// are made and freed without a lock.
-pub struct Slab<T> {
-    shared: Mutex<FreeList>,
-    caches: [Cache; MAX_CPUS],
-    marker: PhantomData<fn() -> T>,
-}
-
-/// Free cells of a CPU.
-#[repr(align(64))]
-struct Cache {
-    free: UnsafeCell<FreeList>,
-    count: Cell<usize>,
-}
-// SAFETY: touched by its own CPU only, where kernel code is not preempted.
-unsafe impl Sync for Cache {}
-
-struct FreeList(Option<NonNull<FreeCell>>);
-
-struct FreeCell {
-    next: Option<NonNull<FreeCell>>,
-}
-
-// SAFETY: the cells on the list belong to the list.
-unsafe impl Send for FreeList {}
-
-/// So many cells go from the shared list to a CPU's at once, and back when it has twice as many.
-const BATCH: usize = 8;
-
-impl<T> Slab<T> {
-    /// Empty.
-    pub const fn new() -> Self {
-        const { assert!(size_of::<T>() <= abi::PAGE_SIZE && size_of::<T>() >= size_of::<FreeCell>()) };
-        Slab {
-            shared: Mutex::new(FreeList(None)),
-            caches: [const { Cache { free: UnsafeCell::new(FreeList(None)), count: Cell::new(0) } }; MAX_CPUS],
-            marker: PhantomData,
-        }
-    }
-
-    /// This CPU's cells, and their number.
-    #[allow(clippy::mut_from_ref, reason = "no two borrows live at once, and no other CPU looks")]
-    fn cache(&self) -> (&mut FreeList, &Cell<usize>) {
-        let c = &self.caches[cpu().id.get() as usize % MAX_CPUS];
-        // SAFETY: as for `Cache`.
-        (unsafe { &mut *c.free.get() }, &c.count)
-    }
-
-    fn alloc(&self) -> Option<NonNull<T>> {
-        let (free, count) = self.cache();
-        if count.get() == 0 {
-            self.refill(free, count)?;
-        }
-        count.set(count.get() - 1);
-        free.take().map(NonNull::cast)
-    }
-
-    #[cold]
-    fn refill(&self, free: &mut FreeList, count: &Cell<usize>) -> Option<()> {
-        let mut shared = self.shared.lock();
-        if shared.0.is_none() {
-            let frame = super::pool::alloc()?.cast::<T>();
-            for i in 0..abi::PAGE_SIZE / size_of::<T>() {
-                // SAFETY: the i-th cell lies in the frame, which is ours.
-                unsafe { shared.put(frame.add(i).cast()) };
-            }
-        }
-        count.set(shared.transfer(free, BATCH));
-        Some(())
-    }
-
-    /// Frees a cell.
-    ///
-    /// # Safety
-    /// The cell came from this slab, its value was dropped, nothing refers to it.
-    pub unsafe fn free(&self, cell: NonNull<T>) {
-        let (free, count) = self.cache();
-        // SAFETY: by the caller.
-        unsafe { free.put(cell.cast()) };
-        count.set(count.get() + 1);
-        if count.get() == 2 * BATCH {
-            count.set(BATCH);
-            free.transfer(&mut self.shared.lock(), BATCH);
-        }
-    }
-}
-
-impl FreeList {
-    /// # Safety
-    /// The cell is unused memory.
-    unsafe fn put(&mut self, cell: NonNull<FreeCell>) {
-        // SAFETY: by the caller.
-        unsafe { cell.write(FreeCell { next: self.0 }) };
-        self.0 = Some(cell);
-    }
-
-    fn take(&mut self) -> Option<NonNull<FreeCell>> {
-        let cell = self.0?;
-        // SAFETY: cells on the list hold a valid FreeCell.
-        self.0 = unsafe { cell.as_ref() }.next;
-        Some(cell)
-    }
-
-    /// Moves up to `most` cells; returns how many.
-    fn transfer(&mut self, to: &mut FreeList, most: usize) -> usize {
-        let mut moved = 0;
-        while moved < most
-            && let Some(cell) = self.take()
-        {
-            // SAFETY: a cell of this list, which is the other's from now on.
-            unsafe { to.put(cell) };
-            moved += 1;
-        }
-        moved
     }
 }

@@ -3,10 +3,10 @@
 //! An EC that is not running is a register frame and a continuation ([`Cont`]), not a stack. Its cells are touched by
 //! its own CPU only; what others may touch is atomic, or a link of a queue with a lock.
 
-use super::{hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc::Sc, sm::Sm};
+use super::{account::Account, hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
 use crate::mem::pool::Page;
-use crate::mem::refs::{Header, Object, Ref};
+use crate::mem::refs::{Header, Object, Ref, Room};
 use crate::schedule;
 use abi::{Sel, Status, Utcb};
 use core::cell::{Cell, UnsafeCell};
@@ -169,16 +169,30 @@ pub struct NewEc {
     pub fpu: bool,
 }
 
+/// Frame that is mapped into the host space: UTCB or vAPIC page.
+fn mapped_frame(utcb: &Option<Page>, vcpu: &Option<Vcpu>) -> Option<u64> {
+    utcb.as_ref().map(Page::phys).or(vcpu.as_ref().and_then(|v| v.vapic_frame()))
+}
+
 impl Ec {
-    /// A new EC. `None`: no memory. Its UTCB is mapped.
-    pub fn create(n: NewEc) -> Option<Ref<Ec>> {
+    /// A new EC. `None`: no memory. Its UTCB is mapped, and its CPU has a root of the host space.
+    pub fn create(a: &'static Account, n: NewEc) -> Option<Ref<Ec>> {
         let guest = n.kind == EcKind::Vcpu;
-        let utcb = if matches!(n.kind, EcKind::Local | EcKind::Global) { Some(Page::new()?) } else { None };
-        let vcpu = if guest { Some(Vcpu::create()?) } else { None };
-        let frame = Frame::new(n.sp);
-        let ec = Ref::new(Ec {
+        let utcb = if matches!(n.kind, EcKind::Local | EcKind::Global) { Some(Page::new(a)?) } else { None };
+        let vcpu = if guest { Some(Vcpu::create(a)?) } else { None };
+        let fpu = if n.fpu || guest { Some(fpu::Area::new(a)?) } else { None };
+        let root = if n.kind == EcKind::Idle { None } else { Some(n.hst.new_root(n.cpu)?) };
+        let room = Room::new(a)?;
+        // The last step that can fail, and the first that shows: a space keeps its tables.
+        if let Some(phys) = mapped_frame(&utcb, &vcpu) {
+            n.hst.map_page(n.page, phys)?;
+        }
+        if let Some(root) = root {
+            n.hst.set_root(n.cpu, root);
+        }
+        Some(room.fill(Ec {
             header: Header::new(Self::KIND),
-            frame: UnsafeCell::new(frame),
+            frame: UnsafeCell::new(Frame::new(n.sp)),
             cpu: n.cpu,
             kind: n.kind,
             cont: Cell::new(if n.kind == EcKind::Local { Cont::Receive } else { Cont::Startup }),
@@ -199,24 +213,11 @@ impl Ec {
             posted: Link::new(),
             deadline: Deadline::new(),
             fs_gs: Cell::new((0, 0)),
-            fpu: if n.fpu || guest { Some(fpu::Area::new()?) } else { None },
+            fpu,
             recall: AtomicBool::new(false),
             vcpu,
             bound: AtomicBool::new(false),
-        })?;
-        ec.map_page()?;
-        Some(ec)
-    }
-
-    /// Frame that is mapped into the host space: UTCB or vAPIC page.
-    fn mapped_frame(&self) -> Option<u64> {
-        self.utcb.as_ref().map(Page::phys).or(self.vcpu.as_ref().and_then(|v| v.vapic_frame()))
-    }
-
-    fn map_page(&self) -> Option<()> {
-        let Some(phys) = self.mapped_frame() else { return Some(()) };
-        let leaf = ptab::Leaf { phys, order: 0, perms: abi::perm::Mem::R | abi::perm::Mem::W, mad: abi::Mad::WB };
-        self.hst.update(self.utcb_page, 0, leaf).ok()
+        }))
     }
 
     /// Its registers. Host ECs only.
@@ -281,12 +282,8 @@ impl Drop for Ec {
         if c.debug_owner.get().is_some_and(|e| core::ptr::eq(e, me)) {
             c.debug_owner.set(None);
         }
-        if let Some(phys) = self.mapped_frame()
-            && self.hst.lookup(self.utcb_page).is_ok_and(|l| l.phys == phys)
-        {
-            let none = ptab::Leaf { phys: 0, order: 0, perms: abi::perm::Mem::empty(), mad: abi::Mad::WB };
-            // Revoking a single page that is mapped as such needs no memory.
-            let _ = self.hst.update(self.utcb_page, 0, none);
+        if let Some(phys) = mapped_frame(&self.utcb, &self.vcpu) {
+            self.hst.unmap_page(self.utcb_page, phys);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Guest space (spec 2.1.3): guest-physical memory.
 
-use super::kernel_object;
 use super::tables::Tables;
+use super::{account::Account, kernel_object};
 use crate::arch::{cpu::cpu, guest, svm, vmx};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref};
@@ -59,16 +59,11 @@ kernel_object!(GstSpace, Gst);
 
 impl GstSpace {
     /// An empty one.
-    pub fn create() -> Option<Ref<GstSpace>> {
-        let top = Page::new()?;
+    pub fn create(a: &'static Account) -> Option<Ref<GstSpace>> {
+        let top = Page::new(a)?;
         let table = Mutex::new(Nested::new(top.phys()));
-        Ref::new(GstSpace {
-            header: Header::new(Self::KIND),
-            table,
-            top,
-            epoch: AtomicU32::new(0),
-            users: CpuSet::new(),
-        })
+        let (header, epoch, users) = (Header::new(Self::KIND), AtomicU32::new(0), CpuSet::new());
+        Ref::new(a, GstSpace { header, table, top, epoch, users })
     }
 
     /// Physical address of the top-level table.
@@ -110,7 +105,7 @@ impl GstSpace {
 impl Drop for GstSpace {
     fn drop(&mut self) {
         self.flush();
-        let mut mem = Tables::new();
+        let mut mem = Tables::none();
         self.table.lock().clear(&mut mem);
         mem.flushed();
     }

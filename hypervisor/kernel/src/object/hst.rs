@@ -1,20 +1,21 @@
 //! Host space (spec 2.1.2): virtual memory of a protection domain.
 //!
 //! The user half is one page table, its top level the *master*. Each CPU has a root of its own, because the kernel
-//! half differs; it copies the master's top-level entries when a fault shows that one is missing. Tables below the
+//! half differs; it is made for the first EC on that CPU, and copies the master's top-level entries when a fault shows that one is missing. Tables below the
 //! top level are shared and never unlinked while the space lives.
 //!
 //! Where the CPU has PCIDs each space has one, and a switch flushes only if the space was changed since it was last in
 //! use on that CPU.
 
-use super::kernel_object;
 use super::tables::{self, Tables};
+use super::{account::Account, kernel_object};
 use crate::arch::cpu::cpu;
 use crate::arch::paging;
 use crate::mem::pool::Page;
-use crate::mem::refs::{Header, Object, Ref};
+use crate::mem::refs::{Header, Object, Ref, account_of};
 use crate::mem::tags::Tags;
 use crate::remote;
+use abi::{Mad, perm::Mem};
 use core::sync::atomic::{AtomicU64, Ordering::*, fence};
 use ptab::{Full, Hole, Hpt, Leaf, PageTable};
 use sched::{CpuSet, MAX_CPUS};
@@ -46,17 +47,20 @@ pub struct HstSpace {
 }
 kernel_object!(HstSpace, Hst);
 
+/// A root for a CPU that has none.
+pub struct NewRoot(Option<Page>);
+
 const _: () = assert!(MAX_CPUS * 8 <= abi::PAGE_SIZE);
 
 impl HstSpace {
     /// An empty one.
-    pub fn create(nova: bool) -> Option<Ref<HstSpace>> {
-        let (master, roots) = (Page::new()?, Page::new()?);
+    pub fn create(a: &'static Account, nova: bool) -> Option<Ref<HstSpace>> {
+        let (master, roots) = (Page::new(a)?, Page::new(a)?);
         let format = Hpt { giant: cpu().features.get().giant, nx: true };
         let table = Mutex::new(PageTable::new(master.phys(), format));
         // Without one of its own the space has PCID 0, which is flushed at every switch.
         let pcid = if cpu().features.get().pcid { PCIDS.take().unwrap_or(0) as u64 } else { 0 };
-        Ref::new(HstSpace { header: Header::new(Self::KIND), table, master, roots, pcid, nova })
+        Ref::new(a, HstSpace { header: Header::new(Self::KIND), table, master, roots, pcid, nova })
     }
 
     fn roots(&self) -> &[AtomicU64; MAX_CPUS] {
@@ -68,20 +72,33 @@ impl HstSpace {
         &self.roots()[cpu().id.get() as usize]
     }
 
-    /// CR3 for this CPU: its root, made at first use, and the PCID. `None`: no memory.
-    pub fn cr3(&self) -> Option<u64> {
-        let r = self.slot().load(Relaxed);
-        if r != 0 {
-            return Some(r & !STALE | self.pcid);
+    /// A root for a CPU, if that has none yet. `None`: no memory.
+    pub fn new_root(&self, cpu: u16) -> Option<NewRoot> {
+        if self.roots()[cpu as usize].load(Acquire) != 0 {
+            return Some(NewRoot(None));
         }
-        let r = paging::new_root(cpu().pdpt.get())?;
-        self.copy_top(r);
-        // A PCID may have had another owner before.
-        self.slot().store(r | STALE, Relaxed);
-        Some(r | self.pcid)
+        let root = paging::new_root(account_of(self), remote::pdpt_of(cpu))?;
+        self.copy_top(root.phys());
+        Some(NewRoot(Some(root)))
     }
 
-    /// Switches this CPU to the space. `false`: no memory for its root.
+    /// Gives a CPU its root, unless another one was faster.
+    pub fn set_root(&self, cpu: u16, root: NewRoot) {
+        let Some(root) = root.0 else { return };
+        // A PCID may have had another owner before.
+        let (slot, new) = (&self.roots()[cpu as usize], root.phys() | STALE);
+        if slot.compare_exchange(0, new, AcqRel, Relaxed).is_ok() {
+            root.into_phys();
+        }
+    }
+
+    /// CR3 for this CPU: its root and the PCID. `None`: no EC of this CPU was created in the space.
+    fn cr3(&self) -> Option<u64> {
+        let r = self.slot().load(Acquire);
+        (r != 0).then_some(r & !STALE | self.pcid)
+    }
+
+    /// Switches this CPU to the space. `false`: it has no root.
     pub fn enter(&self) -> bool {
         let (Some(cr3), c) = (self.cr3(), cpu()) else { return false };
         let moves = c.cr3.replace(cr3) != cr3;
@@ -152,7 +169,7 @@ impl HstSpace {
 
     /// What is mapped at a page.
     pub fn lookup(&self, page: u64) -> Result<Leaf, Hole> {
-        self.table.lock().lookup(&Tables::new(), page)
+        self.table.lock().lookup(&Tables::none(), page)
     }
 
     /// Maps or revokes 2^order pages; see [`PageTable::update`]. [`HstSpace::settle`] has to follow.
@@ -169,9 +186,22 @@ impl HstSpace {
         mem.flushed();
     }
 
+    /// Maps a frame of the kernel for user mode to read and write. `None`: no memory, and nothing has changed.
+    pub fn map_page(&self, page: u64, phys: u64) -> Option<()> {
+        self.update(page, 0, Leaf { phys, order: 0, perms: Mem::R | Mem::W, mad: Mad::WB }).ok()
+    }
+
+    /// Takes it out again if it is still there.
+    pub fn unmap_page(&self, page: u64, phys: u64) {
+        if self.lookup(page).is_ok_and(|l| l.phys == phys) {
+            // Revoking a single page that is mapped as such needs no memory.
+            let _ = self.update(page, 0, Leaf { phys: 0, order: 0, perms: Mem::empty(), mad: Mad::WB });
+        }
+    }
+
     /// Both, for one change.
     pub fn update(&self, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
-        let mut mem = Tables::new();
+        let mut mem = Tables::of(account_of(self));
         let r = self.change(&mut mem, page, order, target);
         self.settle(mem);
         r
@@ -184,7 +214,7 @@ impl Drop for HstSpace {
         for r in self.roots().iter().map(|r| r.load(Relaxed) & !STALE).filter(|r| *r != 0) {
             tables::free(r);
         }
-        let mut mem = Tables::new();
+        let mut mem = Tables::none();
         self.table.lock().clear(&mut mem, USER_ENTRIES);
         mem.flushed();
         // The next owner of the PCID starts stale on every CPU.

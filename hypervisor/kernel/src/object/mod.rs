@@ -1,5 +1,6 @@
 //! Kernel objects: one file each.
 
+pub mod account;
 pub mod ec;
 pub mod gst;
 pub mod hst;
@@ -14,6 +15,7 @@ pub mod tables;
 
 use crate::arch::cpu::cpu;
 use crate::mem::refs::{Header, Object};
+use crate::mem::slab;
 use cap::Kind;
 use core::ptr::NonNull;
 
@@ -33,7 +35,7 @@ pub unsafe fn home(kind: Kind, object: NonNull<Header>) -> Option<u16> {
 /// Drops an object and gives its cell back.
 ///
 /// # Safety
-/// 1. `object` is the header of an object of that kind, made by `Ref::new`, and its count is zero.
+/// 1. `object` is the header of an object of that kind, made by `Room::fill`, and its count is zero.
 /// 2. This is a quiescent point: no reference to it is in use.
 pub unsafe fn destroy(kind: Kind, object: NonNull<Header>) {
     // SAFETY: (1) gives the type, (2) that nobody looks.
@@ -49,6 +51,7 @@ pub unsafe fn destroy(kind: Kind, object: NonNull<Header>) {
             Kind::Gst => free::<gst::GstSpace>(object),
             Kind::Pio => free::<pio::PioSpace>(object),
             Kind::Msr => free::<msr::MsrSpace>(object),
+            Kind::Account => free::<account::Account>(object),
         }
     }
 }
@@ -60,22 +63,18 @@ unsafe fn free<T: Object>(object: NonNull<Header>) {
     // SAFETY: by the caller.
     unsafe {
         p.drop_in_place();
-        T::slab().free(p);
+        slab::free(p);
     }
 }
 
-/// Implements [`Object`] with a slab of its own.
+/// Implements [`Object`].
 macro_rules! kernel_object {
     ($t:ty, $k:ident) => {
         const _: () = assert!(align_of::<$t>() as u64 >= cap::OBJECT_ALIGN);
         const _: () = assert!(core::mem::offset_of!($t, header) == 0);
-        // SAFETY: checked above; made by `Ref::new` only; the type's own documentation says who touches what.
+        // SAFETY: checked above; made by `Room::fill` only; the type's own documentation says who touches what.
         unsafe impl crate::mem::refs::Object for $t {
             const KIND: cap::Kind = cap::Kind::$k;
-            fn slab() -> &'static crate::mem::refs::Slab<Self> {
-                static SLAB: crate::mem::refs::Slab<$t> = crate::mem::refs::Slab::new();
-                &SLAB
-            }
         }
         // SAFETY: as above: what is not atomic or locked is touched by the object's own CPU only.
         unsafe impl Sync for $t {}

@@ -3,7 +3,7 @@
 //! The layout is the VMX MSR bitmap (Intel SDM vol. 3, 26.6.9): read low, read high, write low, write high, 1 KiB
 //! each; a set bit exits.
 
-use super::kernel_object;
+use super::{account::Account, kernel_object};
 use crate::arch::svm;
 use crate::mem::pool::{Page, Pages};
 use crate::mem::refs::{Header, Object, Ref};
@@ -39,10 +39,10 @@ fn position(msr: u64) -> Option<(usize, u8)> {
 
 impl MsrSpace {
     /// A space in which every access exits.
-    pub fn create() -> Option<Ref<MsrSpace>> {
-        let bitmap = Page::filled(0xff)?;
-        let map = if svm::active() { Some(Pages::filled(0xff)?) } else { None };
-        Ref::new(MsrSpace { header: Header::new(Self::KIND), bitmap, map, users: CpuSet::new() })
+    pub fn create(a: &'static Account) -> Option<Ref<MsrSpace>> {
+        let bitmap = Page::filled(a, 0xff)?;
+        let map = if svm::active() { Some(Pages::filled(a, 0xff)?) } else { None };
+        Ref::new(a, MsrSpace { header: Header::new(Self::KIND), bitmap, map, users: CpuSet::new() })
     }
 
     /// Physical address of the bitmap.

@@ -1,8 +1,8 @@
 //! Object space (spec 2.1.1): selectors to capabilities, a two-level table.
 
-use super::kernel_object;
+use super::{account::Account, kernel_object};
 use crate::mem::pool::{self, Page};
-use crate::mem::refs::{self, Header, Object, Ref};
+use crate::mem::refs::{self, Header, Object, Ref, account_of};
 use abi::Sel;
 use cap::{Cap, FANOUT};
 use core::ptr::{NonNull, null_mut};
@@ -21,10 +21,13 @@ kernel_object!(ObjSpace, Obj);
 /// A slot cannot be filled because its table frame cannot be allocated.
 pub struct NoMemory;
 
+/// Room for the capability at a selector: the table frame that it needs if there is none yet. It goes back if unused.
+pub struct Room(Option<Page>);
+
 impl ObjSpace {
     /// An empty one.
-    pub fn create() -> Option<Ref<ObjSpace>> {
-        Ref::new(ObjSpace { header: Header::new(Self::KIND), root: Page::new()? })
+    pub fn create(a: &'static Account) -> Option<Ref<ObjSpace>> {
+        Ref::new(a, ObjSpace { header: Header::new(Self::KIND), root: Page::new(a)? })
     }
 
     fn root(&self) -> &[AtomicPtr<Leaf>; FANOUT] {
@@ -48,23 +51,26 @@ impl ObjSpace {
         resolve(self.get(sel), perms)
     }
 
-    /// Makes room for `sel`, so that [`ObjSpace::put`] cannot fail.
-    pub fn reserve(&self, sel: Sel) -> Result<(), NoMemory> {
+    /// Finds room for `sel`, so that [`ObjSpace::put`] cannot fail. Changes nothing.
+    pub fn reserve(&self, sel: Sel) -> Result<Room, NoMemory> {
         let (i, _) = cap::index(sel).ok_or(NoMemory)?;
         if self.leaf(i).is_some() {
-            return Ok(());
+            return Ok(Room(None));
         }
-        let f = pool::alloc().ok_or(NoMemory)?;
-        if self.root()[i].compare_exchange(null_mut(), f.as_ptr().cast(), AcqRel, Relaxed).is_err() {
-            // SAFETY: just allocated; another CPU was faster.
-            unsafe { pool::free(f) };
-        }
-        Ok(())
+        Ok(Room(Some(Page::new(account_of(self)).ok_or(NoMemory)?)))
     }
 
-    /// Puts a new object's first capability at `sel`, which has room. `false`: another CPU was faster, and the object is
-    /// dropped.
-    pub fn put<T: Object>(&self, sel: Sel, object: Ref<T>, perms: u8) -> bool {
+    /// Makes use of the room, unless another CPU was faster.
+    fn install(&self, sel: Sel, room: Room) {
+        let (Some(page), Some((i, _))) = (room.0, cap::index(sel)) else { return };
+        if self.root()[i].compare_exchange(null_mut(), page.at().as_ptr(), AcqRel, Relaxed).is_ok() {
+            page.into_phys();
+        }
+    }
+
+    /// Puts a new object's first capability at `sel`. `false`: another CPU was faster, and the object is dropped.
+    pub fn put<T: Object>(&self, sel: Sel, room: Room, object: Ref<T>, perms: u8) -> bool {
+        self.install(sel, room);
         let slot = cap::index(sel).and_then(|(i, j)| self.leaf(i).map(|l| &l[j]));
         let Some(slot) = slot else { return false };
         let cap = Cap::new(T::KIND, object.found() as *const T as u64, perms);
@@ -79,7 +85,7 @@ impl ObjSpace {
     /// Copies a capability word to `sel`, counting on its object. Null needs no room.
     pub fn set(&self, sel: Sel, cap: Cap) -> Result<(), NoMemory> {
         if !cap.is_null() {
-            self.reserve(sel)?;
+            self.install(sel, self.reserve(sel)?);
             // SAFETY: the word was read from a slot in this kernel entry.
             if !unsafe { refs::retain(cap.address()) } {
                 self.store(sel, Cap::NULL);

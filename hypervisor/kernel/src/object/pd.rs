@@ -1,6 +1,6 @@
 //! Protection domain (spec 2.1): the spaces that its execution contexts are bound to.
 
-use super::{hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace};
+use super::{account::Account, hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace};
 use crate::mem::refs::{Header, Object, Ref};
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, Ordering::*};
@@ -9,6 +9,9 @@ use core::sync::atomic::{AtomicPtr, Ordering::*};
 #[repr(C, align(32))]
 pub struct Pd {
     header: Header,
+    account: Ref<Account>,
+    /// The account was made with it: a capability to the PD is one to the account.
+    pub founder: bool,
     obj: Slot<ObjSpace>,
     hst: Slot<HstSpace>,
     pio: Slot<PioSpace>,
@@ -49,9 +52,15 @@ impl<T: Object> Drop for Slot<T> {
 }
 
 impl Pd {
-    /// A protection domain without spaces.
-    pub fn create() -> Option<Ref<Pd>> {
-        Ref::new(Pd { header: Header::new(Self::KIND), obj: Slot::empty(), hst: Slot::empty(), pio: Slot::empty() })
+    /// A protection domain without spaces, charged to `payer`. What it will own is charged to `account`.
+    pub fn create(payer: &'static Account, account: Ref<Account>, founder: bool) -> Option<Ref<Pd>> {
+        let (header, obj, hst, pio) = (Header::new(Self::KIND), Slot::empty(), Slot::empty(), Slot::empty());
+        Ref::new(payer, Pd { header, account, founder, obj, hst, pio })
+    }
+
+    /// What it owns is charged to this account.
+    pub fn account(&self) -> &'static Account {
+        self.account.found()
     }
 
     /// Its object space.

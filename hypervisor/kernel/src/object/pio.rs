@@ -1,6 +1,6 @@
 //! PIO space (spec 2.1.5): which ports a host or guest EC may access. A set bit denies, as the hardware has it.
 
-use super::kernel_object;
+use super::{account::Account, kernel_object};
 use crate::mem::pool::Pages;
 use crate::mem::refs::{Header, Object, Ref};
 use crate::{arch::cpu::cpu, remote};
@@ -23,13 +23,13 @@ kernel_object!(PioSpace, Pio);
 
 impl PioSpace {
     /// A space in which every port has the same access.
-    pub fn create(allow: bool) -> Option<Ref<PioSpace>> {
-        let bitmap = Pages::filled(0xff)?;
+    pub fn create(a: &'static Account, allow: bool) -> Option<Ref<PioSpace>> {
+        let bitmap = Pages::filled(a, 0xff)?;
         if allow {
             // SAFETY: the first two frames of ours.
             unsafe { core::ptr::write_bytes(bitmap.at::<u8>().as_ptr(), 0, PORTS as usize / 8) };
         }
-        Ref::new(PioSpace { header: Header::new(Self::KIND), bitmap, users: CpuSet::new() })
+        Ref::new(a, PioSpace { header: Header::new(Self::KIND), bitmap, users: CpuSet::new() })
     }
 
     /// Physical addresses of the two halves.

@@ -1,6 +1,6 @@
 //! Portal (spec 2.4): an entry point into a local thread.
 
-use super::{ec::Ec, kernel_object};
+use super::{account::Account, ec::Ec, kernel_object};
 use crate::mem::refs::{Header, Object, Ref};
 use abi::Mtd;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -20,9 +20,9 @@ kernel_object!(Pt, Pt);
 
 impl Pt {
     /// A portal with identifier 0 and empty MTD.
-    pub fn create(ec: Ref<Ec>, ip: u64) -> Option<Ref<Pt>> {
+    pub fn create(a: &'static Account, ec: Ref<Ec>, ip: u64) -> Option<Ref<Pt>> {
         let (pid, mtd) = (AtomicU64::new(0), AtomicU32::new(0));
-        Ref::new(Pt { header: Header::new(Self::KIND), ec, ip, pid, mtd })
+        Ref::new(a, Pt { header: Header::new(Self::KIND), ec, ip, pid, mtd })
     }
 
     /// Identifier.

@@ -1,7 +1,7 @@
 //! Scheduling context (spec 2.3): priority and budget, bound to an EC, donated along calls.
 
-use super::{ec::Ec, kernel_object};
-use crate::mem::refs::{Header, Object, Ref};
+use super::{account::Account, ec::Ec, kernel_object};
+use crate::mem::refs::{Header, Object, Ref, Room};
 use crate::{arch::time, schedule};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering::*};
@@ -50,8 +50,8 @@ impl Node<Blocked> for Sc {
 
 impl Sc {
     /// A new SC with a budget in ticks; not yet scheduled.
-    pub fn create(ec: Ref<Ec>, prio: u8, budget: u64) -> Option<Ref<Sc>> {
-        let sc = Ref::new(Sc {
+    pub fn create(a: &'static Account, ec: Ref<Ec>, prio: u8, budget: u64) -> Option<Ref<Sc>> {
+        let sc = Room::new(a)?.fill(Sc {
             header: Header::new(Self::KIND),
             leaf: Cell::new(ec.found()),
             ec,
@@ -64,7 +64,7 @@ impl Sc {
             active: Cell::new(None),
             ready: Link::new(),
             blocked: Link::new(),
-        })?;
+        });
         sc.active.set(Some(sc.clone()));
         Some(sc)
     }

@@ -1,6 +1,6 @@
 //! Semaphore (spec 2.5): a counter and a FIFO of blocked ECs. Interrupt semaphores are how interrupts are delivered.
 
-use super::{ec::Ec, ec::Waiting, kernel_object};
+use super::{account::Account, ec::Ec, ec::Waiting, kernel_object};
 use crate::arch::{cpu::cpu, interrupt};
 use crate::mem::refs::{Header, Object, Ref};
 use crate::remote;
@@ -33,9 +33,9 @@ pub enum Down {
 
 impl Sm {
     /// A semaphore with an initial counter.
-    pub fn create(count: u64, gsi: Option<u16>) -> Option<Ref<Sm>> {
+    pub fn create(a: &'static Account, count: u64, gsi: Option<u16>) -> Option<Ref<Sm>> {
         let state = Mutex::new(State { count, waiting: Queue::new() });
-        Ref::new(Sm { header: Header::new(Self::KIND), state, gsi })
+        Ref::new(a, Sm { header: Header::new(Self::KIND), state, gsi })
     }
 
     /// Releases the first blocked EC, or increments the counter.

@@ -1,21 +1,31 @@
 //! Frames for page tables, as the `ptab` crate wants them.
 
+use super::account::Account;
 use crate::arch::paging;
 use crate::mem::{layout, pool};
 use core::ptr::NonNull;
 use ptab::{Change, Full};
 
-/// Table frames out of the pool, for one or more updates of a space; what is retired is freed by [`Tables::flushed`].
+/// Table frames out of an account, for one or more updates of a space; what is retired is freed by [`Tables::flushed`].
 pub struct Tables {
+    /// Whom new tables are charged to.
+    account: Option<&'static Account>,
+    /// Ready for an update.
+    ready: u64,
     retired: u64,
     /// Updates have left translations in TLBs that are no longer right.
     pub stale: bool,
 }
 
 impl Tables {
-    /// No frame retired yet.
-    pub const fn new() -> Self {
-        Tables { retired: 0, stale: false }
+    /// For updates that an account pays for.
+    pub const fn of(account: &'static Account) -> Self {
+        Tables { account: Some(account), ..Self::none() }
+    }
+
+    /// For what needs no new tables.
+    pub const fn none() -> Self {
+        Tables { account: None, ready: 0, retired: 0, stale: false }
     }
 
     /// Notes what an update means for TLBs.
@@ -29,11 +39,27 @@ impl Tables {
 
     /// Frees the retired frames. The caller has flushed what hardware knew of them.
     pub fn flushed(mut self) {
-        while self.retired != 0 {
-            let f = self.retired;
-            self.retired = pool::next(f);
-            free(f);
-        }
+        free_all(&mut self.retired);
+    }
+}
+
+fn push(list: &mut u64, frame: u64) {
+    pool::set_next(frame, *list);
+    *list = frame;
+}
+
+fn pop(list: &mut u64) -> Option<u64> {
+    let f = *list;
+    if f == 0 {
+        return None;
+    }
+    *list = pool::next(f);
+    Some(f)
+}
+
+fn free_all(list: &mut u64) {
+    while let Some(f) = pop(list) {
+        free(f);
     }
 }
 
@@ -46,14 +72,26 @@ pub fn free(phys: u64) {
 }
 
 impl ptab::TableMemory for Tables {
+    fn reserve(&mut self, count: u32) -> Option<()> {
+        for _ in 0..count {
+            match self.account.and_then(pool::alloc) {
+                Some(f) => push(&mut self.ready, pool::phys(f)),
+                None => {
+                    free_all(&mut self.ready);
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
     fn alloc(&mut self) -> Option<u64> {
-        pool::alloc().map(pool::phys)
+        pop(&mut self.ready)
     }
 
     fn retire(&mut self, frame: u64) {
         // Until the flush CPUs may still walk it, so its contents stay.
-        pool::set_next(frame, self.retired);
-        self.retired = frame;
+        push(&mut self.retired, frame);
     }
 
     fn read(&self, table: u64, index: usize) -> u64 {

@@ -15,6 +15,8 @@ pub struct Memory {
     next: u64,
     /// Frames that can still be allocated.
     pub budget: usize,
+    /// Frames that were asked to be ready and are not taken yet.
+    pub reserved: u32,
     /// Number of stores since [`Memory::forget`].
     pub stores: usize,
     /// By table and index: when a store came, and what it replaced.
@@ -25,7 +27,8 @@ impl Memory {
     pub fn new() -> Memory {
         let frames = HashMap::from([(ROOT, Box::new([0; 512]))]);
         let retired = BTreeSet::new();
-        Memory { frames, retired, next: 2 * ROOT, budget: usize::MAX, stores: 0, replaced: HashMap::new() }
+        let budget = usize::MAX;
+        Memory { frames, retired, next: 2 * ROOT, budget, reserved: 0, stores: 0, replaced: HashMap::new() }
     }
 
     /// Frames in use, the root included.
@@ -75,8 +78,14 @@ impl Memory {
 }
 
 impl TableMemory for Memory {
+    fn reserve(&mut self, count: u32) -> Option<()> {
+        self.budget = self.budget.checked_sub(count as usize)?;
+        self.reserved += count;
+        Some(())
+    }
+
     fn alloc(&mut self) -> Option<u64> {
-        self.budget = self.budget.checked_sub(1)?;
+        self.reserved = self.reserved.checked_sub(1).expect("a frame that was reserved");
         let frame = self.next;
         self.next += 0x1000;
         self.frames.insert(frame, Box::new([0; 512]));

@@ -10,6 +10,7 @@ use super::cpu::{cpu, cpuid};
 use super::{fpu, guest, tables, time};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
+use crate::object::account::KERNEL;
 use crate::object::ec::{Cont, Ec, Expect, Resume};
 use crate::schedule::{self, Next};
 use abi::{ArchState, Mtd, VirtMissing};
@@ -71,7 +72,7 @@ fn capabilities() -> CapabilityBits {
 pub fn init() -> Result<(), VirtMissing> {
     let mut c = svm::negotiate(&capabilities())?;
     turn_on()?;
-    let (ports, msrs) = Pages::filled(0xff).zip(Pages::filled(0xff)).ok_or(VirtMissing::CONTROLS)?;
+    let (ports, msrs) = Pages::filled(&KERNEL, 0xff).zip(Pages::filled(&KERNEL, 0xff)).ok_or(VirtMissing::CONTROLS)?;
     c.xcr0_supported = cpu().features.get().xcr0;
     c.required.exceptions |= virt::ENDLESS_EXCEPTIONS;
     DENY.call_once(|| Deny { ports, msrs });
@@ -86,7 +87,7 @@ pub fn enable() -> Result<(), VirtMissing> {
 }
 
 fn turn_on() -> Result<(), VirtMissing> {
-    let (save, host) = Page::new().zip(Page::new()).ok_or(VirtMissing::CONTROLS)?;
+    let (save, host) = Page::new(&KERNEL).zip(Page::new(&KERNEL)).ok_or(VirtMissing::CONTROLS)?;
     // SAFETY: SVM is there and not disabled; both frames are used for nothing else, for good.
     unsafe {
         msr::wrmsr(msr::IA32_EFER, msr::rdmsr(msr::IA32_EFER) | SVME);

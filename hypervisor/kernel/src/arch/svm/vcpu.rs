@@ -4,6 +4,7 @@ use super::DENY;
 use crate::arch::cpu::cpu;
 use crate::arch::guest::Spaces;
 use crate::mem::pool::Page;
+use crate::object::account::Account;
 use core::cell::Cell;
 use svm::{Asid, Controls, GuestSetup, Vmcb};
 use virt::VcpuRegs;
@@ -20,9 +21,9 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// A vCPU in the state after reset. `None`: no memory.
-    pub fn create() -> Option<Vcpu> {
+    pub fn create(a: &'static Account) -> Option<Vcpu> {
         let c = super::CONTROLS.get()?;
-        let (block, vmcb) = (Page::new()?, Page::new()?);
+        let (block, vmcb) = (Page::new(a)?, Page::new(a)?);
         let v = Vcpu { block, vmcb, asid: Cell::default(), epoch: Cell::new(0) };
         // SAFETY: a frame of our own.
         unsafe { v.block.at().write(VcpuRegs::new()) };

@@ -10,6 +10,7 @@ use super::cpu::{cpu, cpuid};
 use super::{fpu, guest, interrupt, tables, time};
 use crate::event;
 use crate::mem::{layout, pool::Page};
+use crate::object::account::KERNEL;
 use crate::object::ec::{Cont, Ec, Expect, Resume};
 use crate::say;
 use crate::schedule::{self, Next};
@@ -92,7 +93,7 @@ pub fn enable() -> Result<(), VirtMissing> {
 }
 
 fn turn_on(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
-    let (region, host) = Page::new().zip(Page::new()).ok_or(VirtMissing::CONTROLS)?;
+    let (region, host) = Page::new(&KERNEL).zip(Page::new(&KERNEL)).ok_or(VirtMissing::CONTROLS)?;
     set_revision(&region);
     // SAFETY: the fixed bits are those that VMX operation demands; the frame is the VMXON region and nothing else.
     unsafe {

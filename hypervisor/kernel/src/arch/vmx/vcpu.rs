@@ -4,6 +4,7 @@ use super::{Port, host_state, insn, msr_count, set_revision};
 use crate::arch::{cpu::cpu, guest::Spaces};
 use crate::mem::pool::Page;
 use crate::mem::tags::Tags;
+use crate::object::account::Account;
 use core::cell::Cell;
 use virt::VcpuRegs;
 use vmx::{GuestSetup, VmcsPort, field};
@@ -30,8 +31,8 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// A vCPU in the state after reset. `None`: no memory.
-    pub fn create() -> Option<Vcpu> {
-        let (block, vmcs, vapic, all_exit) = (Page::new()?, Page::new()?, Page::new()?, Page::filled(0xff)?);
+    pub fn create(a: &'static Account) -> Option<Vcpu> {
+        let (block, vmcs, vapic, all_exit) = (Page::new(a)?, Page::new(a)?, Page::new(a)?, Page::filled(a, 0xff)?);
         set_revision(&vmcs);
         // SAFETY: a frame of our own.
         unsafe { block.at().write(VcpuRegs::new()) };
