@@ -38,7 +38,7 @@ pub const CHECKS: &[Check] = &[
     ("objects-47", "an EC lives as long as a portal to it", portal_holds_ec),
     ("objects-22", "an event waits for a busy handler", busy_handler),
     (
-        "objects-1 objects-49 create_ec-22 create_ec-24 create_sm-7 create_sm-8 ctrl_pd-23",
+        "objects-59 objects-49 create_ec-22 create_ec-24 create_sm-7 create_sm-8 ctrl_pd-23",
         "MEM_OBJ and MEM_CAP when the pool is empty; all of it comes back",
         exhaustion,
     ),
