@@ -1,5 +1,6 @@
 //! Debug console: a memory ring that user land reads (C.1), and COM1 until the root task runs or when all is lost.
 
+use crate::arch::time;
 use crate::mem::pool;
 use crate::object::sm::Sm;
 use core::fmt::{self, Write};
@@ -132,4 +133,33 @@ pub fn line(args: fmt::Arguments) {
 #[macro_export]
 macro_rules! say {
     ($($a:tt)*) => { $crate::console::line(format_args!($($a)*)) };
+}
+
+struct Provoked {
+    limit: iommu::Limit,
+    left_out: u64,
+}
+
+static PROVOKED: Mutex<Provoked> = Mutex::new(Provoked { limit: iommu::Limit::new(), left_out: 0 });
+
+/// Writes a line that user land can have written as often as it likes: so many a second, then only how many there were.
+pub fn provoked(args: fmt::Arguments) {
+    let left_out = {
+        let mut p = PROVOKED.lock();
+        if !p.limit.admit(time::now(), time::frequency()) {
+            p.left_out += 1;
+            return;
+        }
+        core::mem::take(&mut p.left_out)
+    };
+    if left_out != 0 {
+        line(format_args!("{left_out} lines left out"));
+    }
+    line(args);
+}
+
+/// As [`say!`], for what user land can provoke.
+#[macro_export]
+macro_rules! complain {
+    ($($a:tt)*) => { $crate::console::provoked(format_args!($($a)*)) };
 }

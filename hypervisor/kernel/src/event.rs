@@ -2,10 +2,10 @@
 
 use crate::arch::guest;
 use crate::arch::trap::Frame;
+use crate::complain;
 use crate::mem::refs::Ref;
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
 use crate::object::pt::Pt;
-use crate::say;
 use crate::schedule::{self, Next};
 use crate::{arch::cpu::cpu, arch::fpu};
 use abi::{ArchState, Mtd, Status, perm};
@@ -144,8 +144,8 @@ fn load_host(ec: &Ec, mtd: Mtd, s: &ArchState) {
 fn kill_for(ec: &'static Ec, n: u16, why: &str) -> Next {
     let f = ec.regs();
     match ec.kind {
-        EcKind::Vcpu => say!("vCPU with event base {:#x}: event {n:#x} {why}; killed", ec.evt),
-        _ => say!(
+        EcKind::Vcpu => complain!("vCPU with event base {:#x}: event {n:#x} {why}; killed", ec.evt),
+        _ => complain!(
             "EC with event base {:#x}: event {n:#x} {why}; killed at {:#x} (error {:#x}, CR2 {:#x})",
             ec.evt,
             f.regs.rip,
@@ -159,7 +159,7 @@ fn kill_for(ec: &'static Ec, n: u16, why: &str) -> Next {
 /// Kills `ec`. Whoever waits for its reply is aborted; that may kill others in turn.
 pub fn kill(ec: &'static Ec, why: &str) -> Next {
     if !why.is_empty() {
-        say!("EC with event base {:#x}: {why}; killed", ec.evt);
+        complain!("EC with event base {:#x}: {why}; killed", ec.evt);
     }
     let mut dying = ec;
     loop {

@@ -83,5 +83,18 @@ fn panic(info: &core::panic::PanicInfo) -> ! {
     console::last_words();
     remote::stop_others();
     say!("kernel panic on CPU {}: {info}", cpu::cpu().id.get());
+    if let Some(ec) = cpu::cpu().ec.get() {
+        // What a fuzzer did last.
+        let r = ec.regs();
+        say!(
+            "last entry: {:#x} {:#x} {:#x} {:#x} {:#x} at {:#x}",
+            r.rdi(),
+            r.rsi(),
+            r.rdx(),
+            r.rax(),
+            r.r8(),
+            r.regs.rip
+        );
+    }
     halt()
 }

@@ -41,6 +41,7 @@ const CHECKS: &[Check] = &[
     ("objects", objects::come_and_go),
     ("one-selector", objects::one_selector),
     ("revoked", objects::revoked),
+    ("killed", objects::killed),
     ("threads", objects::threads),
     ("guest-remap", guest::remapped),
 ];

@@ -12,8 +12,8 @@ use crate::event;
 use crate::mem::{layout, pool::Page};
 use crate::object::account::KERNEL;
 use crate::object::ec::{Cont, Ec, Expect, Resume};
-use crate::say;
 use crate::schedule::{self, Next};
+use crate::{complain, say};
 use abi::{ArchState, Mtd, VirtMissing};
 use spin::Once;
 use virt::{Exit, HostExit, MsrArea};
@@ -261,7 +261,7 @@ fn host_exit(h: HostExit) {
 /// VMLAUNCH or VMRESUME refused the VMCS itself. For the VMM that is a failed VM entry like any other.
 pub extern "C" fn entry_failed() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM entry from nowhere") };
-    say!("vCPU with event base {:#x}: VM-instruction error {}", ec.evt, Port.read(field::VM_INSTRUCTION_ERROR));
+    complain!("vCPU with event base {:#x}: VM-instruction error {}", ec.evt, Port.read(field::VM_INSTRUCTION_ERROR));
     ec.expect.set(Expect::State(Resume::Guest));
     schedule::go(event::raise(ec, ENTRY_FAILURE))
 }
