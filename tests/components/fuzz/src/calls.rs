@@ -139,7 +139,7 @@ fn ipc_reply(r: &mut Random, s: &Slots, _: &Place, _: u64) -> Call {
 }
 
 fn create_pd(r: &mut Random, s: &Slots, _: &Place, _: u64) -> Call {
-    let op = if r.one_in(16) { r.below(16) } else { r.below(7) };
+    let op = if r.one_in(16) { r.below(16) } else { r.below(9) };
     // Spaces of domains of our own, whose object and host space are still missing.
     Call { rsi: s.pick(r, Kind::Pd), rdx: r.below(64), ..call(Hypercall::CreatePd, op, s.pick_free(r)) }
 }

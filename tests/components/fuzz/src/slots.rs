@@ -162,7 +162,7 @@ impl Slots {
         let (sel, flags) = (c.rdi >> 8, (c.rdi >> 4) as u8 & 0xf);
         let new = match Hypercall::from_number(c.rdi as u8 & 0xf) {
             Some(Hypercall::CreatePd) => match CreatePdOp::from_flags(flags) {
-                Some(CreatePdOp::Pd) | None => Kind::Pd,
+                Some(CreatePdOp::Pd | CreatePdOp::Account) | None => Kind::Pd,
                 Some(CreatePdOp::Obj) => Kind::Obj,
                 Some(CreatePdOp::Hst) => Kind::Hst,
                 Some(CreatePdOp::Gst) => Kind::Gst,
