@@ -1,5 +1,6 @@
 //! What CPUs do to each other (docs/design/0008): mailboxes, and the interrupt that says that there is mail.
 //!
+//! The protocols are in the `smp` crate, where their interleavings are explored; here they meet the hardware.
 //! No lock is held while a CPU waits for another, and a CPU that waits answers shoot-downs meanwhile.
 
 use crate::arch::{cpu::cpu, guest, interrupt, paging, time};
@@ -11,7 +12,8 @@ use abi::Status;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use sched::{CpuSet, MAX_CPUS, Queue};
-use spin::{Mutex, Once};
+use smp::{Mailbox, Period, Presence, Requests, Seen};
+use spin::Once;
 
 /// A shoot-down wants the address space left, so that its marked root is flushed at the next entry.
 pub const HOST: u32 = 1;
@@ -22,27 +24,19 @@ pub const ENTER: u32 = 0;
 
 /// What others may touch of a CPU.
 #[repr(align(64))]
-struct Mailbox {
+struct Shared {
     /// Identifier of the local APIC.
     apic: AtomicU32,
     /// Root of the kernel half.
     pdpt: AtomicU64,
-    /// Physical address of the root in CR3, or about to be there; while it is loaded, also of the one before.
-    root: AtomicU64,
-    leaving: AtomicU64,
-    /// What shoot-downs want, how many there were, and how many of them are answered.
-    wanted: AtomicU32,
-    asked: AtomicU64,
-    answered: AtomicU64,
-    /// The last grace period that this CPU knew of at a quiescent point.
-    seen: AtomicU64,
-    mail: Mutex<Mail>,
+    presence: Presence,
+    requests: Requests,
+    seen: Seen,
+    mail: Mailbox<Mail>,
     idle: Once<&'static Sc>,
 }
 
 struct Mail {
-    /// An interrupt is on its way.
-    notified: bool,
     /// ECs that a semaphore has released.
     released: Queue<Ec>,
     /// New SCs.
@@ -51,38 +45,29 @@ struct Mail {
     condemned: DeadList,
 }
 
-static BOXES: [Mailbox; MAX_CPUS] = [const {
-    Mailbox {
+static CPUS: [Shared; MAX_CPUS] = [const {
+    Shared {
         apic: AtomicU32::new(0),
         pdpt: AtomicU64::new(0),
-        root: AtomicU64::new(0),
-        leaving: AtomicU64::new(0),
-        wanted: AtomicU32::new(0),
-        asked: AtomicU64::new(0),
-        answered: AtomicU64::new(0),
-        seen: AtomicU64::new(0),
-        mail: Mutex::new(Mail {
-            notified: false,
-            released: Queue::new(),
-            started: Queue::new(),
-            condemned: DeadList::new(),
-        }),
+        presence: Presence::new(),
+        requests: Requests::new(),
+        seen: Seen::new(),
+        mail: Mailbox::new(Mail { released: Queue::new(), started: Queue::new(), condemned: DeadList::new() }),
         idle: Once::new(),
     }
 }; MAX_CPUS];
 
-/// Number of the last grace period that was asked for.
-static PERIOD: AtomicU64 = AtomicU64::new(0);
+static PERIOD: Period = Period::new();
 
-fn of(cpu: u16) -> &'static Mailbox {
-    &BOXES[cpu as usize % MAX_CPUS]
+fn of(cpu: u16) -> &'static Shared {
+    &CPUS[cpu as usize % MAX_CPUS]
 }
 
-fn mine() -> &'static Mailbox {
+fn mine() -> &'static Shared {
     of(cpu().id.get())
 }
 
-fn others() -> impl Iterator<Item = &'static Mailbox> {
+fn others() -> impl Iterator<Item = &'static Shared> {
     let me = cpu().id.get();
     (0..cpus_online()).filter(move |c| *c != me).map(of)
 }
@@ -91,7 +76,7 @@ fn others() -> impl Iterator<Item = &'static Mailbox> {
 pub fn join(apic: u32) {
     mine().apic.store(apic, SeqCst);
     mine().pdpt.store(cpu().pdpt.get(), SeqCst);
-    mine().seen.store(PERIOD.load(SeqCst), SeqCst);
+    pass();
 }
 
 /// The local APIC of a CPU.
@@ -104,23 +89,14 @@ pub fn pdpt_of(cpu: u16) -> u64 {
     of(cpu).pdpt.load(Relaxed)
 }
 
-/// Notes which root is about to be in CR3; [`root_loaded`] has to follow.
-pub fn note_root(root: u64) {
-    let m = mine();
-    m.leaving.store(m.root.load(Relaxed), SeqCst);
-    m.root.store(root, SeqCst);
-}
-
-/// It is there, and the one before is not in use any more.
-pub fn root_loaded() {
-    mine().leaving.store(0, Release);
+/// Where this CPU is, in terms of page tables.
+pub fn presence() -> &'static Presence {
+    &mine().presence
 }
 
 /// Whether a CPU may use that root.
 pub fn is_in(cpu: usize, root: u64) -> bool {
-    let m = of(cpu as u16);
-    // In this order: what is no longer the new one may be the one before.
-    m.root.load(SeqCst) == root || m.leaving.load(SeqCst) == root
+    of(cpu as u16).presence.may_be_in(root)
 }
 
 /// The SC that stands for a CPU's idle time.
@@ -136,11 +112,7 @@ pub fn idle() -> Option<&'static Sc> {
 
 fn post(cpu: u16, f: impl FnOnce(&mut Mail)) {
     let m = of(cpu);
-    let mut mail = m.mail.lock();
-    f(&mut mail);
-    let notified = core::mem::replace(&mut mail.notified, true);
-    drop(mail);
-    if !notified {
+    if m.mail.post(f) {
         interrupt::notify(m.apic.load(Relaxed));
     }
 }
@@ -192,13 +164,12 @@ pub fn shoot(cpus: &CpuSet, what: u32) {
     let me = cpu().id.get() as usize;
     let targets = || cpus.iter().filter(|c| *c != me && *c < cpus_online() as usize).map(|c| of(c as u16));
     for m in targets() {
-        m.wanted.fetch_or(what, SeqCst);
-        m.asked.fetch_add(1, SeqCst);
+        m.requests.ask(what);
         interrupt::notify(m.apic.load(Relaxed));
     }
     for m in targets() {
-        let asked = m.asked.load(SeqCst);
-        while m.answered.load(Acquire) < asked {
+        let asked = m.requests.asked();
+        while !m.requests.answered(asked) {
             answer_shootdowns();
             spin_loop();
         }
@@ -206,26 +177,21 @@ pub fn shoot(cpus: &CpuSet, what: u32) {
 }
 
 fn answer_shootdowns() {
-    let m = mine();
-    let asked = m.asked.load(SeqCst);
-    if m.answered.load(Relaxed) == asked {
-        return;
-    }
-    let what = m.wanted.swap(0, SeqCst);
-    if what & HOST != 0 {
-        paging::enter_bare();
-    }
-    if what & GUEST != 0 {
-        guest::flush_all();
-    }
-    m.answered.store(asked, Release);
+    mine().requests.answer(|what| {
+        if what & HOST != 0 {
+            paging::enter_bare();
+        }
+        if what & GUEST != 0 {
+            guest::flush_all();
+        }
+    });
 }
 
 /// Asks all other CPUs to pass a quiescent point; the result is for [`grace_over`].
 pub fn begin_grace() -> u64 {
-    let period = PERIOD.fetch_add(1, SeqCst) + 1;
+    let period = PERIOD.begin();
     pass();
-    for m in others().filter(|m| m.seen.load(Relaxed) < period) {
+    for m in others().filter(|m| !m.seen.has_passed(period)) {
         interrupt::notify(m.apic.load(Relaxed));
     }
     period
@@ -233,7 +199,7 @@ pub fn begin_grace() -> u64 {
 
 /// Whether all CPUs have passed one since.
 pub fn grace_over(period: u64) -> bool {
-    others().all(|m| m.seen.load(Acquire) >= period)
+    others().all(|m| m.seen.has_passed(period))
 }
 
 /// Waits for the end of a grace period. Only at a quiescent point, and no lock may be held.
@@ -247,19 +213,16 @@ pub fn wait_for_grace(period: u64) {
 
 /// This CPU is at a quiescent point.
 fn pass() {
-    mine().seen.store(PERIOD.load(SeqCst), Release);
+    mine().seen.pass(&PERIOD);
 }
 
 /// The interrupt. Interrupts are off in the kernel, so this is a quiescent point.
 pub fn answer() {
     answer_shootdowns();
     pass();
-    let (released, started, condemned) = {
-        let mut m = mine().mail.lock();
-        m.notified = false;
-        let m = &mut *m;
-        (core::mem::take(&mut m.released), core::mem::take(&mut m.started), m.condemned.take())
-    };
+    let (released, started, condemned) = mine()
+        .mail
+        .open(|m| (core::mem::take(&mut m.released), core::mem::take(&mut m.started), m.condemned.take()));
     while let Some(ec) = released.pop_front::<Posted>() {
         ec.unblock(Status::Success);
     }

@@ -7,7 +7,7 @@ use super::cpu::cpu;
 use crate::mem::{layout, pool, pool::Frame};
 use crate::object::account::{Account, KERNEL};
 use crate::remote;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::*};
 use x86::{controlregs, tlb};
 
 const P: u64 = 1;
@@ -27,23 +27,23 @@ static WINDOW_PD: AtomicU64 = AtomicU64::new(0);
 static DEVICE_PT: AtomicU64 = AtomicU64::new(0);
 static DEVICES: AtomicU64 = AtomicU64::new(0);
 
-fn entry(table: u64, index: usize) -> *mut u64 {
-    (layout::virt(table) as *mut u64).wrapping_add(index & 511)
+fn entry(table: u64, index: usize) -> &'static AtomicU64 {
+    let e = (layout::virt(table) as *const AtomicU64).wrapping_add(index & 511);
+    // SAFETY: tables are frames of the pool, which is always mapped; the index is below 512.
+    unsafe { &*e }
 }
 
 /// Reads an entry of a table in the pool.
 pub fn read(table: u64, index: usize) -> u64 {
-    // SAFETY: tables are frames of the pool; the index is below 512.
-    unsafe { entry(table, index).read_volatile() }
+    entry(table, index).load(Acquire)
 }
 
-/// Writes an entry of a table in the pool.
+/// Writes an entry of a table in the pool. Whoever finds it, hardware or another CPU, finds what was written before.
 ///
 /// # Safety
 /// The new entry leaves every translation that somebody relies on intact.
 pub unsafe fn write(table: u64, index: usize, value: u64) {
-    // SAFETY: as for `read`, and by the caller.
-    unsafe { entry(table, index).write_volatile(value) };
+    entry(table, index).store(value, Release);
 }
 
 fn frame() -> u64 {
@@ -133,10 +133,10 @@ pub fn new_root(a: &'static Account, cpu_pdpt: u64) -> Option<pool::Page> {
 pub fn enter_bare() {
     let bare = cpu().bare_root.get();
     if cpu().cr3.replace(bare) != bare {
-        remote::note_root(bare);
+        remote::presence().enter(bare);
         // SAFETY: a root of this CPU, whose PCID is 0.
         unsafe { set_cr3(bare) };
-        remote::root_loaded();
+        remote::presence().entered();
     }
 }
 

@@ -11,14 +11,15 @@ use super::tables::{self, Tables};
 use super::{account::Account, kernel_object};
 use crate::arch::cpu::cpu;
 use crate::arch::paging;
+use crate::boot::cpus_online;
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref, account_of};
 use crate::mem::tags::Tags;
 use crate::remote;
 use abi::{Mad, perm::Mem};
-use core::sync::atomic::{AtomicU64, Ordering::*, fence};
 use ptab::{Full, Hole, Hpt, Leaf, PageTable};
 use sched::{CpuSet, MAX_CPUS};
+use smp::Root;
 use spin::Mutex;
 
 /// Top-level entries of the user half.
@@ -27,8 +28,6 @@ const USER_ENTRIES: usize = 256;
 /// instruction ends at the end of user memory, and no return address lies beyond it.
 pub const END_PAGE: u64 = (crate::mem::layout::USER_END >> abi::PAGE_BITS) - 1;
 
-/// In a root: the space was changed since this CPU last flushed it.
-const STALE: u64 = 1;
 /// Address bits of CR3.
 const ROOT: u64 = !0xfff;
 static PCIDS: Tags<4096> = Tags::new();
@@ -39,7 +38,7 @@ pub struct HstSpace {
     header: Header,
     table: Mutex<PageTable<Hpt>>,
     master: Page,
-    /// For each CPU its root, with [`STALE`].
+    /// For each CPU its [`Root`].
     roots: Page,
     pcid: u64,
     /// The NOVA host space: not a page table but all physical memory that may be delegated.
@@ -63,18 +62,18 @@ impl HstSpace {
         Ref::new(a, HstSpace { header: Header::new(Self::KIND), table, master, roots, pcid, nova })
     }
 
-    fn roots(&self) -> &[AtomicU64; MAX_CPUS] {
+    fn roots(&self) -> &[Root; MAX_CPUS] {
         // SAFETY: a zeroed frame that belongs to the space.
         unsafe { self.roots.at().as_ref() }
     }
 
-    fn slot(&self) -> &AtomicU64 {
+    fn slot(&self) -> &Root {
         &self.roots()[cpu().id.get() as usize]
     }
 
     /// A root for a CPU, if that has none yet. `None`: no memory.
     pub fn new_root(&self, cpu: u16) -> Option<NewRoot> {
-        if self.roots()[cpu as usize].load(Acquire) != 0 {
+        if self.roots()[cpu as usize].get().is_some() {
             return Some(NewRoot(None));
         }
         let root = paging::new_root(account_of(self), remote::pdpt_of(cpu))?;
@@ -85,17 +84,14 @@ impl HstSpace {
     /// Gives a CPU its root, unless another one was faster.
     pub fn set_root(&self, cpu: u16, root: NewRoot) {
         let Some(root) = root.0 else { return };
-        // A PCID may have had another owner before.
-        let (slot, new) = (&self.roots()[cpu as usize], root.phys() | STALE);
-        if slot.compare_exchange(0, new, AcqRel, Relaxed).is_ok() {
+        if self.roots()[cpu as usize].make(root.phys()) {
             root.into_phys();
         }
     }
 
     /// CR3 for this CPU: its root and the PCID. `None`: no EC of this CPU was created in the space.
     fn cr3(&self) -> Option<u64> {
-        let r = self.slot().load(Acquire);
-        (r != 0).then_some(r & !STALE | self.pcid)
+        self.slot().get().map(|r| r | self.pcid)
     }
 
     /// Switches this CPU to the space. `false`: it has no root.
@@ -104,16 +100,14 @@ impl HstSpace {
         let moves = c.cr3.replace(cr3) != cr3;
         if moves {
             // Before the mark is looked at: who sets it sees that this CPU is in the space, or this CPU sees the mark.
-            remote::note_root(cr3 & ROOT);
+            remote::presence().enter(cr3 & ROOT);
         }
-        // Looked at and taken off in one step: a mark that is set in between must not be lost.
-        let marked = moves || self.slot().load(SeqCst) & STALE != 0;
-        let stale = marked && self.slot().fetch_and(!STALE, SeqCst) & STALE != 0;
+        let stale = (moves || self.slot().is_stale()) && self.slot().take_stale();
         if moves || stale {
             let keep = if stale || self.pcid == 0 { 0 } else { paging::NO_FLUSH };
             // SAFETY: a root of this CPU.
             unsafe { paging::set_cr3(cr3 | keep) };
-            remote::root_loaded();
+            remote::presence().entered();
         }
         true
     }
@@ -121,11 +115,7 @@ impl HstSpace {
     /// Translations were changed or removed: has all CPUs flush at their next switch to the space, and those that are in
     /// it leave it now.
     fn outdate(&self) {
-        // The tables were changed under a lock whose release orders nothing that follows.
-        fence(SeqCst);
-        for r in self.roots().iter().filter(|r| r.load(Relaxed) != 0) {
-            r.fetch_or(STALE, SeqCst);
-        }
+        Root::outdate(self.roots().iter().take(cpus_online().into()));
         self.expel();
     }
 
@@ -133,8 +123,7 @@ impl HstSpace {
     fn expel(&self) {
         let inside = CpuSet::new();
         for (i, r) in self.roots().iter().enumerate() {
-            let root = r.load(Relaxed) & !STALE;
-            if root != 0 && remote::is_in(i, root) {
+            if r.get().is_some_and(|r| remote::is_in(i, r)) {
                 inside.insert(i);
             }
         }
@@ -211,7 +200,7 @@ impl HstSpace {
 impl Drop for HstSpace {
     fn drop(&mut self) {
         self.expel();
-        for r in self.roots().iter().map(|r| r.load(Relaxed) & !STALE).filter(|r| *r != 0) {
+        for r in self.roots().iter().filter_map(Root::get) {
             tables::free(r);
         }
         let mut mem = Tables::none();
