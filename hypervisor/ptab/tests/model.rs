@@ -5,7 +5,7 @@ mod fake;
 use abi::{Mad, perm::Mem};
 use fake::{Memory, Model, Op, ROOT, lookup};
 use proptest::prelude::*;
-use ptab::{Change, Dma, Ept, Format, Full, Hpt, Leaf, PageTable, Walker};
+use ptab::{Change, Dma, Ept, Format, Full, Hpt, Leaf, Npt, PageTable, Walker};
 
 /// Aligned ranges that often overlap: a few gigabytes around two boundaries of top-level entries.
 fn op() -> impl Strategy<Value = Op> {
@@ -169,6 +169,15 @@ proptest! {
     }
 
     #[test]
+    fn nested_updates_match_the_model(
+        ops in proptest::collection::vec(op(), 1..24),
+        seeds in proptest::array::uniform8(any::<[u16; 4]>()),
+        giant: bool,
+    ) {
+        updates_match_the_model(Npt { giant }, &ops, &seeds)?;
+    }
+
+    #[test]
     fn dma_updates_match_the_model(
         ops in proptest::collection::vec(op().prop_map(for_devices), 1..16),
         seeds in proptest::array::uniform8(any::<[u16; 4]>()),
@@ -188,6 +197,11 @@ proptest! {
     #[test]
     fn host_failures_leave_a_consistent_table(ops in proptest::collection::vec(op(), 1..8), giant: bool) {
         failures_leave_a_consistent_table(Hpt { giant, nx: true }, &ops)?;
+    }
+
+    #[test]
+    fn nested_failures_leave_a_consistent_table(ops in proptest::collection::vec(op(), 1..8), giant: bool) {
+        failures_leave_a_consistent_table(Npt { giant }, &ops)?;
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use abi::{Mad, perm::Mem};
 use ptab::{Format, Leaf, PageTable, TableMemory};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 pub const ROOT: u64 = 0x1000;
 
@@ -11,7 +11,8 @@ pub const ROOT: u64 = 0x1000;
 #[derive(Clone)]
 pub struct Memory {
     frames: HashMap<u64, Box<[u64; 512]>>,
-    retired: BTreeSet<u64>,
+    /// Retired frames, and after how many stores.
+    retired: BTreeMap<u64, usize>,
     next: u64,
     /// Frames that can still be allocated.
     pub budget: usize,
@@ -20,15 +21,25 @@ pub struct Memory {
     /// Number of stores since [`Memory::forget`].
     pub stores: usize,
     /// By table and index: when a store came, and what it replaced.
-    replaced: HashMap<(u64, usize), Vec<(usize, u64)>>,
+    replaced: HashMap<u64, BTreeMap<usize, Vec<(usize, u64)>>>,
+    /// Tables and indices of the stores.
+    pub log: Vec<(u64, usize)>,
+}
+
+/// What an entry was for a while: the value, and the first and last number of stores before which it was that.
+#[derive(Clone, Copy, Debug)]
+pub struct Version {
+    pub entry: u64,
+    pub from: usize,
+    pub until: usize,
 }
 
 impl Memory {
     pub fn new() -> Memory {
         let frames = HashMap::from([(ROOT, Box::new([0; 512]))]);
-        let retired = BTreeSet::new();
+        let (retired, replaced, log) = (BTreeMap::new(), HashMap::new(), Vec::new());
         let budget = usize::MAX;
-        Memory { frames, retired, next: 2 * ROOT, budget, reserved: 0, stores: 0, replaced: HashMap::new() }
+        Memory { frames, retired, next: 2 * ROOT, budget, reserved: 0, stores: 0, replaced, log }
     }
 
     /// Frames in use, the root included.
@@ -43,19 +54,51 @@ impl Memory {
     pub fn forget(&mut self) {
         self.stores = 0;
         self.replaced.clear();
+        self.log.clear();
     }
 
     /// The TLB flush: retired frames are gone.
     pub fn flush(&mut self) {
-        for frame in std::mem::take(&mut self.retired) {
+        for frame in std::mem::take(&mut self.retired).into_keys() {
             self.frames.remove(&frame);
         }
     }
 
+    /// After how many stores a frame was retired.
+    pub fn retired_at(&self, frame: u64) -> Option<usize> {
+        self.retired.get(&frame).copied()
+    }
+
+    /// Retired frames.
+    pub fn retired_frames(&self) -> impl Iterator<Item = u64> {
+        self.retired.keys().copied()
+    }
+
+    /// All that an entry was since [`Memory::forget`], in order.
+    pub fn versions(&self, table: u64, index: usize) -> Vec<Version> {
+        let now = self.frames[&table][index];
+        let replaced = self.replaced.get(&table).and_then(|t| t.get(&index)).map_or(&[][..], |r| r);
+        let ends = replaced.iter().copied().chain([(self.stores, now)]);
+        let mut from = 0;
+        ends.map(|(until, entry)| Version { entry, from: std::mem::replace(&mut from, until + 1), until }).collect()
+    }
+
     /// Entry after the first `time` stores.
-    fn entry_at(&self, table: u64, index: usize, time: usize) -> u64 {
-        let later = self.replaced.get(&(table, index)).and_then(|r| r.iter().find(|(t, _)| *t >= time));
+    pub fn entry_at(&self, table: u64, index: usize, time: usize) -> u64 {
+        let replaced = self.replaced.get(&table).and_then(|t| t.get(&index));
+        let later = replaced.and_then(|r| r.iter().find(|(t, _)| *t >= time));
         later.map_or_else(|| self.frames[&table][index], |(_, old)| *old)
+    }
+
+    /// All entries of a table that were not 0 after the first `time` stores.
+    pub fn entries_at(&self, table: u64, time: usize) -> Vec<(usize, u64)> {
+        let mut entries = *self.frames[&table].clone();
+        for (index, r) in self.replaced.get(&table).into_iter().flatten() {
+            if let Some((_, old)) = r.iter().find(|(t, _)| *t >= time) {
+                entries[*index] = *old;
+            }
+        }
+        entries.into_iter().enumerate().filter(|(_, e)| *e != 0).collect()
     }
 
     /// Translation that a walker finds which reads its top-level entry after `times[0]` stores, that below after
@@ -94,18 +137,19 @@ impl TableMemory for Memory {
 
     fn retire(&mut self, frame: u64) {
         assert!(self.frames.contains_key(&frame), "{frame:#x} was never allocated");
-        assert!(frame != ROOT && self.retired.insert(frame), "{frame:#x} is retired twice");
+        assert!(frame != ROOT && self.retired.insert(frame, self.stores).is_none(), "{frame:#x} is retired twice");
     }
 
     fn read(&self, table: u64, index: usize) -> u64 {
-        assert!(!self.retired.contains(&table), "{table:#x} is read after it was retired");
+        assert!(!self.retired.contains_key(&table), "{table:#x} is read after it was retired");
         self.frames[&table][index]
     }
 
     fn write(&mut self, table: u64, index: usize, entry: u64) {
-        assert!(!self.retired.contains(&table), "{table:#x} is written after it was retired");
+        assert!(!self.retired.contains_key(&table), "{table:#x} is written after it was retired");
         let slot = &mut self.frames.get_mut(&table).expect("an allocated table")[index];
-        self.replaced.entry((table, index)).or_default().push((self.stores, *slot));
+        self.replaced.entry(table).or_default().entry(index).or_default().push((self.stores, *slot));
+        self.log.push((table, index));
         self.stores += 1;
         *slot = entry;
     }
@@ -168,6 +212,11 @@ impl Model {
         let Leaf { phys, perms, mad, .. } = op.target;
         let relative = Mapping { phys: phys.wrapping_sub(op.page << 12), perms, mad };
         self.0.insert(op.page, (!perms.is_empty()).then_some(relative));
+    }
+
+    /// Pages in a range at which translations begin, and its first.
+    pub fn starts(&self, range: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
+        [range.start].into_iter().chain(self.0.range(range.start + 1..range.end).map(|(k, _)| *k))
     }
 
     /// Pages on both sides of every boundary, where errors would show.
