@@ -220,9 +220,8 @@ fn pass() {
 pub fn answer() {
     answer_shootdowns();
     pass();
-    let (released, started, condemned) = mine()
-        .mail
-        .open(|m| (core::mem::take(&mut m.released), core::mem::take(&mut m.started), m.condemned.take()));
+    let (released, started, condemned) =
+        mine().mail.open(|m| (core::mem::take(&mut m.released), core::mem::take(&mut m.started), m.condemned.take()));
     while let Some(ec) = released.pop_front::<Posted>() {
         ec.unblock(Status::Success);
     }
