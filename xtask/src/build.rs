@@ -16,20 +16,30 @@ pub enum Flavour {
     Release,
     /// Cargo's profile `dev`: with debug information and assertions, hardly optimised.
     Debug,
+    /// As `Release`, but the kernel's allocations can be made to fail (its feature `inject`).
+    Inject,
 }
 
 impl Flavour {
     fn cargo_args(self) -> &'static [&'static str] {
         match self {
-            Flavour::Release => &["--release"],
+            Flavour::Release | Flavour::Inject => &["--release"],
             Flavour::Debug => &[],
+        }
+    }
+
+    /// More arguments for the kernel, where cargo puts it, and the name of what is stripped.
+    fn kernel(self) -> (&'static [&'static str], &'static str, &'static str) {
+        match self {
+            Flavour::Release | Flavour::Debug => (&[], "target", "hypervisor"),
+            Flavour::Inject => (&["--features", "inject"], "target/inject", "hypervisor-inject"),
         }
     }
 
     /// Cargo's folder, and that in `build/` for what is stripped.
     fn folders(self) -> (&'static str, &'static str) {
         match self {
-            Flavour::Release => ("release", "images"),
+            Flavour::Release | Flavour::Inject => ("release", "images"),
             Flavour::Debug => ("debug", "images/debug"),
         }
     }
@@ -47,12 +57,13 @@ pub struct Binary {
 pub fn kernel(flavour: Flavour) -> Result<Binary> {
     let dir = tree::root().join("hypervisor/kernel");
     let step = Step::begin("building the kernel");
-    let target = dir.join("target");
+    let (more, folder, name) = flavour.kernel();
+    let target = dir.join(folder);
     let mut c = cargo();
-    c.arg("build").args(flavour.cargo_args()).arg("--target-dir").arg(&target);
+    c.arg("build").args(flavour.cargo_args()).args(more).arg("--target-dir").arg(&target);
     exec::run(c.current_dir(&dir), &step)?;
     let linked = target.join("x86_64-unknown-linux-gnu").join(flavour.folders().0).join("hypervisor");
-    let image = strip(&linked, "hypervisor", flavour, &[], &step)?;
+    let image = strip(&linked, name, flavour, &[], &step)?;
     step.done("");
     Ok(Binary { linked, image })
 }

@@ -51,6 +51,8 @@ pub struct Scenario {
     /// The platform of this test.
     #[serde(skip)]
     pub platform: String,
+    /// A kernel built for tests.
+    kernel: Option<TestKernel>,
     /// Bound of the whole run.
     pub timeout_s: u64,
     /// Changes to boot modules.
@@ -67,6 +69,14 @@ pub struct Scenario {
 
 fn everywhere() -> Vec<String> {
     vec!["bochs".into(), "qemu".into()]
+}
+
+/// Kernels that are built for tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TestKernel {
+    /// Its allocations can be made to fail.
+    Inject,
 }
 
 /// How the run must end after the last step.
@@ -156,6 +166,7 @@ impl Scenario {
         let mut s = Scenario { name: name.into(), base: name.into(), ..toml::from_str(text)? };
         s.platform = s.platforms.first().context("`platforms` is empty: it would run nowhere")?.clone();
         ensure!(s.system.is_none() || (s.parts.is_empty() && s.text.is_empty()), "both `system` and `parts` or `text`");
+        ensure!(s.kernel.is_none() || s.gdb.is_none(), "both `kernel` and `gdb`");
         ensure!(s.guest.is_none() || s.system.is_some(), "`guest` without `system`");
         ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");
         for e in &s.edits {
@@ -172,7 +183,11 @@ impl Scenario {
 
     /// How its binaries are built.
     pub fn flavour(&self) -> Flavour {
-        if self.gdb.is_some() { Flavour::Debug } else { Flavour::Release }
+        match self.kernel {
+            Some(TestKernel::Inject) => Flavour::Inject,
+            None if self.gdb.is_some() => Flavour::Debug,
+            None => Flavour::Release,
+        }
     }
 
     /// The machine of this test.

@@ -155,8 +155,12 @@ const KERNEL_CHECKS: [(&str, Check); 3] = [
 fn trials(mut scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial>> {
     let (kit, linked) = kit(&scenarios, Flavour::Release)?;
     let kit = Arc::new(kit);
-    let debug = scenarios.iter().any(|s| s.flavour() == Flavour::Debug);
-    let debug = if debug { Arc::new(self::kit(&scenarios, Flavour::Debug)?.0) } else { kit.clone() };
+    let mut kits = vec![(Flavour::Release, kit.clone())];
+    for flavour in [Flavour::Debug, Flavour::Inject] {
+        if scenarios.iter().any(|s| s.flavour() == flavour) {
+            kits.push((flavour, Arc::new(self::kit(&scenarios, flavour)?.0)));
+        }
+    }
     let mut list = Vec::new();
     for (name, check) in KERNEL_CHECKS {
         let kernel = kit.kernel.linked.clone();
@@ -171,7 +175,7 @@ fn trials(mut scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial
     // The longest first: then none is left to run alone at the end.
     scenarios.sort_by_key(|s| std::cmp::Reverse(s.timeout_s));
     for s in scenarios {
-        let kit = if s.flavour() == Flavour::Debug { &debug } else { &kit };
+        let kit = kits.iter().find(|(f, _)| *f == s.flavour()).map_or(&kit, |(_, k)| k);
         list.push(in_machine(s, kit.clone(), outcomes));
     }
     Ok(list)

@@ -75,7 +75,7 @@ impl Creator<'_> {
     pub fn create(&mut self, plan: &Plan, index: usize, wires: &mut Wires) -> Result<Running, SpaceError> {
         let bad_plan = SpaceError { what: "find its plan", status: Status::BadPar };
         let c = plan.component(index).ok_or(bad_plan)?;
-        let mut objects = self.create_domain()?;
+        let mut objects = self.create_domain(c)?;
         self.fill(plan, index, c)?;
         self.map(plan, index, c, &objects)?;
         self.give_basics(c, &objects)?;
@@ -87,13 +87,15 @@ impl Creator<'_> {
         Ok(Running::new(c, objects))
     }
 
-    fn create_domain(&self) -> Result<Objects, SpaceError> {
+    fn create_domain(&self, c: &ComponentPlan) -> Result<Objects, SpaceError> {
+        let what = "create its protection domain, with kernel memory of its own";
+        let pd = space::free_selector().tried(what)?;
+        hypercall::create_account(pd, root_obj::ROOT_PD, c.kmem_frames).tried(what)?;
         let create = |op, owner, what| {
             let sel = space::free_selector().tried(what)?;
             hypercall::create_pd(op, sel, owner).tried(what)?;
             Ok(sel)
         };
-        let pd = create(CreatePdOp::Pd, root_obj::ROOT_PD, "create its protection domain")?;
         Ok(Objects {
             pd,
             obj: create(CreatePdOp::Obj, pd, "create its object space")?,

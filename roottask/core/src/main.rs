@@ -31,12 +31,15 @@ use create::Creator;
 use log::Log;
 use policy::{Machine, Plan, SystemFile};
 use portals::Portals;
+use rt::hypercall;
 use shared::Shared;
 use space::Nova;
 use std::sync::Arc;
 use supervisor::Supervisor;
 use window::Window;
 
+/// What the root task keeps of the kernel's memory for its own threads and page tables, and for the portals of components.
+const OWN_KMEM: u64 = 2 << 20;
 /// Boot module with the system file.
 const SYSTEM: &str = "system";
 
@@ -97,6 +100,11 @@ fn machine(nova: &Nova, hip: &Hip, log: &Log) -> Machine {
         0
     });
     rt::root::set_wall_base(wall_base_ns);
+    let (limit, used) = hypercall::read_quota(abi::root_obj::ROOT_PD).unwrap_or_else(|e| {
+        log.line(format!("the kernel does not tell how much memory it has: {e:?}"));
+        (0, 0)
+    });
+    let kmem = limit.saturating_sub(used) << abi::PAGE_BITS;
     Machine {
         tsc_hz: hip.stc_freq,
         wall_base_ns,
@@ -104,6 +112,7 @@ fn machine(nova: &Nova, hip: &Hip, log: &Log) -> Machine {
         pins: hip.int_pin.into(),
         features: hip.features,
         virt_missing: hip.virt_missing,
+        kmem: kmem.saturating_sub(OWN_KMEM),
         sel_end: hip.sel_num,
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::image::{Image, ImageError};
 use crate::memory::{Book, MemoryError, PhysRange};
-use crate::quantity::PortRange;
+use crate::quantity::{PortRange, human};
 use crate::start_info::Machine;
 use crate::system_file::{Cause, Component, FileError, Placed, SystemFile};
 use crate::wiring::{CHANNEL_LEN, Channel, Client, Resolved, channel_address, resolve};
@@ -33,6 +33,8 @@ pub enum ComponentError {
     Image { component: String, module: String, cause: ImageError },
     #[error("component `{component}`: not enough memory for its {what}: {cause}")]
     Memory { component: String, what: &'static str, cause: MemoryError },
+    #[error("component `{component}`, key `kmem`: {asked} of kernel memory are not there: {left} are left")]
+    KernelMemory { component: String, asked: String, left: String },
     #[error("component `{component}`: not started, because `{provider}`, which provides `{service}`, did not start")]
     Provider { component: String, provider: String, service: Name },
     #[error("component `{component}`: `{provider}` has no room for another client ({MAX_CHANNELS} channels)")]
@@ -110,6 +112,8 @@ pub struct ComponentPlan {
     pub irqs: Vec<u32>,
     /// Services.
     pub provides: Vec<Name>,
+    /// Frames of kernel memory that are set apart for it.
+    pub kmem_frames: u64,
     /// RAM at [`layout::RAM`] in bytes: what the system file grants less the first stack.
     pub ram_len: u64,
     /// Frames that are its own; zeroed before anything is put into them.
@@ -160,9 +164,10 @@ impl Plan {
         let checked: Vec<_> = (0..file.entries.len()).map(|i| checked(file, i, modules, machine)).collect();
         plan.components = checked.iter().map(|c| c.as_ref().map(|c| c.empty_plan()).map_err(Clone::clone)).collect();
         plan.propagate(book);
+        let mut kmem = machine.kmem;
         for (i, c) in checked.iter().enumerate() {
             if let (Ok(_), Ok(c)) = (&plan.components[i], c) {
-                plan.components[i] = c.place(modules, book);
+                plan.components[i] = c.set_apart(&mut kmem).and_then(|()| c.place(modules, book));
             }
         }
         plan.propagate(book);
@@ -374,6 +379,7 @@ impl Checked<'_> {
             io_ports: c.io_ports.clone(),
             irqs: self.irqs.clone(),
             provides: c.provides.clone(),
+            kmem_frames: c.kmem.pages(),
             ram_len: c.ram.bytes() - layout::STACK_LEN,
             frames: Vec::new(),
             mappings: Vec::new(),
@@ -382,6 +388,17 @@ impl Checked<'_> {
             roms: Vec::new(),
             routes: self.routes.clone(),
         }
+    }
+
+    /// Takes its share of what is left of the kernel's memory.
+    fn set_apart(&self, left: &mut u64) -> Result<(), ComponentError> {
+        let asked = self.component.kmem.bytes();
+        *left = left.checked_sub(asked).ok_or_else(|| ComponentError::KernelMemory {
+            component: self.component.name.to_string(),
+            asked: human(asked),
+            left: human(*left),
+        })?;
+        Ok(())
     }
 
     /// Takes memory and says what goes where; gives everything back if something is missing.

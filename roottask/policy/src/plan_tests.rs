@@ -219,13 +219,28 @@ fn an_interrupt_that_the_machine_lacks_keeps_that_component_from_starting() {
 fn a_provider_has_room_for_so_many_clients() {
     let mut text = component("console", "provides = [\"log\"]");
     (0..24).for_each(|i| {
-        text +=
-            &component("vm", "routes = { log = \"console\" }").replace("name = \"vm\"", &format!("name = \"vm{i}\""));
+        text += &component("vm", "kmem = \"64K\"\nroutes = { log = \"console\" }")
+            .replace("name = \"vm\"", &format!("name = \"vm{i}\""));
     });
     let elf = good();
     let p = plan_with(&text, &[("console.elf", &elf[..]), ("vm.elf", &elf)], &mut book());
     assert_eq!(errors(&p), ["component `vm23`: `console` has no room for another client (24 channels)"]);
     assert_eq!(p.channels.len(), MAX_CHANNELS, "23 clients and core");
+}
+
+#[test]
+fn who_asks_for_more_kernel_memory_than_is_left_does_not_start() {
+    // The machine of the tests has 8M for all.
+    let text = default_system().replace("config = { a = 1 }", "kmem = \"7M\"");
+    let p = plan(&text);
+    assert_eq!(started(&p), ["uart", "console"]);
+    assert_eq!(errors(&p), ["component `vm`, key `kmem`: 7M of kernel memory are not there: 6136K are left"]);
+    let p = plan(&text.replace("7M", "6136K"));
+    assert_eq!(errors(&p), [""; 0]);
+    assert_eq!(p.component(2).map(|c| c.kmem_frames), Some(6136 / 4));
+    // Who does not start for another reason leaves his share to the others.
+    let p = plan(&text.replace("name = \"uart\"", "name = \"uart\"\nkmem = \"9M\""));
+    assert!(errors(&p)[0].starts_with("component `uart`, key `kmem`: 9M"), "{:?}", errors(&p));
 }
 
 #[test]

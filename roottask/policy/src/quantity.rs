@@ -55,6 +55,17 @@ impl Size {
         }
     }
 
+    /// What the kernel may use for a component with so much RAM, if the system file does not say: objects of an ordinary
+    /// component or of a few virtual CPUs, and page tables, the more the more RAM.
+    pub fn kernel_memory(ram: Size) -> Size {
+        Size((1 << 20) + (ram.0 >> 10).next_multiple_of(abi::PAGE_SIZE as u64))
+    }
+
+    /// In pages.
+    pub const fn pages(self) -> u64 {
+        self.0 >> abi::PAGE_BITS
+    }
+
     /// In bytes.
     pub const fn bytes(self) -> u64 {
         self.0

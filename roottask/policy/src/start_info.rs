@@ -24,6 +24,8 @@ pub struct Machine {
     pub features: u64,
     /// [`abi::VirtMissing`] bits.
     pub virt_missing: u32,
+    /// Kernel memory for all components together, in bytes.
+    pub kmem: u64,
     /// End of the selectors of an object space, exclusive.
     pub sel_end: u64,
 }

@@ -9,6 +9,7 @@ pub(crate) const MACHINE: Machine = Machine {
     pins: 24,
     features: 2,
     virt_missing: 8,
+    kmem: 8 << 20,
     sel_end: 1 << 18,
 };
 

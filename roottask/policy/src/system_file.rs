@@ -60,6 +60,8 @@ pub struct Component {
     pub binary: String,
     /// RAM, the first stack included.
     pub ram: Size,
+    /// What the kernel may use for it.
+    pub kmem: Size,
     /// 1 to 100.
     pub priority: u8,
     /// CPUs, each once, at least one, the first for the first thread; `None`: all.
@@ -174,6 +176,7 @@ struct Raw {
     name: Spanned<String>,
     binary: Spanned<String>,
     ram: Spanned<String>,
+    kmem: Option<Spanned<String>>,
     priority: Spanned<i64>,
     cpus: Option<Spanned<Vec<Spanned<i64>>>>,
     #[serde(default)]
@@ -273,8 +276,8 @@ fn wrong_type(place: &str, key: &'static str, expected: &str, found: &str) -> Ca
 }
 
 /// Names of all keys of a component, to have them as `&'static str`.
-const KEYS: [&str; 11] =
-    ["name", "binary", "ram", "priority", "cpus", "io_ports", "irqs", "provides", "routes", "roms", "config"];
+const KEYS: [&str; 12] =
+    ["name", "binary", "ram", "kmem", "priority", "cpus", "io_ports", "irqs", "provides", "routes", "roms", "config"];
 
 /// Where the keys of a component start in the file, ascending.
 struct Keys(Vec<(usize, &'static str)>);
@@ -304,10 +307,11 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn component(&self, raw: Raw) -> Result<Component, FileError> {
-        let name = self.label(&raw.name)?;
+        let (name, ram) = (self.label(&raw.name)?, self.ram(&raw.ram)?);
         Ok(Component {
             name,
-            ram: self.ram(&raw.ram)?,
+            ram,
+            kmem: raw.kmem.map_or(Ok(Size::kernel_memory(ram)), |k| self.kmem(&k))?,
             priority: self.priority(&raw.priority)?,
             cpus: raw.cpus.map(|c| self.cpus(c)).transpose()?,
             io_ports: self.ports(&raw.io_ports)?,
@@ -385,6 +389,10 @@ impl Checker<'_> {
             return self.fail(ram.span(), "ram", format!("the first stack alone takes {stack}K; more is needed"));
         }
         Ok(size)
+    }
+
+    fn kmem(&self, kmem: &Spanned<String>) -> Result<Size, FileError> {
+        self.quantity(kmem.span(), "kmem", Size::parse(kmem.get_ref()))
     }
 
     fn priority(&self, p: &Spanned<i64>) -> Result<u8, FileError> {

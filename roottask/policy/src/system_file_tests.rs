@@ -227,3 +227,17 @@ proptest! {
         let _ = SystemFile::parse(&text);
     }
 }
+
+#[test]
+fn kernel_memory_is_a_size_or_depends_on_ram() {
+    let kmem = |text: &str| SystemFile::parse(text).unwrap().entries[0].result.clone().map(|c| c.kmem.bytes());
+    let with = |ram: &str, more: &str| {
+        kmem(&format!("[[component]]\nname = \"a\"\nbinary = \"b\"\nram = \"{ram}\"\npriority = 1\n{more}\n"))
+    };
+    assert_eq!(with("1M", "kmem = \"64K\""), Ok(64 << 10));
+    assert_eq!(with("1M", ""), Ok((1 << 20) + 4096));
+    assert_eq!(with("264M", ""), Ok((1 << 20) + (264 << 10)));
+    let e = with("1M", "kmem = \"65K\"").unwrap_err().to_string();
+    assert!(e.contains("component `a`, key `kmem`: \"65K\" is not a multiple of 4K"), "{e}");
+    assert!(with("1M", "kmem = 65").is_err());
+}

@@ -2,7 +2,7 @@
 //!
 //! Those with which a domain can pull its own memory away from under Rust are `unsafe`; the others can only fail.
 
-use abi::{CreatePdOp, Hypercall, Mad, Scd, Sel, Status};
+use abi::{CreatePdOp, ExtOp, Hypercall, Mad, Scd, Sel, Status};
 use core::arch::asm;
 
 /// Registers that come back.
@@ -60,6 +60,30 @@ pub fn ipc_call(pt: Sel, mtd: u32, no_wait: bool) -> Result<u32, Status> {
 pub fn create_pd(op: CreatePdOp, sel: Sel, pd: Sel) -> Result<(), Status> {
     // SAFETY: new objects change no memory.
     check(unsafe { enter(Hypercall::CreatePd.identifier(op as u8, sel), pd, 0, 0, 0) }).map(drop)
+}
+
+/// Creates a PD at `sel` with an account of its own, whose frames come from the account of `pd` (X2).
+pub fn create_account(sel: Sel, pd: Sel, frames: u64) -> Result<(), Status> {
+    // SAFETY: new objects change no memory.
+    check(unsafe { enter(Hypercall::CreatePd.identifier(CreatePdOp::Account as u8, sel), pd, frames, 0, 0) }).map(drop)
+}
+
+/// Moves unused frames from the account of one PD to that of another (X2).
+pub fn move_quota(from: Sel, to: Sel, frames: u64) -> Result<(), Status> {
+    // SAFETY: changes no memory.
+    check(unsafe { enter(ExtOp::MoveQuota.identifier(from), to, frames, 0, 0) }).map(drop)
+}
+
+/// Limit and use of the account of a PD, in frames (X2).
+pub fn read_quota(pd: Sel) -> Result<(u64, u64), Status> {
+    // SAFETY: reads.
+    check(unsafe { enter(ExtOp::ReadQuota.identifier(pd), 0, 0, 0, 0) }).map(|o| (o.rsi, o.rdx))
+}
+
+/// The `n`-th allocation of the kernel from now on fails, once; 0: none. Test kernels only.
+pub fn inject(n: u64) -> Result<(), Status> {
+    // SAFETY: changes no memory.
+    check(unsafe { enter(ExtOp::Inject.identifier(n), 0, 0, 0, 0) }).map(drop)
 }
 
 /// Parameters of [`create_ec`].

@@ -39,7 +39,7 @@ pub const CHECKS: &[Check] = &[
     ("objects-22", "an event waits for a busy handler", busy_handler),
     (
         "objects-59 objects-49 create_ec-22 create_ec-24 create_sm-7 create_sm-8 ctrl_pd-23",
-        "MEM_OBJ and MEM_CAP when the pool is empty; all of it comes back",
+        "MEM_OBJ and MEM_CAP when the account is used up; all of it comes back",
         exhaustion,
     ),
     ("objects-49 objects-53", "300 times: threads, portals, spaces come and go", churn),
