@@ -158,6 +158,7 @@ pub unsafe fn release(object: NonNull<Header>) {
     let h = unsafe { object.as_ref() };
     if h.count.fetch_sub(1, Ordering::Release) == 1 {
         fence(Ordering::Acquire);
+        UNDESTROYED.fetch_add(1, Ordering::Relaxed);
         let r = &cpu().reclaim;
         r.dead.push(Dead(object));
         r.chores.set(true);
@@ -244,11 +245,23 @@ pub fn settle() {
     }
 }
 
-/// As [`settle`], and has all other CPUs go on with what they have to destroy.
+/// Objects on all CPUs that nothing counts on and that are not destroyed yet.
+static UNDESTROYED: AtomicU32 = AtomicU32::new(0);
+
+/// An object may take others along, each after a grace period of its own, and some are destroyed by another CPU: so many
+/// times at most is waited for that.
+const GENERATIONS: u32 = 16;
+
+/// As [`settle`], and has all other CPUs destroy what is to be destroyed there. Where nothing is, no CPU is disturbed.
 pub fn settle_all() {
     settle();
-    remote::wait_for_grace(remote::begin_grace());
-    settle();
+    for _ in 0..GENERATIONS {
+        if UNDESTROYED.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        remote::wait_for_grace(remote::begin_grace());
+        settle();
+    }
 }
 
 #[cold]
@@ -293,8 +306,12 @@ fn bury(list: &DeadList) {
         // SAFETY: as above.
         match unsafe { object::home(kind, o) } {
             Some(other) => remote::condemn(other, Dead(o)),
-            // SAFETY: count zero, and all CPUs have passed a quiescent point since.
-            None => unsafe { object::destroy(kind, o) },
+            None => {
+                // SAFETY: count zero, and all CPUs have passed a quiescent point since.
+                unsafe { object::destroy(kind, o) };
+                // What it had the last count of is in the number already.
+                UNDESTROYED.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 }
