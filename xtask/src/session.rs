@@ -35,6 +35,9 @@ pub enum Fault {
     /// The serial line was closed before.
     #[error("the machine ended before it")]
     Ended,
+    /// What must not come came first.
+    #[error("{0:?} came, which must not")]
+    Unwanted(String),
 }
 
 /// A TCP port that is free now. The emulator cannot choose one itself.
@@ -103,10 +106,26 @@ impl Session {
 
     /// Waits until the text after the last match matches; returns the match.
     pub fn expect(&mut self, pattern: &Regex, deadline: Instant) -> Result<String, Fault> {
+        self.expect_before(pattern, None, deadline)
+    }
+
+    /// The same, but gives up as soon as the text after the last match has what must `never` come.
+    pub fn expect_before(
+        &mut self,
+        pattern: &Regex,
+        never: Option<&Regex>,
+        deadline: Instant,
+    ) -> Result<String, Fault> {
         let began = Instant::now();
         let mut serial = self.shared.lock();
         loop {
-            if let Some(m) = pattern.find(&serial.text[self.cursor..]) {
+            let text = &serial.text[self.cursor..];
+            let found = pattern.find(text);
+            let before = found.map_or(text, |m| &text[..m.start()]);
+            if let Some(m) = never.and_then(|n| n.find(before)) {
+                return Err(Fault::Unwanted(String::from_utf8_lossy(m.as_bytes()).into_owned()));
+            }
+            if let Some(m) = found {
                 let text = String::from_utf8_lossy(m.as_bytes()).into_owned();
                 self.cursor += m.end();
                 return Ok(text);
@@ -359,6 +378,10 @@ mod tests {
         let now = Instant::now() + Duration::from_millis(50);
         assert!(matches!(s.expect(&re("one"), now), Err(Fault::Timeout(0))), "the second one is behind us");
         assert_eq!(s.text(), "one two one three");
+        assert_eq!(s.expect_before(&re("th"), Some(&re("re")), soon()).unwrap(), "th", "it came first");
+        assert!(
+            matches!(s.expect_before(&re("four"), Some(&re("re.")), soon()), Err(Fault::Unwanted(t)) if t == "ree")
+        );
         drop(peer);
         assert!(matches!(s.expect(&re("never"), soon()), Err(Fault::Ended)));
         std::fs::remove_file(&s.log).unwrap();

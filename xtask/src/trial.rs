@@ -148,7 +148,9 @@ fn steps(s: &Scenario, session: &mut Session, deadline: Instant) -> Result<()> {
     for (i, step) in s.steps.iter().enumerate() {
         let number = i + 1;
         if let Some(pattern) = &step.expect {
-            session.expect(pattern, deadline).with_context(|| format!("step {number}: expected /{pattern}/"))?;
+            session
+                .expect_before(pattern, step.never.as_ref(), deadline)
+                .with_context(|| format!("step {number}: expected /{pattern}/"))?;
         }
         if let Some(pattern) = &step.never {
             ensure!(!pattern.is_match(session.text().as_bytes()), "step {number}: /{pattern}/ must not come, and did");

@@ -23,7 +23,7 @@ pub fn places(s: &Setting) -> Outcome {
 
 /// Threads, portal threads and vCPUs elsewhere are refused, also if one does not ask the runtime.
 pub fn refusals(s: &Setting) -> Outcome {
-    let machine = rt::start_info().map_or(0, |i| i.cpus as u16);
+    let machine = machine_cpus();
     let (last, beyond) = (MAX_CPUS as u16 - 1, MAX_CPUS as u16);
     let elsewhere = (0..machine).chain([machine, last, beyond, 0xfff, u16::MAX]).filter(|c| !s.cpus.contains(c));
     let mut count = 0;
@@ -38,11 +38,20 @@ pub fn refusals(s: &Setting) -> Outcome {
         refused(&format!("vCPU on CPU {cpu}"), rt::vm::Vcpu::new(cpu, 0), Status::BadCpu)?;
         count += 1;
     }
-    let all = s.cpus.len() == usize::from(machine);
-    if !all {
+    let free = creates_ecs(s);
+    if !free {
         by_hand(s)?;
     }
-    Ok(format!("{count} numbers{}", if all { "" } else { "; create_ec by hand" }))
+    Ok(format!("{count} numbers{}", if free { "" } else { "; create_ec by hand" }))
+}
+
+/// Whether this component may create ECs itself: it has all CPUs. Of one that has not, the root task creates the threads.
+pub fn creates_ecs(s: &Setting) -> bool {
+    s.cpus.len() == usize::from(machine_cpus())
+}
+
+fn machine_cpus() -> u16 {
+    rt::start_info().map_or(0, |i| i.cpus as u16)
 }
 
 /// A component that may not use all CPUs holds no permission to create ECs, in its own PD or below.

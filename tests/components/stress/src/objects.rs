@@ -152,6 +152,11 @@ pub fn revoked(s: &Setting) -> Outcome {
 /// Threads that die at once, without anybody who would handle it, as fast as can be: whoever calls them is told, and the
 /// kernel's log is not flooded.
 pub fn killed(s: &Setting) -> Outcome {
+    if !crate::limits::creates_ecs(s) {
+        return Ok(
+            "not here: it takes ECs of another domain, which a component with some of the CPUs may not create".into()
+        );
+    }
     let (count, rounds) = (s.cpus.len().min(8), s.part(2));
     s.all_pass(count, |i| die(s.cpu(i), rounds))?;
     // The kernel says how many lines it has left out before the next one that it may print.
