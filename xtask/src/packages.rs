@@ -60,8 +60,12 @@ fn present(n: &Need) -> bool {
 
 /// The packages of those needs that are not met, each once.
 pub fn missing<'a>(needs: impl IntoIterator<Item = &'a Need>) -> Vec<&'static str> {
-    let mut list: Vec<_> = needs.into_iter().filter(|n| !present(n)).map(|n| n.package).collect();
-    list.dedup();
+    let mut list = Vec::new();
+    for n in needs {
+        if !list.contains(&n.package) && !present(n) {
+            list.push(n.package);
+        }
+    }
     list
 }
 

@@ -82,6 +82,8 @@ pub struct Session {
     shared: Arc<Shared>,
     /// Where in the serial text the next expectation begins.
     cursor: usize,
+    /// CPU time of the emulator when we last looked.
+    cpu: Duration,
     /// The serial text, as a file.
     pub log: PathBuf,
 }
@@ -101,7 +103,7 @@ impl Session {
         let log = machine.dir.join("serial.log");
         let shared = Arc::new(Shared::default());
         spawn_reader(socket.try_clone()?, shared.clone(), File::create(&log)?, copy);
-        Ok(Session { machine, child, socket, shared, cursor: 0, log })
+        Ok(Session { machine, child, socket, shared, cursor: 0, log, cpu: Duration::ZERO })
     }
 
     /// Waits until the text after the last match matches; returns the match.
@@ -159,6 +161,7 @@ impl Session {
     /// Waits for the emulator to end by itself; `None` if it has not by the deadline.
     pub fn wait(&mut self, deadline: Option<Instant>) -> Result<Option<End>> {
         loop {
+            self.sample();
             if let Some(status) = self.child.try_wait()? {
                 groups::remove(self.child.id());
                 self.drain();
@@ -183,8 +186,18 @@ impl Session {
         cpu_time(&stat).context("the emulator's line in /proc is not understood")
     }
 
+    /// The same when we last looked: of an emulator that has ended.
+    pub fn cpu_used(&self) -> Duration {
+        self.cpu
+    }
+
+    fn sample(&mut self) {
+        self.cpu = self.cpu_time().unwrap_or(self.cpu);
+    }
+
     /// Ends the emulator now.
     pub fn kill(&mut self) {
+        self.sample();
         kill_and_reap(&mut self.child);
     }
 
@@ -361,7 +374,7 @@ mod tests {
         };
         let log = tree::build_dir("unit-tests").unwrap().join(format!("serial-{}.log", child.id()));
         spawn_reader(socket.try_clone().unwrap(), shared.clone(), File::create(&log).unwrap(), std::io::sink());
-        (Session { machine, child, socket, shared, cursor: 0, log }, peer)
+        (Session { machine, child, socket, shared, cursor: 0, cpu: Duration::ZERO, log }, peer)
     }
 
     fn soon() -> Instant {

@@ -2,11 +2,11 @@
 
 use crate::build::{self, Flavour};
 use crate::iso::Module;
-use crate::matrix::{Inner, Matrix};
+use crate::matrix::Matrix;
 use crate::platform::{self, Platform, Presence};
 use crate::scenario::{self, Scenario};
 use crate::system::System;
-use crate::trial::{self, Kit};
+use crate::trial::{self, Kit, Left};
 use crate::{guest, host, packages, suite};
 use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -33,8 +33,8 @@ struct Outcome {
     name: String,
     time: Duration,
     passed: bool,
-    /// Of a scenario: itself, and the tests that ran inside the machine.
-    machine: Option<(Scenario, Vec<Inner>)>,
+    /// Of a scenario: itself, and what the machine left.
+    machine: Option<(Scenario, Left)>,
 }
 
 /// What the tests that have ended leave for the report, and the names of those that needed a second try.
@@ -47,12 +47,12 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let began = Instant::now();
-    let host = match args.filter.as_deref() {
-        None => host::run()?,
+    let (host, prepared) = match args.filter.as_deref() {
+        None => side_by_side(host::run, || prepare(args)),
         Some("host") => return Ok(ExitCode::from(u8::from(!host::run()?))),
-        Some(_) => true,
+        Some(_) => (Ok(true), prepare(args)),
     };
-    let images = image_tests(args)?;
+    let (host, images) = (host?, prepared?.run(args)?);
     if !host {
         println!("host tests failed; see above");
     }
@@ -60,23 +60,47 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!(host && images))))
 }
 
-fn image_tests(args: &Args) -> Result<bool> {
+/// Our own binaries are optimised as a whole, each on one CPU; others need not idle meanwhile.
+fn side_by_side<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
+    std::thread::scope(|scope| {
+        let a = scope.spawn(a);
+        let b = b();
+        (a.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), b)
+    })
+}
+
+/// Everything that tests of images and in emulators need.
+struct Prepared {
+    all: Vec<Scenario>,
+    platforms: Vec<Platform>,
+    trials: Vec<Trial>,
+    outcomes: Outcomes,
+}
+
+fn prepare(args: &Args) -> Result<Prepared> {
     let (all, platforms) = (scenario::all()?, platform::all()?);
     let scenarios = fit(selected(all.clone(), args.filter.as_deref()), &platforms);
     install(&scenarios)?;
     let outcomes = Outcomes::default();
     let trials = trials(scenarios, &outcomes)?;
-    let arguments = Arguments { filter: args.filter.clone(), test_threads: args.threads, ..Arguments::default() };
-    println!("\ntests of images and in emulators; logs: build/logs/TEST/");
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    let (outcomes, second) = (&outcomes.0, &outcomes.1);
-    let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-    print_times(&outcomes);
-    print_matrix(&outcomes, &all, &platforms);
-    for name in second.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        println!("second try: {name}: what its first run said is above");
+    Ok(Prepared { all, platforms, trials, outcomes })
+}
+
+impl Prepared {
+    /// Whether none failed.
+    fn run(self, args: &Args) -> Result<bool> {
+        let arguments = Arguments { filter: args.filter.clone(), test_threads: args.threads, ..Arguments::default() };
+        println!("\ntests of images and in emulators; logs: build/logs/TEST/");
+        let conclusion = libtest_mimic::run(&arguments, self.trials);
+        let (outcomes, second) = &self.outcomes;
+        let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        print_times(&outcomes);
+        print_matrix(&outcomes, &self.all, &self.platforms);
+        for name in second.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            println!("second try: {name}: what its first run said is above");
+        }
+        Ok(!conclusion.has_failed() && conclusion.num_passed > 0)
     }
-    Ok(!conclusion.has_failed() && conclusion.num_passed > 0)
 }
 
 /// Those that the filter lets through: what only others need is not built. All, if it is about images.
@@ -113,8 +137,8 @@ fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, st
     };
     let (binaries, roms) = (all(|s| &s.binaries), all(|s| &s.roms));
     let (mut modules, missing) = made(&roms);
-    let kernel = build::kernel(flavour)?;
-    let (root_task, components) = build::user_land(&binaries, flavour)?;
+    let (kernel, user_land) = side_by_side(|| build::kernel(flavour), || build::user_land(&binaries, flavour));
+    let (kernel, (root_task, components)) = (kernel?, user_land?);
     let mut linked = vec![(build::ROOT_TASK.to_owned(), root_task.linked.clone())];
     for (name, binary) in binaries.into_iter().zip(components) {
         linked.push((name.clone(), binary.linked));
@@ -188,20 +212,20 @@ fn timed(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Result<()> + 
 fn in_machine(s: Scenario, kit: Arc<Kit>, outcomes: &Outcomes) -> Trial {
     let second = outcomes.1.clone();
     noted(format!("system::{}", s.name), outcomes, move || {
-        let (result, inner) = trial::run(&s, &kit);
-        let (result, inner) = match (result, s.machine().ok().and_then(|p| p.second_try)) {
+        let (result, left) = trial::run(&s, &kit);
+        let (result, left) = match (result, s.machine().ok().and_then(|p| p.second_try)) {
             (Err(e), Some(why)) => {
                 println!("\n{}: a second try, as {why}. The first: {e:#}", s.name);
                 second.lock().unwrap_or_else(PoisonError::into_inner).push(s.name.clone());
                 trial::run(&s, &kit)
             }
-            (result, _) => (result, inner),
+            (result, _) => (result, left),
         };
-        (result, Some((s, inner)))
+        (result, Some((s, left)))
     })
 }
 
-type Noted = (Result<()>, Option<(Scenario, Vec<Inner>)>);
+type Noted = (Result<()>, Option<(Scenario, Left)>);
 
 fn noted(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Noted + Send + 'static) -> Trial {
     let (outcomes, key) = (outcomes.clone(), name.clone());
@@ -214,17 +238,20 @@ fn noted(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Noted + Send 
     })
 }
 
+/// Time that passed, and CPU time of the emulator.
 fn print_times(outcomes: &[Outcome]) {
     for o in outcomes {
-        println!("{:>8.1} s  {}  {}", o.time.as_secs_f32(), if o.passed { "pass" } else { "FAIL" }, o.name);
+        let cpu = o.machine.as_ref().map_or(String::new(), |(_, left)| format!("{:.1} s", left.cpu.as_secs_f32()));
+        let passed = if o.passed { "pass" } else { "FAIL" };
+        println!("{:>8.1} s  {cpu:>8} CPU  {passed}  {}", o.time.as_secs_f32(), o.name);
     }
 }
 
 fn print_matrix(outcomes: &[Outcome], all: &[Scenario], platforms: &[Platform]) {
     let mut matrix = Matrix::default();
     for o in outcomes {
-        if let Some((s, inner)) = &o.machine {
-            matrix.ran(s, o.passed, inner);
+        if let Some((s, left)) = &o.machine {
+            matrix.ran(s, o.passed, &left.inner);
         }
     }
     matrix.fill(all, platforms, Platform::presence);

@@ -53,17 +53,27 @@ impl Kit {
     }
 }
 
-/// Boots the scenario's system and goes through its steps. What the emulator left is then in `build/logs/<name>`.
-///
-/// Also returns the tests that ran inside the machine; it fails if one of these failed.
-pub fn run(s: &Scenario, kit: &Kit) -> (Result<()>, Vec<Inner>) {
-    let mut inner = Vec::new();
-    let result = tree::run_dir(&s.name).and_then(|dir| kept(s, kit, &dir, &mut inner));
-    (result, inner)
+/// What a machine left.
+#[derive(Default)]
+pub struct Left {
+    /// The tests that ran inside it.
+    pub inner: Vec<Inner>,
+    /// CPU time of the emulator: unlike the time that passed, nearly the same however busy the host is.
+    pub cpu: Duration,
 }
 
-fn kept(s: &Scenario, kit: &Kit, dir: &Path, inner: &mut Vec<Inner>) -> Result<()> {
-    let result = boot(s, kit, dir, inner).and_then(|()| none(&matrix::failures(inner), "failed tests in the machine"));
+/// Boots the scenario's system and goes through its steps. What the emulator left is then in `build/logs/<name>`.
+///
+/// It fails, too, if one of the tests inside the machine failed.
+pub fn run(s: &Scenario, kit: &Kit) -> (Result<()>, Left) {
+    let mut left = Left::default();
+    let result = tree::run_dir(&s.name).and_then(|dir| kept(s, kit, &dir, &mut left));
+    (result, left)
+}
+
+fn kept(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
+    let result =
+        boot(s, kit, dir, left).and_then(|()| none(&matrix::failures(&left.inner), "failed tests in the machine"));
     // Large, and made again by the next run.
     let _ = std::fs::remove_file(dir.join("boot.iso"));
     let logs = tree::build_dir("logs")?.join(&s.name);
@@ -72,7 +82,7 @@ fn kept(s: &Scenario, kit: &Kit, dir: &Path, inner: &mut Vec<Inner>) -> Result<(
     result.map_err(|e| anyhow!("{e:#}\n(all of it: {})", tree::shown(&logs.join("serial.log"))))
 }
 
-fn boot(s: &Scenario, kit: &Kit, dir: &Path, inner: &mut Vec<Inner>) -> Result<()> {
+fn boot(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(s.timeout_s);
     let platform = s.machine()?;
     let iso = make_iso(s, kit, &platform, dir)?;
@@ -85,7 +95,7 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path, inner: &mut Vec<Inner>) -> Result<(
     let result =
         debugged.and_then(|()| steps(s, &mut session, deadline)).and_then(|()| ending(s, &mut session, deadline));
     session.kill();
-    *inner = matrix::inner(&session.text());
+    *left = Left { inner: matrix::inner(&session.text()), cpu: session.cpu_used() };
     result.map_err(|e| anyhow!("{e:#}\nthe serial output ends:\n{}", tail(&session.text())))
 }
 
