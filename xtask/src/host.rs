@@ -1,8 +1,9 @@
-//! The host tests: rustfmt, clippy and the unit tests of everything, by cargo; and the pages of the interface.
+//! The host tests: rustfmt, clippy and the unit tests of everything, by cargo; the pages of the interface, the
+//! kernel's size.
 //!
 //! Key types: [`Check`].
 
-use crate::{exec, spec, tree};
+use crate::{exec, size, spec, tree};
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -43,12 +44,13 @@ pub fn run() -> Result<bool> {
         passed &= !matches!(result, Outcome::Failed);
         lines.push(format!("test host::{:<18} ... {} ({:.0} s)", c.name, result.text(), began.elapsed().as_secs_f32()));
     }
-    let (coverage, faults) = spec::check()?;
-    faults.iter().for_each(|f| eprintln!("{f}"));
-    println!("\n{coverage}");
-    passed &= faults.is_empty();
-    let spec = if faults.is_empty() { Outcome::Passed } else { Outcome::Failed };
-    lines.push(format!("test host::{:<18} ... {}", "spec", spec.text()));
+    for (name, (found, faults)) in [("spec", spec::check()?), ("size", size::check()?)] {
+        println!("\n{found}");
+        faults.iter().for_each(|f| eprintln!("{f}"));
+        passed &= faults.is_empty();
+        let outcome = if faults.is_empty() { Outcome::Passed } else { Outcome::Failed };
+        lines.push(format!("test host::{name:<18} ... {}", outcome.text()));
+    }
     println!("\n{}", lines.join("\n"));
     Ok(passed)
 }

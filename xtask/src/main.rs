@@ -1,4 +1,4 @@
-//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `spec`, `platforms`.
+//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `spec`, `size`, `platforms`.
 //!
 //! Below the verbs: [`packages`] (Debian packages), [`guest`] (kernel and initramfs of the guest), [`build`] (our
 //! binaries), [`iso`] (the boot image), [`emulator`] (what boots it), [`session`] (a running emulator and its
@@ -26,6 +26,7 @@ mod progress;
 mod run;
 mod scenario;
 mod session;
+mod size;
 mod spec;
 mod suite;
 mod system;
@@ -57,6 +58,8 @@ enum Verb {
     Perf(perf::Args),
     /// Check the pages of the interface against code and tests, and print how much of them is tested.
     Spec,
+    /// Count the lines of kernel-mode Rust, and compare with perf/size.toml.
+    Size(size::Args),
     /// List the platforms and whether they can be used here.
     Platforms,
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Image(args) => image::main(&args),
         Verb::Perf(args) => perf::main(&args),
         Verb::Spec => spec::main(),
+        Verb::Size(args) => size::main(&args),
         Verb::Platforms => platforms::main(),
     };
     result.unwrap_or_else(|e| {
