@@ -24,10 +24,7 @@ pub fn raise(ec: &'static Ec, n: u16) -> Next {
     }
     let mtd = pt.mtd();
     if let Some(u) = handler.utcb() {
-        match &ec.vcpu {
-            Some(v) => guest::save_state(v, mtd, u.arch_mut()),
-            None => save_host(ec, mtd, u.arch_mut()),
-        }
+        save(ec, mtd, u.arch_mut());
     }
     enter(ec, pt, mtd.bits())
 }
@@ -80,15 +77,7 @@ pub fn answer(ec: &'static Ec, how: Resume, mtd: Mtd, state: &ArchState, handler
     if mtd.contains(Mtd::POISON) {
         return kill(ec, "");
     }
-    match &ec.vcpu {
-        Some(v) => {
-            if mtd.contains(Mtd::SPACES) {
-                v.assign(&handler.obj, state);
-            }
-            guest::load_state(v, mtd, state);
-        }
-        None => load_host(ec, mtd, state),
-    }
+    load(ec, mtd, state, handler);
     resume(
         ec,
         match how {
@@ -97,6 +86,27 @@ pub fn answer(ec: &'static Ec, how: Resume, mtd: Mtd, state: &ArchState, handler
             Resume::Guest => Cont::Guest,
         },
     )
+}
+
+/// State of `ec`, which does not run, as `mtd` says.
+pub fn save(ec: &Ec, mtd: Mtd, s: &mut ArchState) {
+    match &ec.vcpu {
+        Some(v) => guest::save_state(v, mtd, s),
+        None => save_host(ec, mtd, s),
+    }
+}
+
+/// Changes the state of `ec`, which does not run, as `mtd` says. Selectors of spaces are those of `who` writes.
+pub fn load(ec: &Ec, mtd: Mtd, s: &ArchState, who: &Ec) {
+    match &ec.vcpu {
+        Some(v) => {
+            if mtd.contains(Mtd::SPACES) {
+                v.assign(&who.obj, s);
+            }
+            guest::load_state(v, mtd, s);
+        }
+        None => load_host(ec, mtd, s),
+    }
 }
 
 const RSP: usize = ArchState::RSP;

@@ -2,7 +2,7 @@
 //!
 //! Those with which a domain can pull its own memory away from under Rust are `unsafe`; the others can only fail.
 
-use abi::{CreatePdOp, ExtOp, Hypercall, Mad, Scd, Sel, Status};
+use abi::{CreatePdOp, ExtOp, Hypercall, Mad, Mtd, Scd, Sel, Status};
 use core::arch::asm;
 
 /// Registers that come back.
@@ -78,6 +78,21 @@ pub fn move_quota(from: Sel, to: Sel, frames: u64) -> Result<(), Status> {
 pub fn read_quota(pd: Sel) -> Result<(u64, u64), Status> {
     // SAFETY: reads.
     check(unsafe { enter(ExtOp::ReadQuota.identifier(pd), 0, 0, 0, 0) }).map(|o| (o.rsi, o.rdx))
+}
+
+/// Reads groups of the state of an EC on this CPU, not the caller, into the caller's UTCB, which holds no message then (X5).
+pub fn get_state(ec: Sel, mtd: Mtd) -> Result<(), Status> {
+    // SAFETY: writes to the UTCB only, as `ipc_call`.
+    check(unsafe { enter(ExtOp::GetState.identifier(ec), mtd.bits().into(), 0, 0, 0) }).map(drop)
+}
+
+/// Writes groups of the state of an EC on this CPU, not the caller, from the caller's UTCB (X5).
+///
+/// # Safety
+/// If it is a thread of the own PD: going on with these registers must be sound.
+pub unsafe fn set_state(ec: Sel, mtd: Mtd) -> Result<(), Status> {
+    // SAFETY: passed on to the caller.
+    check(unsafe { enter(ExtOp::SetState.identifier(ec), mtd.bits().into(), 0, 0, 0) }).map(drop)
 }
 
 /// The `n`-th allocation of the kernel from now on fails, once; 0: none. Test kernels only.

@@ -47,6 +47,12 @@ pub trait Vm {
     /// RECALL.
     fn recall(&mut self) -> Result<(), String>;
 
+    /// Reads these groups of the stopped virtual CPU's state.
+    fn get(&mut self, mtd: Mtd, state: &mut ArchState) -> Outcome;
+
+    /// Writes them.
+    fn set(&mut self, mtd: Mtd, state: &ArchState) -> Outcome;
+
     /// Writes to its memory.
     fn write(&mut self, gpa: u64, bytes: &[u8]);
 

@@ -11,6 +11,8 @@ tests! {
     registers: "registers that a reply writes reach the guest, and only its groups", "abi-21 abi-23 abi-24 objects-25";
     flags: "RFLAGS come and go", "abi-25";
     groups: "all other groups hold what is written", "abi-37 abi-38 abi-40 abi-41 abi-44 abi-45 abi-46 abi-48 abi-49";
+    outside: "state outside of an event: that of the event, and what is written is in the guest when it goes on",
+        "get_state-3 get_state-6 get_state-10 set_state-3 set_state-7 set_state-11";
     segments: "segments come and go", "abi-14 abi-33 abi-34 abi-35";
     sse: "SSE registers of two guests do not mix", "objects-30 create_ec-4";
     avx: "AVX registers of two guests do not mix, nor does XCR0", "abi-42";
@@ -100,6 +102,52 @@ fn groups(m: &dyn Machine) -> Outcome {
         }
     }
     equal("CR2 as the guest reads it", g.rax(), 0x1234_5678)
+}
+
+fn outside(m: &dyn Machine) -> Outcome {
+    let mut g = Guest::new(m, code!(16: "cpuid", "hlt"))?;
+    g.until(reason::CPUID)?;
+    let mut all = ArchState::ZERO;
+    g.vm.get(Mtd::all(), &mut all)?;
+    let same = g.s;
+    equal("state, as in the event", readable(all), readable(same))?;
+    let mut one = ArchState { rip: 1, cr2: 2, ..ArchState::ZERO };
+    g.vm.get(Mtd::SYSENTER, &mut one)?;
+    equal("groups that were not asked for", (one.rip, one.cr2), (1, 2))?;
+    let (rdx, cr2) = (0x1234_0000_4321, 0x9876_5432);
+    all.gpr[ArchState::RDX] = rdx;
+    (all.gpr[9], all.cr2, all.sysenter_eip, all.star) = (9, cr2, 0x77_0000, 5);
+    all.rip += 99;
+    g.vm.set(Mtd::GPR_0_7 | Mtd::CR | Mtd::SYSENTER | Mtd::RIP, &all)?;
+    g.vm.get(Mtd::RIP, &mut one)?;
+    equal("RIP as read back", one.rip, all.rip)?;
+    // The reply writes RIP over it, and nothing else.
+    g.skip(2)?;
+    g.until(reason::HLT)?;
+    equal("RDX, CR2, SYSENTER_EIP", (g.s.gpr[ArchState::RDX], g.s.cr2, g.s.sysenter_eip), (rdx, cr2, 0x77_0000))?;
+    equal("R9 and STAR, which were not written", (g.s.gpr[9], g.s.star), (same.gpr[9], same.star))
+}
+
+/// Without what can only be written, which stays as it was in the UTCB.
+fn readable(s: ArchState) -> ArchState {
+    let table = |t: Segment| Segment { limit: t.limit, base: t.base, ..Segment::default() };
+    ArchState {
+        ctrl: [0; 2],
+        ctrl3: 0,
+        intcpt_cr0: 0,
+        intcpt_cr4: 0,
+        intcpt_exc: 0,
+        pfe_mask: 0,
+        pfe_match: 0,
+        tpr_threshold: 0,
+        gdtr: table(s.gdtr),
+        idtr: table(s.idtr),
+        apic_base: 0,
+        sel_gst: 0,
+        sel_pio: 0,
+        sel_msr: 0,
+        ..s
+    }
 }
 
 fn segments(m: &dyn Machine) -> Outcome {

@@ -1,11 +1,11 @@
 //! Hypercall 0xf: the extensions (docs/design/0010), each behind a bit of the information page.
 
-use super::{Outcome, flags, quota};
+use super::{Outcome, flags, quota, state};
 use crate::object::ec::Ec;
 use abi::{ExtFeatures, ExtOp, Status};
 
 /// The extensions that are there.
-pub const FEATURES: ExtFeatures = ExtFeatures::QUOTA.union(TESTS);
+pub const FEATURES: ExtFeatures = ExtFeatures::QUOTA.union(ExtFeatures::STATE).union(TESTS);
 const TESTS: ExtFeatures = if cfg!(feature = "inject") { ExtFeatures::INJECT } else { ExtFeatures::empty() };
 
 /// Performs the operation that the flags name.
@@ -17,6 +17,8 @@ pub fn perform(ec: &'static Ec) -> Outcome {
     match op {
         ExtOp::MoveQuota => quota::move_quota(ec),
         ExtOp::ReadQuota => quota::read_quota(ec),
+        ExtOp::GetState => state::get_state(ec),
+        ExtOp::SetState => state::set_state(ec),
         #[cfg(feature = "inject")]
         ExtOp::Inject => quota::inject(ec),
         _ => Err(Status::BadHyp),

@@ -6,6 +6,7 @@ pub mod ctrl;
 pub mod ext;
 pub mod ipc;
 pub mod quota;
+pub mod state;
 
 use crate::arch::cpu::cpu;
 use crate::mem::refs;

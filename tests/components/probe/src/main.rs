@@ -27,12 +27,13 @@ mod objects;
 mod platform;
 mod scene;
 mod spaces;
+mod state;
 
 use check::{Check, NOT_HERE};
 use vcpu_tests::{Emulator, Facts, Why};
 
 /// All pages.
-const PAGES: [(&str, &[Check]); 16] = [
+const PAGES: [(&str, &[Check]); 17] = [
     ("abi", abi_page::CHECKS),
     ("objects", objects::CHECKS),
     ("spaces", spaces::CHECKS),
@@ -48,6 +49,7 @@ const PAGES: [(&str, &[Check]); 16] = [
     ("ctrl_sc", ctrl_sc::CHECKS),
     ("ctrl_pt", ctrl_pt::CHECKS),
     ("ctrl_sm", ctrl_sm::CHECKS),
+    ("state", state::CHECKS),
     ("platform", platform::CHECKS),
 ];
 

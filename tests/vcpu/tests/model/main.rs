@@ -7,7 +7,7 @@ mod vmx_cpu;
 
 use abi::{ArchState, Mtd, event};
 use cpu::Memory;
-use vcpu_tests::{Access, Emulator, Facts, GROUPS, Machine, Vendor, Vm};
+use vcpu_tests::{Access, Emulator, Facts, GROUPS, Machine, Outcome, Vendor, Vm};
 
 /// The kernel's side of a virtual CPU.
 trait Kernel {
@@ -53,6 +53,16 @@ impl<K: Kernel> Vm for Guest<K> {
 
     fn recall(&mut self) -> Result<(), String> {
         self.recalled = true;
+        Ok(())
+    }
+
+    fn get(&mut self, mtd: Mtd, state: &mut ArchState) -> Outcome {
+        self.kernel.save(mtd, state);
+        Ok(())
+    }
+
+    fn set(&mut self, mtd: Mtd, state: &ArchState) -> Outcome {
+        self.kernel.load(mtd, state);
         Ok(())
     }
 
@@ -134,7 +144,7 @@ const HERE: &[(&str, &[&str])] = &[
     ),
     ("nested", &["missing_stack", "missing_table", "dropped", "soft", "nmi"]),
     ("maps", &["beyond", "efer"]),
-    ("state", &["reset", "registers", "flags"]),
+    ("state", &["reset", "registers", "flags", "outside"]),
     ("entry", &["reserved_event", "efer_reserved"]),
 ];
 

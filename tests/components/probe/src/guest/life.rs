@@ -94,6 +94,17 @@ pub fn no_space() -> Outcome {
     equal("events", g.numbers(), vec![event::GST_STARTUP])
 }
 
+pub fn assigned_outside() -> Outcome {
+    let code = [0xf4];
+    let keep = |s: &mut ArchState| (s.sel_gst, s.sel_pio, s.sel_msr) = (0, 0, 0);
+    let mut g = Guest::new(&code, keep, |n, _| (n == event::GST_STARTUP).then_some(Mtd::empty()))?;
+    rt::utcb().arch_mut().sel_gst = g._space.sel();
+    // SAFETY: a virtual CPU.
+    done("set_state", unsafe { hc::set_state(g.vcpu.sel(), Mtd::SPACES) })?;
+    g.run()?;
+    equal("events", g.numbers(), vec![event::GST_STARTUP, reason::HLT])
+}
+
 pub fn no_portal() -> Outcome {
     let mut g = Guest::new(
         &[0x0f, 0xa2, 0xf4],

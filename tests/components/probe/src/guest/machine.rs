@@ -1,12 +1,13 @@
 //! The machine that `vcpu_tests` run on here: guest spaces, virtual CPUs and portals of the kernel.
 
 use crate::scene::{PAGE, in_ms, memory};
-use abi::{ArchState, Mtd, event, perm};
+use abi::{ArchState, Mtd, Status, event, perm};
+use rt::hypercall as hc;
 use rt::vm::{GuestSpace, MsrSpace, PioSpace, Vcpu};
 use rt::{PortalThread, Semaphore};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use vcpu_tests::{Access, Facts, Machine, RAM, Vm};
+use vcpu_tests::{Access, Facts, Machine, Outcome, RAM, Vm, Why};
 
 /// Everything that an event can carry.
 const READ: Mtd = Mtd::all()
@@ -80,6 +81,7 @@ impl Exchange {
 
 struct Guest {
     ram: u64,
+    cpu: u16,
     spare: Arc<Mutex<Vec<u64>>>,
     space: GuestSpace,
     pio: PioSpace,
@@ -90,7 +92,7 @@ struct Guest {
     base: u64,
 }
 
-fn said<T>(what: &str, r: Result<T, abi::Status>) -> Result<T, String> {
+fn said<T>(what: &str, r: Result<T, Status>) -> Result<T, String> {
     r.map_err(|s| format!("{what}: {s:?}"))
 }
 
@@ -114,12 +116,23 @@ impl Guest {
             said("event portal", thread.portal(base + n, n, READ.bits()))?;
         }
         let vcpu = said("vCPU", if own_time { Vcpu::with_own_time(cpu, base) } else { Vcpu::new(cpu, base) })?;
-        let mut g = Guest { ram, spare, space, pio, _msr: msr, vcpu, started: false, exchange, base };
+        let mut g = Guest { ram, cpu, spare, space, pio, _msr: msr, vcpu, started: false, exchange, base };
         g.write(0, &[0; RAM as usize]);
         for page in (0..RAM).step_by(PAGE as usize) {
             g.page(page, Access::All)?;
         }
         Ok(g)
+    }
+
+    /// What access to its state came to.
+    fn outside(&self, what: &str, got: Result<(), Status>) -> Outcome {
+        match got {
+            Err(Status::BadCpu) if self.cpu != crate::scene::cpu() => {
+                Err(Why::NotHere("the state can be had on the CPU of the virtual CPU only".into()))
+            }
+            Ok(()) if self.cpu == crate::scene::cpu() => Ok(()),
+            other => Err(Why::Failed(format!("{what}: {other:?}"))),
+        }
     }
 
     fn at(&self, gpa: u64) -> *mut u8 {
@@ -147,6 +160,21 @@ impl Vm for Guest {
 
     fn recall(&mut self) -> Result<(), String> {
         said("recall", self.vcpu.recall())
+    }
+
+    fn get(&mut self, mtd: Mtd, state: &mut ArchState) -> Outcome {
+        *rt::utcb().arch_mut() = *state;
+        let got = hc::get_state(self.vcpu.sel(), mtd);
+        self.outside("get_state", got)?;
+        *state = *rt::utcb().arch();
+        Ok(())
+    }
+
+    fn set(&mut self, mtd: Mtd, state: &ArchState) -> Outcome {
+        *rt::utcb().arch_mut() = *state;
+        // SAFETY: a virtual CPU.
+        let got = unsafe { hc::set_state(self.vcpu.sel(), mtd) };
+        self.outside("set_state", got)
     }
 
     fn write(&mut self, gpa: u64, bytes: &[u8]) {

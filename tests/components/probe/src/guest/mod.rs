@@ -33,6 +33,7 @@ pub const CHECKS: &[Check] = &[
         "a virtual CPU without guest space is killed when it would run (ipc_reply.md)",
         life::no_space,
     ),
+    ("set_state-6", "SPACES by set_state, before the virtual CPU has started", life::assigned_outside),
     ("objects-12 abi-84", "an event without portal kills a virtual CPU", life::no_portal),
     ("ctrl_pd-17 spaces-15", "BAD_CAP: a guest space as source; delegation to it without GRANT", memory::bad_cap),
     ("ctrl_pd-18 ctrl_pd-19 spaces-9", "BAD_PAR: guest addresses misaligned or beyond 2^48", memory::bad_par),
