@@ -25,7 +25,9 @@ const UTCBS: u64 = 0x40_0000_0000;
 /// Priorities below the supervisor's.
 const LOWER: u64 = 5;
 /// So long a worker may make no call before the domain is ended.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(1);
+/// So long it may take them to come back when they are told to, or when their domain has nothing any more.
+const RETURN: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(50);
 
 /// What is asked for.
@@ -280,7 +282,7 @@ impl Run<'_> {
                 self.domain.strip();
             }
             let begin = Instant::now();
-            while !ended.iter().all(|e| e.load(SeqCst)) && begin.elapsed() < 2 * PATIENCE {
+            while !ended.iter().all(|e| e.load(SeqCst)) && begin.elapsed() < RETURN {
                 thread::sleep(TICK);
             }
             let lost = ended.iter().filter(|e| !e.load(SeqCst)).count() as u64;
