@@ -26,13 +26,47 @@ pub enum ExtOp {
     CtrlTrace = 6,
     /// Make an allocation fail.
     Inject = 7,
+    /// Have the kernel try to break its own rules: [`Attempt`].
+    Attempt = 8,
+}
+
+/// What a kernel for tests tries: an access that has to fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Attempt {
+    /// Write to its code.
+    WriteText = 0,
+    /// Write to its read-only data.
+    WriteRodata = 1,
+    /// Execute its data.
+    CallData = 2,
+    /// Read user memory at the address in RSI.
+    ReadUser = 3,
+    /// Write there.
+    WriteUser = 4,
+    /// Execute what is there.
+    CallUser = 5,
+    /// Read this CPU's data where other CPUs would see it, if they did.
+    ReadCpu = 6,
+    /// Push until the stack is full.
+    Overflow = 7,
+    /// None: look at all entries of the page tables in use.
+    Audit = 8,
+}
+
+impl Attempt {
+    /// All, in the order of their numbers.
+    pub const ALL: [Attempt; 9] = {
+        use Attempt::*;
+        [WriteText, WriteRodata, CallData, ReadUser, WriteUser, CallUser, ReadCpu, Overflow, Audit]
+    };
 }
 
 impl ExtOp {
     /// All operations, in the order of their numbers.
-    pub const ALL: [ExtOp; 8] = {
+    pub const ALL: [ExtOp; 9] = {
         use ExtOp::*;
-        [Destroy, MoveQuota, ReadQuota, SetWindow, GetState, SetState, CtrlTrace, Inject]
+        [Destroy, MoveQuota, ReadQuota, SetWindow, GetState, SetState, CtrlTrace, Inject, Attempt]
     };
 
     /// The operation that the flags of hypercall 0xf name.
@@ -53,7 +87,7 @@ impl ExtOp {
             ExtOp::SetWindow => ExtFeatures::TRANSFER,
             ExtOp::GetState | ExtOp::SetState => ExtFeatures::STATE,
             ExtOp::CtrlTrace => ExtFeatures::TRACE,
-            ExtOp::Inject => ExtFeatures::INJECT,
+            ExtOp::Inject | ExtOp::Attempt => ExtFeatures::INJECT,
         }
     }
 }
@@ -68,6 +102,7 @@ mod tests {
             assert_eq!(ExtOp::from_flags(i as u8), Some(op));
             assert_eq!(op.identifier(3), 0x300 | (i as u64) << 4 | 0xf);
         }
-        assert_eq!(ExtOp::from_flags(8), None);
+        assert_eq!(ExtOp::from_flags(ExtOp::ALL.len() as u8), None);
+        Attempt::ALL.into_iter().enumerate().for_each(|(i, a)| assert_eq!(a as usize, i));
     }
 }

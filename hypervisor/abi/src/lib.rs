@@ -15,7 +15,7 @@ mod mtd;
 pub mod perm;
 mod utcb;
 
-pub use ext::{EXT_NUMBER, ExtOp};
+pub use ext::{Attempt, EXT_NUMBER, ExtOp};
 pub use hip::{EXT_SIGNATURE, ExtFeatures, Features, HIP_SIGNATURE, Hip, VirtMissing};
 pub use hypercall::{CreatePdOp, HwOp, Hypercall, Mad, Scd, Status};
 pub use mtd::Mtd;

@@ -212,6 +212,7 @@ fn leave_space() {
             asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
         }
         old.fs_gs.set((fs, gs));
+        tables::clear_data_segments();
     }
 }
 

@@ -6,11 +6,13 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod audit;
 mod dma;
 mod format;
 pub mod spec;
 mod table;
 
+pub use audit::Audit;
 pub use dma::{Dma, Walker};
 pub use format::{Ept, Format, Hpt, IA32_PAT, Npt};
 pub use table::{Change, Full, Hole, PageTable, top_index};

@@ -2,7 +2,7 @@
 //!
 //! Those with which a domain can pull its own memory away from under Rust are `unsafe`; the others can only fail.
 
-use abi::{CreatePdOp, ExtOp, Hypercall, Mad, Mtd, Scd, Sel, Status};
+use abi::{Attempt, CreatePdOp, ExtOp, Hypercall, Mad, Mtd, Scd, Sel, Status};
 use core::arch::asm;
 
 /// Registers that come back.
@@ -99,6 +99,16 @@ pub unsafe fn set_state(ec: Sel, mtd: Mtd) -> Result<(), Status> {
 pub fn inject(n: u64) -> Result<(), Status> {
     // SAFETY: changes no memory.
     check(unsafe { enter(ExtOp::Inject.identifier(n), 0, 0, 0, 0) }).map(drop)
+}
+
+/// The kernel tries that, at that address if it is about user memory: vector and error code of what came of it. For
+/// [`Attempt::Audit`] what breaks the rules, and leaves in all. Test kernels only.
+///
+/// # Safety
+/// Nothing in Rust refers to what is at the address; if it is executed, it is a RET.
+pub unsafe fn attempt(what: Attempt, addr: u64) -> Result<(u64, u64), Status> {
+    // SAFETY: passed on.
+    check(unsafe { enter(ExtOp::Attempt.identifier(what as u64), addr, 0, 0, 0) }).map(|o| (o.rsi, o.rdx))
 }
 
 /// Parameters of [`create_ec`].

@@ -95,7 +95,6 @@ idle_halt:
 .globl user_trap_again
 user_trap_again:
     mov rsp, STACK_TOP
-    clear_ac
     call {user_trap}
     ud2
 
@@ -148,6 +147,7 @@ trap:
 trap_on_ist:
     push_gprs
     cld
+    clear_ac
     mov rdi, rsp
     mov rbx, rsp
     and rsp, -16

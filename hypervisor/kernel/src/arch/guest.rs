@@ -35,6 +35,11 @@ pub fn flush_all() {
     vmx::flush_all();
 }
 
+/// This CPU leaves an address space: what a guest has left in registers that user mode can read is of that space.
+pub fn leave_space() {
+    svm::forget_tsc_aux();
+}
+
 /// Why there are no guests on this machine; empty if there are.
 pub fn missing() -> VirtMissing {
     VirtMissing::from_bits_truncate(MISSING.load(Relaxed))

@@ -1,5 +1,7 @@
 //! The x86-64 machine: processors, traps, paging, interrupt controllers, time, FPU, virtualisation.
 
+#[cfg(feature = "inject")]
+pub mod attempt;
 pub mod cpu;
 pub mod fpu;
 pub mod guest;

@@ -90,6 +90,25 @@ fn image_flags(v: u64) -> u64 {
     }
 }
 
+/// Takes a frame of a CPU's part out of the view of the pool, which all CPUs share. `None`: no memory.
+///
+/// Only this CPU has touched it there; another may still have translations for all of a large page that is divided here.
+fn conceal(phys: u64) -> Option<()> {
+    let (pd, v) = (IMAGE_PD.load(Relaxed), layout::virt(phys));
+    let e = read(pd, index(v, 1));
+    // SAFETY: the same translations in smaller pages; then that of a frame that is reached through the CPU's part only.
+    unsafe {
+        if e & LARGE != 0 {
+            let pt = pool::phys(pool::alloc(&KERNEL)?);
+            (0..512).for_each(|i| write(pt, i, (e & !LARGE) + i as u64 * 4096));
+            write(pd, index(v, 1), pt | P | RW);
+        }
+        write(read(pd, index(v, 1)) & !0xfff, index(v, 0), 0);
+        tlb::flush(v as usize);
+    }
+    Some(())
+}
+
 /// Builds the part of a CPU around the frames of its [`super::cpu::Cpu`] and returns its PDPT. `None`: no memory.
 pub fn build_cpu_part(cpu_frames: &[Frame]) -> Option<u64> {
     let frame = || pool::alloc(&KERNEL).map(pool::phys);
@@ -97,18 +116,19 @@ pub fn build_cpu_part(cpu_frames: &[Frame]) -> Option<u64> {
     let page = |v: u64, f: u64| {
         // SAFETY: a table under construction.
         unsafe { write(pt, index(v, 0), f | P | RW | NX) };
+        conceal(f)
     };
     for i in 0..layout::STACK_LEN / 4096 {
-        page(layout::STACK + i * 4096, frame()?);
+        page(layout::STACK + i * 4096, frame()?)?;
     }
     for (i, f) in cpu_frames.iter().enumerate() {
-        page(layout::CPU + i as u64 * 4096, pool::phys(*f));
+        page(layout::CPU + i as u64 * 4096, pool::phys(*f))?;
     }
-    page(layout::TSS, frame()?);
+    page(layout::TSS, frame()?)?;
     let ones = pool::Page::filled(&KERNEL, 0xff)?;
-    page(layout::TSS + 0x3000, ones.into_phys());
+    page(layout::TSS + 0x3000, ones.into_phys())?;
     for i in 0..4 {
-        page(layout::IST_STACKS + (2 * i + 1) * 4096, frame()?);
+        page(layout::IST_STACKS + (2 * i + 1) * 4096, frame()?)?;
     }
     // SAFETY: as above.
     unsafe {
@@ -143,6 +163,12 @@ pub fn enter_bare() {
 /// Physical address of the page table that holds the per-CPU part.
 fn cpu_pt(pdpt: u64) -> u64 {
     read(read(pdpt, 511) & !0xfff & !NX, 511) & !0xfff & !NX
+}
+
+/// Where the pool would show what this CPU has at an address of its part.
+#[cfg(feature = "inject")]
+pub fn pool_view(v: u64) -> u64 {
+    layout::virt(read(cpu_pt(cpu().pdpt.get()), index(v, 0)) & !0xfff & !NX)
 }
 
 /// Shows two frames as the I/O permission bitmap of this CPU.

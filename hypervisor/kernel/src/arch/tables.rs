@@ -3,6 +3,7 @@
 use super::cpu::cpu;
 use crate::mem::layout;
 
+use core::arch::asm;
 use spin::Once;
 use x86::bits64::segmentation::Descriptor64;
 use x86::dtables::{DescriptorTablePointer, lgdt, lidt, load_ldtr};
@@ -105,6 +106,17 @@ pub fn load() {
         }
         enable_io_bitmap(false);
         task::load_tr(SegmentSelector::from_raw(TSS));
+    }
+}
+
+/// Makes DS, ES, FS and GS null if they are not: a selector that one thread has loaded, the next could read.
+pub fn clear_data_segments() {
+    // SAFETY: the kernel uses none of them, and loads the bases of FS and GS for whoever is next.
+    unsafe {
+        asm!("mov {a:e}, ds", "mov {b:e}, es", "or {a:e}, {b:e}", "mov {b:e}, fs", "or {a:e}, {b:e}",
+             "mov {b:e}, gs", "or {a:e}, {b:e}", "jz 2f",
+             "xor {a:e}, {a:e}", "mov ds, {a:e}", "mov es, {a:e}", "mov fs, {a:e}", "mov gs, {a:e}", "2:",
+             a = out(reg) _, b = out(reg) _, options(nomem, nostack));
     }
 }
 

@@ -150,6 +150,8 @@ pub extern "C" fn kernel_interrupt(vector: u32) -> ! {
 pub extern "C" fn kernel_trap(r: &Regs) -> ! {
     // SAFETY: reading CR2 has no effect.
     let cr2 = unsafe { cr2() };
+    #[cfg(feature = "inject")]
+    super::attempt::caught(r);
     panic!(
         "exception {} in the kernel: error {:#x} at {:#x}, stack {:#x}, CR2 {cr2:#x}",
         r.vector, r.error, r.rip, r.rsp
@@ -171,6 +173,10 @@ pub extern "C" fn ist_trap(r: &Regs) {
         // The kernel may hold any lock: only count.
         (NMI, ..) => cpu().nmis.set(cpu().nmis.get().wrapping_add(1)),
         (MC, true, _) => say!("cpu {}: machine check at {:#x}", cpu().id.get(), r.rip),
-        _ => panic!("exception {} in the kernel: error {:#x} at {:#x}, stack {:#x}", r.vector, r.error, r.rip, r.rsp),
+        _ => {
+            #[cfg(feature = "inject")]
+            super::attempt::caught(r);
+            panic!("exception {} in the kernel: error {:#x} at {:#x}, stack {:#x}", r.vector, r.error, r.rip, r.rsp)
+        }
     }
 }

@@ -8,6 +8,16 @@ use abi::{ExtFeatures, ExtOp, Status};
 pub const FEATURES: ExtFeatures = ExtFeatures::QUOTA.union(ExtFeatures::STATE).union(TESTS);
 const TESTS: ExtFeatures = if cfg!(feature = "inject") { ExtFeatures::INJECT } else { ExtFeatures::empty() };
 
+/// The kernel tries to break its own rules.
+#[cfg(feature = "inject")]
+fn attempt(ec: &'static Ec) -> Outcome {
+    let what = abi::Attempt::ALL.get(super::selector(ec) as usize).ok_or(Status::BadPar)?;
+    let (rsi, rdx) = crate::arch::attempt::attempt(*what, ec.regs().rsi());
+    ec.regs().set_rsi(rsi);
+    ec.regs().set_rdx(rdx);
+    Ok(super::Done::Now)
+}
+
 /// Performs the operation that the flags name.
 pub fn perform(ec: &'static Ec) -> Outcome {
     let op = ExtOp::from_flags(flags(ec)).ok_or(Status::BadHyp)?;
@@ -21,6 +31,8 @@ pub fn perform(ec: &'static Ec) -> Outcome {
         ExtOp::SetState => state::set_state(ec),
         #[cfg(feature = "inject")]
         ExtOp::Inject => quota::inject(ec),
+        #[cfg(feature = "inject")]
+        ExtOp::Attempt => attempt(ec),
         _ => Err(Status::BadHyp),
     }
 }

@@ -10,7 +10,7 @@
 use super::tables::{self, Tables};
 use super::{account::Account, kernel_object};
 use crate::arch::cpu::cpu;
-use crate::arch::paging;
+use crate::arch::{guest, paging};
 use crate::boot::cpus_online;
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref, account_of};
@@ -101,6 +101,7 @@ impl HstSpace {
         if moves {
             // Before the mark is looked at: who sets it sees that this CPU is in the space, or this CPU sees the mark.
             remote::presence().enter(cr3 & ROOT);
+            guest::leave_space();
         }
         let stale = (moves || self.slot().is_stale()) && self.slot().take_stale();
         if moves || stale {

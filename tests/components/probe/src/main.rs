@@ -23,6 +23,7 @@ mod ctrl_sm;
 mod guest;
 mod ipc_call;
 mod ipc_reply;
+mod isolation;
 mod objects;
 mod platform;
 mod scene;
@@ -33,7 +34,7 @@ use check::{Check, NOT_HERE};
 use vcpu_tests::{Emulator, Facts, Why};
 
 /// All pages.
-const PAGES: [(&str, &[Check]); 17] = [
+const PAGES: &[(&str, &[Check])] = &[
     ("abi", abi_page::CHECKS),
     ("objects", objects::CHECKS),
     ("spaces", spaces::CHECKS),
@@ -51,6 +52,7 @@ const PAGES: [(&str, &[Check]); 17] = [
     ("ctrl_sm", ctrl_sm::CHECKS),
     ("state", state::CHECKS),
     ("platform", platform::CHECKS),
+    ("isolation", isolation::CHECKS),
 ];
 
 /// What QEMU's emulation of the CPU cannot show.
@@ -71,8 +73,8 @@ fn main() {
         println!("probe: no virtualisation, no checks of guests");
     }
     let tcg = Facts::here().emulator == Emulator::Tcg;
-    let guest_pages = guests.then_some(("guest", guest::CHECKS));
-    for (page, checks) in PAGES.into_iter().chain(guest_pages) {
+    let guest_pages = guests.then_some([("guest", guest::CHECKS), ("isolation", isolation::GUEST_CHECKS)]);
+    for (page, checks) in PAGES.iter().copied().chain(guest_pages.into_iter().flatten()) {
         for (_, name, check) in checks {
             if let Some((_, why)) = NOT_ON_TCG.iter().find(|(n, _)| tcg && name.starts_with(n)) {
                 println!("probe: left out {page}: {name}: {why}");

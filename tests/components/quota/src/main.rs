@@ -1,5 +1,6 @@
 //! Accounts of kernel memory (docs/spec/objects.md#account): that books are exact, that one account's shortage is its own,
-//! and, on a kernel whose allocations can be made to fail, that a call that fails has changed nothing.
+//! and, on a kernel for tests, that a call whose allocation fails has changed nothing, and that the kernel is protected
+//! against itself.
 //!
 //! Each check prints `test NAME ... ok` or `FAILED: why`; the last line is `quota: N checks passed, N failed`. With
 //! `inject = true` in its configuration it runs the checks that need such a kernel, else the others.
@@ -9,6 +10,7 @@
 
 extern crate rt;
 
+mod attempt;
 mod books;
 mod child;
 mod exhaust;
@@ -22,7 +24,7 @@ pub type Check = (&'static str, &'static str, fn() -> Outcome);
 fn main() {
     let config = rt::rom(parent::CONFIG_ROM).map(String::from_utf8_lossy).unwrap_or_default();
     let checks: Vec<&Check> = match config.contains("inject = true") {
-        true => inject::CHECKS.iter().collect(),
+        true => inject::CHECKS.iter().chain(attempt::CHECKS).collect(),
         false => books::CHECKS.iter().chain(exhaust::CHECKS).collect(),
     };
     // The first use of some selectors and addresses adds tables to our own spaces, which stay.

@@ -140,12 +140,19 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     }
 }
 
-/// TSC_AUX is the guest's while it runs; the host does not use it.
+/// TSC_AUX is the guest's while it runs, and its VMM may read it with RDTSCP; others may not ([`forget_tsc_aux`]).
 fn set_tsc_aux(value: u64) {
     let has = || cpuid().get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_rdtscp());
     if cpu().tsc_aux.replace(value) != value && has() {
         // SAFETY: the register exists; its upper half is reserved.
         unsafe { msr::wrmsr(msr::IA32_TSC_AUX, value & 0xffff_ffff) };
+    }
+}
+
+/// Leaves nothing of a guest in TSC_AUX.
+pub fn forget_tsc_aux() {
+    if cpu().tsc_aux.get() != 0 {
+        set_tsc_aux(0);
     }
 }
 

@@ -66,3 +66,19 @@ pub fn vectors() -> Outcome {
     equal("XMM3 of the guest", e.last().map(|e| e.1.gpr[RAX]), Some(0xdead_beef))?;
     equal("times that the VMM saw the guest's value", mixed.load(SeqCst), 0)
 }
+
+/// A guest leaves a value in TSC_AUX; then a thread of another domain looks.
+pub fn tsc_aux() -> Outcome {
+    let other = crate::isolation::Foreign::new()?;
+    let mut g = Guest::new(
+        &[0xf4], // hlt
+        |_| {},
+        |n, s| {
+            s.tsc_aux = 0x1234;
+            (n == event::GST_STARTUP).then_some(Mtd::TSC)
+        },
+    )?;
+    g.run()?;
+    equal("events", g.numbers(), vec![event::GST_STARTUP, reason::HLT])?;
+    equal("TSC_AUX in another domain", other.call()?.tsc_aux(), 0)
+}

@@ -8,6 +8,7 @@ mod life;
 mod machine;
 mod memory;
 
+pub use exits::tsc_aux;
 pub use machine::Here;
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
