@@ -32,6 +32,7 @@ mod suite;
 mod system;
 mod terminal;
 mod test;
+mod trace;
 mod tree;
 mod trial;
 
@@ -60,6 +61,8 @@ enum Verb {
     Spec,
     /// Count the lines of kernel-mode Rust, and compare with perf/size.toml.
     Size(size::Args),
+    /// Make a trace for Perfetto of the kernel's trace in a log.
+    Trace(trace::Args),
     /// List the platforms and whether they can be used here.
     Platforms,
 }
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Perf(args) => perf::main(&args),
         Verb::Spec => spec::main(),
         Verb::Size(args) => size::main(&args),
+        Verb::Trace(args) => trace::main(&args),
         Verb::Platforms => platforms::main(),
     };
     result.unwrap_or_else(|e| {

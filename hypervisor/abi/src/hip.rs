@@ -161,6 +161,10 @@ pub struct Hip {
     pub kmem_total: u64,
     /// Extension: [`ExtFeatures`].
     pub ext_features: u64,
+    /// Extension: physical range of the trace rings ([`crate::trace`]).
+    pub trace_start: u64,
+    /// End, exclusive.
+    pub trace_end: u64,
 }
 
 impl Hip {

@@ -13,12 +13,14 @@ mod hip;
 mod hypercall;
 mod mtd;
 pub mod perm;
+pub mod trace;
 mod utcb;
 
 pub use ext::{Attempt, EXT_NUMBER, ExtOp};
 pub use hip::{EXT_SIGNATURE, ExtFeatures, Features, HIP_SIGNATURE, Hip, VirtMissing};
 pub use hypercall::{CreatePdOp, HwOp, Hypercall, Mad, Scd, Status};
 pub use mtd::Mtd;
+pub use trace::TraceKinds;
 pub use utcb::{ArchState, Segment, UTCB_WORDS, Utcb};
 
 /// Size of a page, of a UTCB, and the granularity of memory capabilities, in bytes.

@@ -7,7 +7,7 @@ use crate::mem::refs::Ref;
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
 use crate::object::pt::Pt;
 use crate::schedule::{self, Next};
-use crate::{arch::cpu::cpu, arch::fpu};
+use crate::{arch::cpu::cpu, arch::fpu, trace};
 use abi::{ArchState, Mtd, Status, perm};
 
 /// Delivers event `n` of `ec`, which waits for the reply in the way that `ec.expect` says.
@@ -26,6 +26,7 @@ pub fn raise(ec: &'static Ec, n: u16) -> Next {
     if let Some(u) = handler.utcb() {
         save(ec, mtd, u.arch_mut());
     }
+    trace!(EVENT, Some(ec), n.into(), trace::name(handler).into());
     enter(ec, pt, mtd.bits())
 }
 

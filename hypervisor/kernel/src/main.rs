@@ -16,6 +16,7 @@ mod mem;
 mod object;
 mod remote;
 mod schedule;
+mod trace;
 
 use arch::{cpu, guest, interrupt, paging, time};
 use mem::{layout, pool, window};
@@ -43,6 +44,7 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
     guest::init();
     announce();
     boot::smp::start_all(info.low_page);
+    trace::init(boot::cpus_online()).unwrap_or_else(|| give_up(format_args!("the pool is too small")));
     if let Err(e) = boot::root::create(&info, magic, mbi) {
         give_up(format_args!("{e}"));
     }

@@ -9,7 +9,7 @@ use crate::event;
 use crate::mem::refs;
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
 use crate::object::sc::{self, Sc};
-use crate::remote;
+use crate::{remote, trace};
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -175,6 +175,7 @@ fn pick() -> Next {
     c.slice_end.set(c.since.get() + sc.left());
     sc.clock(c.since.get());
     time::rearm();
+    trace!(SCHEDULE, Some(sc.leaf.get()), sc.prio.into(), trace::name(&sc.ec).into());
     Next::Run(sc.leaf.get())
 }
 
@@ -191,6 +192,7 @@ pub fn tick(t: u64) {
 }
 
 fn idle() -> ! {
+    trace!(SCHEDULE, None, 0, 0);
     cpu().sc.set(None);
     leave_space();
     refs::settle();

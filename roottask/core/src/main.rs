@@ -4,7 +4,7 @@
 //!
 //! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
 //! * [`create`], [`portals`], [`handler`], [`supervisor`], [`sever`]: components, from their plan to their end;
-//! * [`log`], [`console`], [`link`], [`kernel_log`], [`power`]: what the user sees.
+//! * [`log`], [`console`], [`link`], [`kernel_log`], [`kernel_trace`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
 
 mod boot;
@@ -13,6 +13,7 @@ mod console;
 mod create;
 mod handler;
 mod kernel_log;
+mod kernel_trace;
 mod link;
 mod log;
 mod portals;
@@ -82,9 +83,10 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     let shared = Shared::new(file.entries.len());
     let portals = Portals::new(Arc::clone(&shared), log.clone());
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
+    kernel_trace::start(hip, file.trace, &log);
     let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);
     let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
-    Supervisor::new(plan, boot.book, creator, shared, log).run()
+    Supervisor::new(plan, boot.book, creator, shared, log, !file.trace.is_empty()).run()
 }
 
 fn system_file(boot: &Boot) -> Result<SystemFile, String> {

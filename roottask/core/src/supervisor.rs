@@ -4,6 +4,7 @@
 
 use crate::console;
 use crate::create::{Creator, Wires};
+use crate::kernel_trace;
 use crate::link::LogLink;
 use crate::log::Log;
 use crate::power;
@@ -32,12 +33,21 @@ pub struct Supervisor<'a> {
     wires: Wires,
     /// What wakes the provider of our log.
     log_server: Option<Sel>,
+    /// The kernel traces.
+    traced: bool,
 }
 
 impl<'a> Supervisor<'a> {
     /// One that has done nothing yet.
-    pub fn new(plan: Plan, book: Book, creator: Creator<'a>, shared: Arc<Shared>, log: Log) -> Supervisor<'a> {
-        Supervisor { plan, book, creator, shared, log, wires: Wires::default(), log_server: None }
+    pub fn new(
+        plan: Plan,
+        book: Book,
+        creator: Creator<'a>,
+        shared: Arc<Shared>,
+        log: Log,
+        traced: bool,
+    ) -> Supervisor<'a> {
+        Supervisor { plan, book, creator, shared, log, wires: Wires::default(), log_server: None, traced }
     }
 
     /// Creates and starts all components, then waits for their ends; does not come back.
@@ -167,6 +177,9 @@ impl Supervisor<'_> {
     }
 
     fn power_off(&self, code: u64) -> ! {
+        if self.traced {
+            kernel_trace::end(self.creator.window, self.creator.hip, &self.log);
+        }
         power::off(&self.log, self.creator.window, self.creator.hip, code)
     }
 }

@@ -15,7 +15,7 @@ use abi::{Hip, Mad, Status};
 use core_task_logic::acpi::PhysicalMemory;
 use multiboot2::{BootInformation, BootInformationHeader};
 use policy::{Book, PhysRange, chunks};
-use std::sync::atomic::{AtomicU8, AtomicU32};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where physical address 0 is.
@@ -39,6 +39,8 @@ pub struct Window {
     kernel: PhysRange,
     /// Its console, whole pages.
     console: PhysRange,
+    /// Its trace, whole pages.
+    trace: PhysRange,
     seen: Mutex<Seen>,
 }
 
@@ -47,7 +49,8 @@ impl Window {
     pub fn new(nova: Nova, hip: &Hip) -> Window {
         let kernel = PhysRange { start: hip.nova_start, end: hip.nova_end };
         let console = PhysRange { start: hip.mbuf_start, end: hip.mbuf_end }.outward();
-        Window { nova, kernel, console, seen: Mutex::default() }
+        let trace = PhysRange { start: hip.trace_start, end: hip.trace_end };
+        Window { nova, kernel, console, trace, seen: Mutex::default() }
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -155,6 +158,16 @@ impl Window {
         self.shared(range)?;
         // SAFETY: visible for good, writable, and accessed through atomics only.
         Some(unsafe { std::slice::from_raw_parts(pointer(range.start).cast(), range.len() as usize) })
+    }
+
+    /// The kernel's trace, which can only be loaded from. `None`: it cannot be shown.
+    pub fn trace(&self) -> Option<&'static [AtomicU64]> {
+        if self.trace.is_empty() {
+            return None;
+        }
+        self.show_unchecked(&mut self.seen(), self.trace, Mem::R).ok()?;
+        // SAFETY: visible for good, aligned, and accessed through atomics only.
+        Some(unsafe { std::slice::from_raw_parts(pointer(self.trace.start).cast(), (self.trace.len() / 8) as usize) })
     }
 
     /// Makes frames, or the kernel's console, visible for good.

@@ -6,6 +6,7 @@
 //! Key types: [`SystemFile`], [`Entry`], [`Component`]. Routes are resolved in `wiring`, modules in `plan`.
 
 use crate::quantity::{PortRange, QuantityError, Size};
+use abi::TraceKinds;
 use parent::{CONFIG_ROM, MAX_CHANNELS, MAX_CPUS, MAX_IRQS, MAX_ROMS, NAME_LEN, Name, layout};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -114,6 +115,8 @@ pub struct Entry {
 pub struct SystemFile {
     /// Indices of the components whose ends are the system's.
     pub shutdown_after: Vec<usize>,
+    /// What the kernel is to trace.
+    pub trace: TraceKinds,
     /// The components in the order of the file.
     pub entries: Vec<Entry>,
     /// What is wrong outside components but does not keep the system from running.
@@ -126,11 +129,16 @@ impl SystemFile {
         let source = Source { text };
         let root = DeTable::parse(text).map_err(|e| source.syntax(&e))?.into_inner();
         let mut shutdown_after = Vec::new();
+        let mut trace = TraceKinds::empty();
         let (mut tables, mut errors) = (Vec::new(), Vec::new());
         for (key, value) in root {
             match key.get_ref().as_ref() {
                 "shutdown_after" => match source.strings("shutdown_after", value) {
                     Ok(names) => shutdown_after = names,
+                    Err(e) => errors.push(e),
+                },
+                "trace" => match source.kinds(value) {
+                    Ok(kinds) => trace = kinds,
                     Err(e) => errors.push(e),
                 },
                 "component" => tables = source.array(value)?,
@@ -145,7 +153,7 @@ impl SystemFile {
             // A key that is misspelt is the better reason.
             return Err(errors.into_iter().next().unwrap_or_else(|| source.error(0..0, Cause::Empty)));
         }
-        let mut file = SystemFile { shutdown_after: Vec::new(), entries: Vec::new(), errors };
+        let mut file = SystemFile { shutdown_after: Vec::new(), trace, entries: Vec::new(), errors };
         for (i, t) in tables.into_iter().enumerate() {
             let entry = source.entry(i, t, &file.entries);
             file.entries.push(entry);
@@ -222,6 +230,18 @@ impl<'a> Source<'a> {
             DeValue::Array(a) => a.into_iter().map(|v| self.string(key, v)).collect(),
             other => Err(self.error(span, wrong_type("the system file", key, "a string or several", other.type_str()))),
         }
+    }
+
+    /// Kinds of events for the trace.
+    fn kinds(&self, value: Spanned<DeValue<'a>>) -> Result<TraceKinds, FileError> {
+        let one = |name: &Spanned<String>| {
+            TraceKinds::from_lower_name(name.get_ref()).ok_or_else(|| {
+                let all: Vec<_> = TraceKinds::all().iter_names().map(|(n, _)| n.to_lowercase()).collect();
+                let reason = format!("`{}` is nothing that can be traced: {} are", name.get_ref(), all.join(", "));
+                self.error(name.span(), Cause::Value { place: "the system file".into(), key: "trace", reason })
+            })
+        };
+        self.strings("trace", value)?.iter().map(one).collect()
     }
 
     fn string(&self, key: &'static str, value: Spanned<DeValue<'a>>) -> Result<Spanned<String>, FileError> {

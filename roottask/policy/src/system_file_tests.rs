@@ -241,3 +241,20 @@ fn kernel_memory_is_a_size_or_depends_on_ram() {
     assert!(e.contains("component `a`, key `kmem`: \"65K\" is not a multiple of 4K"), "{e}");
     assert!(with("1M", "kmem = 65").is_err());
 }
+
+#[test]
+fn what_is_traced_is_a_list_of_names() {
+    use abi::TraceKinds;
+    let parse = |text: &str| SystemFile::parse(&format!("{text}\n{HEAD}")).unwrap();
+    assert_eq!(parse("").trace, TraceKinds::empty());
+    let f = parse("trace = [\"exit\", \"ipi\"]");
+    assert_eq!((f.trace, f.errors.len()), (TraceKinds::EXIT | TraceKinds::IPI, 0));
+    let f = parse("trace = [\"exit\", \"exits\"]");
+    assert!(
+        f.trace.is_empty()
+            && f.errors[0].to_string().contains("line 1, column 18: the system file, key `trace`: `exits` is nothing"),
+        "{}",
+        f.errors[0]
+    );
+    assert_eq!(parse("trace = 5").errors.len(), 1);
+}

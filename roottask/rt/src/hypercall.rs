@@ -95,6 +95,12 @@ pub unsafe fn set_state(ec: Sel, mtd: Mtd) -> Result<(), Status> {
     check(unsafe { enter(ExtOp::SetState.identifier(ec), mtd.bits().into(), 0, 0, 0) }).map(drop)
 }
 
+/// Chooses what is traced, bits of [`abi::TraceKinds`] (X6); the root task only.
+pub fn ctrl_trace(kinds: u64) -> Result<(), Status> {
+    // SAFETY: changes no memory.
+    check(unsafe { enter(ExtOp::CtrlTrace.identifier(kinds), 0, 0, 0, 0) }).map(drop)
+}
+
 /// The `n`-th allocation of the kernel from now on fails, once; 0: none. Test kernels only.
 pub fn inject(n: u64) -> Result<(), Status> {
     // SAFETY: changes no memory.

@@ -6,7 +6,9 @@ mod fields;
 
 use super::handlers::snake;
 use super::page::{Page, Table};
-use abi::{CreatePdOp, ExtFeatures, Features, HwOp, Hypercall, Mad, Mtd, Scd, Status, VirtMissing, event, perm};
+use abi::{
+    CreatePdOp, ExtFeatures, Features, HwOp, Hypercall, Mad, Mtd, Scd, Status, TraceKinds, VirtMissing, event, perm,
+};
 use abi::{nova_obj, root_obj};
 
 /// Compares a table of a page; all pages are there for tables that belong together.
@@ -25,6 +27,7 @@ const KINDS: &[(&str, &str, bool, Compare)] = &[
     ("Bit of features", "Name", true, |_, t, _| bits(t, &flags!(Features))),
     ("Bit of virt_missing", "Name", true, |_, t, _| bits(t, &flags!(VirtMissing))),
     ("Bit of ext_features", "Name", true, |_, t, _| bits(t, &flags!(ExtFeatures))),
+    ("Bit of kinds", "Name", true, |_, t, _| bits(t, &flags!(TraceKinds))),
     ("SCD field", "Bits", true, |_, t, _| packed(t, &scd())),
     ("MAD field", "Bits", true, |_, t, _| packed(t, &mad())),
     ("DAD field", "Bits", true, |_, _, _| Vec::new()),

@@ -3,7 +3,7 @@
 use super::cpu::{cpu, cpuid};
 use super::{paging, time};
 use crate::object::sm::Sm;
-use crate::remote;
+use crate::{remote, trace};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use spin::{Mutex, Once};
@@ -177,6 +177,7 @@ fn destination(apic: u32) -> u32 {
 
 /// Tells a CPU that there is mail.
 pub fn notify(apic: u32) {
+    trace!(IPI, None, apic.into(), 0);
     let d = destination(apic);
     // SAFETY: the vector has a handler.
     unsafe { lapic().send_ipi(MAIL, d) };
@@ -273,6 +274,7 @@ pub fn unmask(gsi: u16) {
 
 /// Handles an interrupt that this CPU has accepted.
 pub fn handle(vector: u8) {
+    trace!(INTERRUPT, cpu().ec.get(), vector.into(), 0);
     match vector {
         TIMER => {
             end_of_interrupt();

@@ -3,7 +3,7 @@
 use super::{cpu::cpu, fpu, interrupt, tables};
 use crate::object::ec::{Cont, Expect, Resume};
 use crate::schedule::{self, Next};
-use crate::{event, remote, say};
+use crate::{event, remote, say, trace};
 use x86::controlregs::cr2;
 
 /// Registers of user mode, in the order in which entry.S pushes them.
@@ -136,6 +136,7 @@ fn user_trap_of(ec: &'static crate::object::ec::Ec) -> Next {
         }
         _ => {}
     }
+    trace!(FAULT, Some(ec), f.regs.vector | f.regs.error << 8, f.regs.rip);
     ec.expect.set(Expect::State(Resume::Iret));
     event::raise(ec, f.regs.vector as u16)
 }

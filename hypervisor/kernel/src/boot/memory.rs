@@ -12,11 +12,13 @@ struct Protected {
     /// Page ranges that cannot be delegated.
     ranges: [(u64, u64); MAX_RANGES],
     used: usize,
-    /// Single pages inside them that can.
-    open: u64,
+    /// Page ranges inside them that can, with those permissions.
+    open: [(u64, u64, perm::Mem); 2],
 }
 
-static PROTECTED: Mutex<Protected> = Mutex::new(Protected { ranges: [(0, 0); MAX_RANGES], used: 0, open: u64::MAX });
+const SHUT: (u64, u64, perm::Mem) = (0, 0, perm::Mem::empty());
+
+static PROTECTED: Mutex<Protected> = Mutex::new(Protected { ranges: [(0, 0); MAX_RANGES], used: 0, open: [SHUT; 2] });
 
 /// Protects a physical range.
 pub fn protect(start: u64, end: u64) {
@@ -27,9 +29,11 @@ pub fn protect(start: u64, end: u64) {
     p.used += 1;
 }
 
-/// Lets one page of a protected range be delegated after all: the memory-buffer console.
-pub fn open(page_address: u64) {
-    PROTECTED.lock().open = page_address >> PAGE_BITS;
+/// Lets part of a protected range be delegated after all, whole pages: the memory-buffer console, the trace.
+pub fn open((start, end): (u64, u64), perms: perm::Mem) {
+    let mut p = PROTECTED.lock();
+    let slot = p.open.iter_mut().find(|o| **o == SHUT).expect("a range to open");
+    *slot = (start >> PAGE_BITS, end >> PAGE_BITS, perms);
 }
 
 /// Protects what every machine has: the MSI window, and addresses beyond the CPU's width.
@@ -42,7 +46,8 @@ pub fn protect_fixed() {
 /// Whether an address is in the kernel's image or pool, and not open.
 pub fn is_kernel(phys: u64) -> bool {
     let range = layout::phys(layout::image_start())..layout::phys(layout::pool_end());
-    range.contains(&phys) && PROTECTED.lock().open != phys >> PAGE_BITS
+    let page = phys >> PAGE_BITS;
+    range.contains(&phys) && !PROTECTED.lock().open.iter().any(|(s, e, _)| (*s..*e).contains(&page))
 }
 
 /// What the NOVA host space holds at a page: itself, or nothing, and for which aligned block of at most `max_order`
@@ -55,10 +60,10 @@ pub fn lookup(page: u64, max_order: u32, mad: Mad) -> (Leaf, u32) {
         let (a, b) = (page >> order << order, (page >> order << order) + (1 << order));
         let hit = ranges.iter().find(|(s, e)| *s < b && a < *e);
         let inside = hit.is_some_and(|(s, e)| *s <= a && b <= *e);
-        let opened = (a..b).contains(&p.open);
-        if order == 0 || (!opened && (hit.is_none() || inside)) {
-            let null = hit.is_some() && !(opened && order == 0);
-            let perms = if null { perm::Mem::empty() } else { perm::Mem::all() };
+        let open = p.open.iter().find(|(s, e, _)| *s < b && a < *e);
+        if order == 0 || open.map_or(hit.is_none() || inside, |(s, e, _)| *s <= a && b <= *e) {
+            let shut = if hit.is_some() { perm::Mem::empty() } else { perm::Mem::all() };
+            let perms = open.map_or(shut, |o| o.2);
             return (Leaf { phys: page << PAGE_BITS, order, perms, mad }, order);
         }
         order -= 1;

@@ -8,7 +8,7 @@ use crate::mem::{layout, pool, window};
 use crate::object::account::{KERNEL, ROOT};
 use crate::object::ec::{Cont, Ec, EcKind, NewEc};
 use crate::object::{hst::HstSpace, msr::MsrSpace, obj::ObjSpace, pd::Pd, pio::PioSpace, sc::Sc, sm::Sm};
-use crate::{remote, schedule};
+use crate::{remote, schedule, trace};
 use abi::{EXT_SIGNATURE, HIP_SIGNATURE, Hip, Mad, PAGE_SIZE, SEL_NUM, event, nova_obj, perm, root_obj};
 use core::sync::atomic::Ordering::Relaxed;
 use ptab::Leaf;
@@ -250,6 +250,7 @@ fn information(info: &Info) -> Result<u64, Refused> {
     let frame = pool::alloc(&ROOT).ok_or(NO_MEMORY)?;
     let (mbuf_start, mbuf_end) = console::ring_range();
     let (kmem_used, kmem_total) = pool::usage();
+    let (trace_start, trace_end) = trace::range();
     let mut h = Hip {
         signature: HIP_SIGNATURE,
         checksum: 0,
@@ -291,6 +292,8 @@ fn information(info: &Info) -> Result<u64, Refused> {
         kmem_used,
         kmem_total,
         ext_features: crate::call::ext::FEATURES.bits(),
+        trace_start,
+        trace_end,
     };
     h.checksum = h.compute_checksum();
     // SAFETY: a frame of our own.
@@ -301,5 +304,5 @@ fn information(info: &Info) -> Result<u64, Refused> {
 /// Protects image and pool, all but the memory-buffer console.
 pub fn protect_kernel() {
     memory::protect(layout::phys(layout::image_start()), layout::phys(layout::pool_end()));
-    memory::open(console::ring_range().0);
+    memory::open(console::ring_range(), perm::Mem::all());
 }

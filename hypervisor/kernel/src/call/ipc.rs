@@ -6,6 +6,7 @@ use crate::event;
 use crate::object::ec::{Cont, Ec, EcKind, Expect};
 use crate::object::pt::Pt;
 use crate::schedule::Next;
+use crate::trace;
 use abi::{Mtd, Status, perm};
 
 /// Flag T: do not wait for a busy callee.
@@ -46,6 +47,7 @@ fn try_call(ec: &'static Ec) -> Result<Next, Status> {
     copy_words(ec, callee, mtd);
     fpu::discard(ec);
     ec.expect.set(Expect::Words);
+    trace!(CALL, Some(ec), pt.pid(), trace::name(callee).into());
     Ok(event::enter(ec, pt, mtd))
 }
 
@@ -69,6 +71,7 @@ pub fn ipc_reply(ec: &'static Ec) -> Next {
     ec.chain.set(None);
     let Some(caller) = ec.caller.take() else { return Next::Resched };
     let caller = caller.found();
+    trace!(REPLY, Some(ec), trace::name(caller).into(), mtd.into());
     match caller.expect.get() {
         Expect::Words => {
             copy_words(ec, caller, mtd);

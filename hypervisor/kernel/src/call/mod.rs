@@ -7,6 +7,7 @@ pub mod ext;
 pub mod ipc;
 pub mod quota;
 pub mod state;
+pub mod trace;
 
 use crate::arch::cpu::cpu;
 use crate::mem::refs;
@@ -29,6 +30,7 @@ pub enum Done {
 pub extern "C" fn hypercall() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("hypercall from nowhere") };
     ec.cont.set(Cont::Sysret);
+    crate::trace!(HYPERCALL, Some(ec), ec.regs().rdi(), ec.regs().rsi());
     schedule::go(dispatch(ec))
 }
 

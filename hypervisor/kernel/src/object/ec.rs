@@ -7,7 +7,7 @@ use super::{account::Account, hst::HstSpace, kernel_object, obj::ObjSpace, pio::
 use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref, Room};
-use crate::schedule;
+use crate::{schedule, trace};
 use abi::{Sel, Status, Utcb};
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::AtomicBool;
@@ -253,6 +253,7 @@ impl Ec {
 
     /// Sets the status register of the hypercall that it is in.
     pub fn set_status(&self, s: Status) {
+        trace!(STATUS, Some(self), s as u64, 0);
         self.regs().set_rdi(s as u64);
     }
 

@@ -1,4 +1,4 @@
-//! docs/spec/ctrl_hw.md, assign_int.md, assign_dev.md: what a component that is not the root task gets.
+//! docs/spec/ctrl_hw.md, assign_int.md, assign_dev.md, ctrl_trace.md: what a component that is not the root task gets.
 
 use crate::abi_page::status;
 use crate::check::{Check, Outcome, refused};
@@ -11,6 +11,7 @@ pub const CHECKS: &[Check] = &[
     ("ctrl_hw-5 ctrl_hw-10", "ctrl_hw: BAD_HYP", hw),
     ("assign_int-5 assign_int-12 spaces-27", "assign_int: BAD_CAP for an ordinary semaphore, null, another type", int),
     ("", "assign_int: BAD_CPU", int_cpu),
+    ("ctrl_trace-2", "ctrl_trace: BAD_HYP, whatever the kinds", trace),
     ("assign_dev-1", "assign_dev: BAD_HYP", dev),
 ];
 
@@ -38,6 +39,13 @@ fn int_cpu() -> Outcome {
         Err(Status::BadCpu | Status::BadCap) => Ok(()),
         other => Err(format!("expected BadCpu or BadCap, got {other:?}")),
     }
+}
+
+fn trace() -> Outcome {
+    for kinds in [0, abi::TraceKinds::all().bits().into(), u64::MAX >> 8] {
+        refused(&format!("kinds {kinds:#x}"), hc::ctrl_trace(kinds), Status::BadHyp)?;
+    }
+    Ok(())
 }
 
 fn dev() -> Outcome {

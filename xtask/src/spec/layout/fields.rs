@@ -86,7 +86,7 @@ fn hip() -> Vec<(String, u64, u64)> {
     fields!(signature checksum length nova_start nova_end mbuf_start mbuf_end root_start root_end acpi_rsdp uefi_map
         uefi_map_size uefi_desc_size uefi_desc_version stc_freq sel_num sel_hst_arch sel_hst_nova sel_gst_arch
         sel_gst_nova cpu_num cpu_bsp int_pin int_msi mco_obj mco_hst mco_gst mco_dma mco_pio mco_msr kimax features
-        log_addr log_size log_offset ext_signature virt_missing kmem_used kmem_total ext_features)
+        log_addr log_size log_offset ext_signature virt_missing kmem_used kmem_total ext_features trace_start trace_end)
 }
 
 /// `Offset | Field | Bits`, each a list; one number of bits is for all.

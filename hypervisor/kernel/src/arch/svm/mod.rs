@@ -13,6 +13,7 @@ use crate::mem::pool::{Page, Pages};
 use crate::object::account::KERNEL;
 use crate::object::ec::{Cont, Ec, Expect, Resume};
 use crate::schedule::{self, Next};
+use crate::trace;
 use abi::{ArchState, Mtd, VirtMissing};
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use spin::Once;
@@ -169,6 +170,7 @@ fn exit_of(ec: &'static Ec) -> Next {
         return event::kill(ec, "not a vCPU");
     };
     let vmcb = v.vmcb();
+    trace!(EXIT, Some(ec), vmcb.control.exitcode, vmcb.save.rip);
     // Some emulators do not intercept XSETBV.
     v.regs().xcr0 = fpu::note_xcr0();
     svm::requeue(vmcb, c);

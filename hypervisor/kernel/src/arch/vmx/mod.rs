@@ -13,7 +13,7 @@ use crate::mem::{layout, pool::Page};
 use crate::object::account::KERNEL;
 use crate::object::ec::{Cont, Ec, Expect, Resume};
 use crate::schedule::{self, Next};
-use crate::{complain, say};
+use crate::{complain, say, trace};
 use abi::{ArchState, Mtd, VirtMissing};
 use spin::Once;
 use virt::{Exit, HostExit, MsrArea};
@@ -202,6 +202,7 @@ pub extern "C" fn exit() -> ! {
     fpu::note_ts();
     cpu().tr_stale.set(true);
     let reason = Port.read(field::EXIT_REASON);
+    trace!(EXIT, Some(ec), reason, Port.read(field::GUEST_RIP));
     if let Some(v) = ec.vcpu.as_ref().and_then(|v| v.vmx())
         && reason & ENTRY_FAILED == 0
     {
