@@ -21,6 +21,8 @@ pub enum Next {
     Resched,
     /// The current SC waits until this EC is released from its semaphore.
     Park(&'static Ec),
+    /// This EC goes on with a hypercall, paid by the current SC; interrupts are let in first.
+    Yield(&'static Ec),
     /// There is no current SC any more.
     Pick,
 }
@@ -45,6 +47,11 @@ pub fn go(mut next: Next) -> ! {
                 requeue();
                 pick()
             }
+            Next::Yield(ec) => {
+                steps = 0;
+                preemption_point();
+                step(ec)
+            }
             Next::Park(ec) => {
                 charge();
                 if let Some(sc) = put_away() {
@@ -62,7 +69,7 @@ fn step(ec: &'static Ec) -> Next {
         return Next::Park(ec);
     }
     match ec.cont.get() {
-        Cont::Sysret | Cont::Iret | Cont::Guest if preempted() => Next::Resched,
+        Cont::Sysret | Cont::Iret | Cont::Guest | Cont::Restart if preempted() => Next::Resched,
         c @ (Cont::Sysret | Cont::Iret | Cont::Guest) => {
             // Before a recall is looked for and the space is entered: destroying objects may wait, and a CPU that waits
             // answers strong recalls and shoot-downs.
@@ -84,6 +91,7 @@ fn step(ec: &'static Ec) -> Next {
         }
         Cont::Event(n) => event::raise(ec, n),
         Cont::Call => crate::call::ipc::ipc_call(ec),
+        Cont::Restart => crate::call::restart(ec),
         // The end of a chain receives or is dead only if the chain has ended: its SC has nothing to run.
         Cont::Receive | Cont::Reply | Cont::Dead => {
             charge();

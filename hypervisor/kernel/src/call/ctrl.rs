@@ -14,8 +14,10 @@ use cap::Kind;
 use core::sync::atomic::Ordering::SeqCst;
 use ptab::{Full, Leaf};
 
-/// Largest order of one call: what one kernel entry does is bounded.
-const MAX_ORDER: u32 = 18;
+/// Slots or table entries of one part of a call: what one kernel entry does is bounded (docs/design/0012).
+const PART: u64 = 512;
+/// Largest block of memory in one step: its tables may hold [`PART`] others that have to go.
+const BLOCK_ORDER: u32 = 18;
 
 /// Arguments of `ctrl_pd`.
 struct Range {
@@ -24,9 +26,21 @@ struct Range {
     order: u32,
     mask: u8,
     mad: Mad,
+    /// Slots that earlier parts of the call have done.
+    done: u64,
 }
 
 impl Range {
+    /// The slots of this part.
+    fn part(&self) -> core::ops::Range<u64> {
+        self.done..self.count().min(self.done.saturating_add(PART))
+    }
+
+    /// What this part comes to if so many slots are done now.
+    fn so_far(&self, done: u64) -> Outcome {
+        Ok(if done < self.count() { Done::Part(done) } else { Done::Now })
+    }
+
     fn count(&self) -> u64 {
         1 << self.order
     }
@@ -42,9 +56,15 @@ impl Range {
 pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
     let r = ec.regs();
     let (dst, d, a) = (r.rsi(), r.rdx(), r.rax());
-    let range =
-        Range { src: d >> 12, dst: a >> 12, order: (d & 0x1f) as u32, mask: (a & 0x1f) as u8, mad: Mad(r.r8() as u32) };
-    if range.order > MAX_ORDER || (range.src | range.dst) & (range.count() - 1) != 0 {
+    let range = Range {
+        src: d >> 12,
+        dst: a >> 12,
+        order: (d & 0x1f) as u32,
+        mask: (a & 0x1f) as u8,
+        mad: Mad(r.r8() as u32),
+        done: ec.progress.get(),
+    };
+    if (range.src | range.dst) & (range.count() - 1) != 0 {
         return Err(Status::BadPar);
     }
     let src = selector(ec);
@@ -80,10 +100,10 @@ fn grant<T: crate::mem::refs::Object>(ec: &Ec, sel: Sel) -> Result<&'static T, S
 
 fn delegate_obj(src: &ObjSpace, dst: &ObjSpace, r: &Range) -> Outcome {
     r.within(abi::SEL_NUM)?;
-    for i in 0..r.count() {
+    for i in r.part() {
         dst.set(r.dst + i, src.get(r.src + i).masked(r.mask)).map_err(|_| Status::MemCap)?;
     }
-    Ok(Done::Now)
+    r.so_far(r.part().end)
 }
 
 /// Copies translations block by block: as large as source mapping, source hole and alignment allow.
@@ -102,16 +122,18 @@ fn delegate_mem(
         return Err(Status::BadPar);
     }
     let mask = perm::Mem::from_bits_truncate(r.mask);
-    let mut done = 0;
-    while done < r.count() {
+    let (mut done, mut entries) = (r.done, 0);
+    let most = r.order.min(BLOCK_ORDER);
+    while done < r.count() && entries < PART {
         let page = r.src + done;
-        let (leaf, order) = if src.nova { boot::memory::lookup(page, r.order, r.mad) } else { source(src, page) };
+        let (leaf, order) = if src.nova { boot::memory::lookup(page, most, r.mad) } else { source(src, page) };
         // The block that contains `page` may begin before it or exceed the range.
-        let order = order.min(r.order).min((page | (r.dst + done) | 1 << 63).trailing_zeros());
+        let order = order.min(most).min((page | (r.dst + done) | 1 << 63).trailing_zeros());
         put(r.dst + done, order, Leaf { perms: leaf.perms & mask, ..leaf }).map_err(|_| Status::MemCap)?;
         done += 1 << order;
+        entries += if order == BLOCK_ORDER { PART } else { 1 << (order % ptab::spec::INDEX_BITS) };
     }
-    Ok(Done::Now)
+    r.so_far(done)
 }
 
 /// What an ordinary host space maps at a page: the leaf moved to that page, and the order of its block or hole.
@@ -136,11 +158,11 @@ fn delegate_pio(src: &PioSpace, dst: &PioSpace, r: &Range) -> Outcome {
     if r.src != r.dst {
         return Err(Status::BadPar);
     }
-    for port in r.src..r.src + r.count() {
+    for port in r.part().map(|i| r.src + i) {
         dst.set(port, src.allows(port) && r.mask & perm::Pio::A.bits() != 0);
     }
     dst.changed();
-    Ok(Done::Now)
+    r.so_far(r.part().end)
 }
 
 fn delegate_msr(src: &MsrSpace, dst: &MsrSpace, r: &Range) -> Outcome {
@@ -148,11 +170,11 @@ fn delegate_msr(src: &MsrSpace, dst: &MsrSpace, r: &Range) -> Outcome {
     if r.src != r.dst {
         return Err(Status::BadPar);
     }
-    for m in r.src..r.src + r.count() {
+    for m in r.part().map(|i| r.src + i) {
         dst.set(m, src.get(m) & perm::Msr::from_bits_truncate(r.mask));
     }
     dst.changed();
-    Ok(Done::Now)
+    r.so_far(r.part().end)
 }
 
 const STRONG: u8 = 1;

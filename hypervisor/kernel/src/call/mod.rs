@@ -24,6 +24,8 @@ pub enum Done {
     Now,
     /// The caller blocks; its status is set when it is released.
     Blocked,
+    /// So much of it is done; the rest follows when pending interrupts were taken.
+    Part(u64),
 }
 
 /// Hypercall entry. The caller's registers are in its frame.
@@ -49,10 +51,26 @@ fn dispatch(ec: &'static Ec) -> Next {
     }
     match outcome {
         Ok(Done::Blocked) => return Next::Run(ec),
+        Ok(Done::Part(n)) => {
+            ec.progress.set(n);
+            ec.cont.set(Cont::Restart);
+            return Next::Yield(ec);
+        }
         Ok(Done::Now) => ec.set_status(Status::Success),
         Err(s) => ec.set_status(s),
     }
+    ec.progress.set(0);
     Next::Run(ec)
+}
+
+/// Goes on with a hypercall of which a part is done. All that it names is looked for again.
+pub fn restart(ec: &'static Ec) -> Next {
+    if Hypercall::from_number(ec.regs().rdi() as u8 & 0xf) != Some(Hypercall::CtrlPd) {
+        // Somebody has made another call of it (`set_state`).
+        ec.progress.set(0);
+    }
+    ec.cont.set(Cont::Sysret);
+    dispatch(ec)
 }
 
 fn perform(ec: &'static Ec, call: Option<Hypercall>) -> Outcome {

@@ -41,6 +41,8 @@ pub enum Cont {
     Event(u16),
     /// Do the `ipc_call` again: its callee was busy.
     Call,
+    /// Go on with the hypercall of which [`Ec::progress`] is done.
+    Restart,
     /// A local thread waits for a message.
     Receive,
     /// Waits for a reply.
@@ -81,6 +83,8 @@ pub struct Ec {
     pub kind: EcKind,
     /// Continuation.
     pub cont: Cell<Cont>,
+    /// How much of a hypercall is done that is done in parts.
+    pub progress: Cell<u64>,
     /// What it waits for in [`Cont::Reply`].
     pub expect: Cell<Expect>,
     /// Event base.
@@ -196,6 +200,7 @@ impl Ec {
             cpu: n.cpu,
             kind: n.kind,
             cont: Cell::new(if n.kind == EcKind::Local { Cont::Receive } else { Cont::Startup }),
+            progress: Cell::new(0),
             expect: Cell::new(Expect::Words),
             evt: n.evt,
             utcb,

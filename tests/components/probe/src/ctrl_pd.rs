@@ -1,12 +1,14 @@
 //! docs/spec/ctrl_pd.md.
 
-use crate::check::{Check, Outcome, done, equal, refused};
+use crate::check::{Check, Outcome, done, equal, holds, refused};
 use crate::scene::{
-    DENIED, FETCH, NOT_MAPPED, PAGE, Slot, Touch, WRITE, copy, faults, map, memory, page, peek, poke, window, works,
+    DENIED, FETCH, NOT_MAPPED, PAGE, Slot, Touch, WRITE, copy, faults, map, memory, ms, page, peek, poke, window, works,
 };
 use abi::{CreatePdOp, Mad, PAGE_SIZE, Sel, Status, perm, perm::Mem};
 use parent::{layout, sel};
+use rt::Semaphore;
 use rt::hypercall as hc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 pub const CHECKS: &[Check] = &[
     ("ctrl_pd-2 ctrl_pd-10 ctrl_pd-15 spaces-21", "objects: permissions are masked", obj_mask),
@@ -14,7 +16,7 @@ pub const CHECKS: &[Check] = &[
     ("ctrl_pd-11 ctrl_pd-12 ctrl_pd-24", "objects: mask 0 revokes; a null source overwrites", obj_revoke),
     ("ctrl_pd-10", "objects: order 2 moves four slots and no more", obj_order),
     ("ctrl_pd-6 ctrl_pd-18", "BAD_PAR: misaligned", misaligned),
-    ("ctrl_pd-7 ctrl_pd-19 ctrl_pd-22", "BAD_PAR: beyond the space, order above 18", out_of_range),
+    ("ctrl_pd-7 ctrl_pd-19", "BAD_PAR: beyond the space", out_of_range),
     (
         "ctrl_pd-1 ctrl_pd-16 ctrl_pd-17 spaces-25",
         "BAD_CAP: no TAKE, no GRANT, no space, kinds that do not go together",
@@ -25,6 +27,9 @@ pub const CHECKS: &[Check] = &[
     ("spaces-22 spaces-30", "memory: without XU a fetch faults", no_execute),
     ("ctrl_pd-12 ctrl_pd-24", "memory: revoking takes it away at once", mem_revoke),
     ("ctrl_pd-10 spaces-11", "memory: order 9, 2 MiB in one call, single pages taken out of it", large),
+    ("ctrl_pd-10 ctrl_pd-12", "memory: order 31, 8 TiB in one call", huge),
+    ("ctrl_pd-29", "while a large call goes on others run, and see parts of it", in_parts),
+    ("ctrl_pd-30", "BAD_CAP: a capability that goes in the middle of a large call", cut_short),
     ("ctrl_pd-11", "memory: a null source page overwrites", mem_null),
     ("ctrl_pd-27 spaces-34 abi-11", "memory: UTCB pages read as null", utcb_source),
     ("ctrl_pd-28 spaces-9", "memory: the last user page cannot be mapped", last_page),
@@ -117,7 +122,7 @@ fn out_of_range() -> Outcome {
     unsafe {
         refused("memory, ssb", map(end, window(), 0, Mem::R), Status::BadPar)?;
         refused("memory, dsb", map(window(), end, 0, Mem::R), Status::BadPar)?;
-        refused("memory, order 19", map(0, 0, 19, Mem::R), Status::BadPar)
+        refused("memory, the last page of a range", map(end - HUGE, end - HUGE, HUGE_ORDER, Mem::R), Status::BadPar)
     }
 }
 
@@ -224,6 +229,101 @@ fn large() -> Outcome {
         faults("all taken", w + at, Touch::Read, NOT_MAPPED)?;
     }
     Ok(())
+}
+
+const HUGE_ORDER: u32 = 31;
+const HUGE: u64 = PAGE << HUGE_ORDER;
+/// As much as that of addresses where nothing is, and nobody else maps anything.
+const BARE: u64 = 0x4000_0000_0000;
+
+/// Pages far from each other in a huge range.
+fn landmarks() -> [u64; 5] {
+    [BARE, BARE + (1 << 30), BARE + 513 * PAGE, BARE + HUGE / 2 - PAGE, BARE + HUGE - PAGE]
+}
+
+/// Maps the same page at all of them.
+fn mark() -> Outcome {
+    let p = page();
+    landmarks().into_iter().try_for_each(|at| mem(p, at, 0, Mem::R | Mem::W))
+}
+
+fn huge() -> Outcome {
+    mark()?;
+    let p = page();
+    mem(p, BARE + HUGE, 0, Mem::R)?;
+    // To itself with fewer permissions.
+    mem(BARE, BARE, HUGE_ORDER, Mem::R)?;
+    for at in landmarks() {
+        works("read", at, Touch::Read)?;
+        faults("write after W was taken", at, Touch::Write, NOT_MAPPED | WRITE | DENIED)?;
+    }
+    mem(BARE, BARE, HUGE_ORDER, Mem::empty())?;
+    for at in landmarks() {
+        faults("read after all was taken", at, Touch::Read, NOT_MAPPED)?;
+    }
+    works("the page behind", BARE + HUGE, Touch::Read)?;
+    mem(p, BARE + HUGE, 0, Mem::empty())
+}
+
+/// State of the thread of a large call.
+static STAGE: AtomicU64 = AtomicU64::new(0);
+const IN_CALL: u64 = 1;
+
+/// Runs a call of order 31 from `src` on a thread below our own; what it came to.
+fn large_call(src: Sel) -> std::thread::JoinHandle<Result<(), Status>> {
+    STAGE.store(0, SeqCst);
+    rt::thread::set_spawn_priority(1);
+    let t = std::thread::spawn(move || {
+        STAGE.store(IN_CALL, SeqCst);
+        // SAFETY: nothing relies on what is there.
+        let r = unsafe { hc::ctrl_pd(src, sel::HST, BARE / PAGE, BARE / PAGE, HUGE_ORDER, 0, Mad::WB) };
+        STAGE.store(2, SeqCst);
+        r
+    });
+    rt::thread::set_spawn_priority(0);
+    t
+}
+
+/// Sleeps a little, until the thread's call has begun. Whether it still goes on.
+fn nap() -> bool {
+    loop {
+        Semaphore::new(0).down_until(rt::time::tsc() + ms(1) / 5);
+        match STAGE.load(SeqCst) {
+            0 => {}
+            s => return s == IN_CALL,
+        }
+    }
+}
+
+fn in_parts() -> Outcome {
+    mark()?;
+    let t = large_call(sel::HST);
+    // Once could be before it, or behind it.
+    let during = (0..3).take_while(|_| nap()).count();
+    let (first, last) = (landmarks()[0], landmarks()[4]);
+    // The rest of the call takes longer than these two.
+    let seen = faults("first page of a call that goes on", first, Touch::Read, NOT_MAPPED)
+        .and_then(|()| works("last page of a call that goes on", last, Touch::Read));
+    let still = nap();
+    done("the call", t.join().map_err(|_| "panic")?)?;
+    equal("naps in the middle of the call", during, 3)?;
+    holds("the call still goes on after a look at its pages", still)?;
+    seen?;
+    faults("last page after the call", last, Touch::Read, NOT_MAPPED)
+}
+
+fn cut_short() -> Outcome {
+    mark()?;
+    let src = Slot::masked(sel::HST, perm::ALL)?;
+    let t = large_call(src.0);
+    let during = nap() && nap();
+    done("revoke", copy(src.0, src.0, 0))?;
+    let r = t.join().map_err(|_| "panic")?;
+    holds("the call was going on", during)?;
+    refused("the call", r, Status::BadCap)?;
+    faults("first page", landmarks()[0], Touch::Read, NOT_MAPPED)?;
+    works("last page", landmarks()[4], Touch::Read)?;
+    mem(BARE, BARE, HUGE_ORDER, Mem::empty())
 }
 
 fn mem_null() -> Outcome {
