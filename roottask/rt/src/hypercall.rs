@@ -56,6 +56,20 @@ pub fn ipc_call(pt: Sel, mtd: u32, no_wait: bool) -> Result<u32, Status> {
     check(unsafe { enter(Hypercall::IpcCall.identifier(no_wait as u8, pt), mtd.into(), 0, 0, 0) }).map(|o| o.rsi as u32)
 }
 
+/// As [`ipc_call`], which waits, with capabilities (X1): as many [`abi::Item`]s as `mtd` says are at the end of the UTCB.
+#[inline]
+pub fn ipc_call_items(pt: Sel, mtd: u32) -> Result<u32, Status> {
+    const ITEMS: u8 = 1 << 1;
+    // SAFETY: as for `ipc_call`.
+    check(unsafe { enter(Hypercall::IpcCall.identifier(ITEMS, pt), mtd.into(), 0, 0, 0) }).map(|o| o.rsi as u32)
+}
+
+/// Sets the selectors at which an EC receives capabilities (X1); `slots` 0: it receives none.
+pub fn set_window(ec: Sel, first: Sel, slots: u64) -> Result<(), Status> {
+    // SAFETY: changes no memory.
+    check(unsafe { enter(ExtOp::SetWindow.identifier(ec), first, slots, 0, 0) }).map(drop)
+}
+
 /// Creates a PD or a space of `pd` at `sel`.
 pub fn create_pd(op: CreatePdOp, sel: Sel, pd: Sel) -> Result<(), Status> {
     // SAFETY: new objects change no memory.

@@ -30,6 +30,8 @@ const KINDS: &[(&str, &str, bool, Compare)] = &[
     ("Bit of kinds", "Name", true, |_, t, _| bits(t, &flags!(TraceKinds))),
     ("SCD field", "Bits", true, |_, t, _| packed(t, &scd())),
     ("MAD field", "Bits", true, |_, t, _| packed(t, &mad())),
+    ("Item field", "Bits", true, |_, t, _| packed(t, &fields::item())),
+    ("Arrival", "Name", true, |_, t, _| fields::arrivals(t)),
     ("DAD field", "Bits", true, |_, _, _| Vec::new()),
     ("Capability to", "bit 0", false, |_, t, _| permissions(t)),
     ("Selector", "Capability", false, |p, t, _| selectors(t, &p.name)),
@@ -342,6 +344,13 @@ mod tests {
         let f = |rows: &[&str]| faults("| MAD field | Bits | |", rows);
         assert!(f(&["| cacheability | 2:0 | |", "| key | 17:3 | |"]).is_empty());
         assert_eq!(f(&["| cacheability | 2:0 | |", "| key | 18:3 | |"]).len(), 1);
+        let f = |rows: &[&str]| faults("| Item field | Bits | |", rows);
+        assert!(f(&["| sel | 63:12 | |", "| arrival | 10:8 | |", "| perms | 4:0 | |"]).is_empty());
+        assert_eq!(f(&["| sel | 63:12 | |", "| arrival | 11:8 | |", "| perms | 4:0 | |"]).len(), 1);
+        let f = |rows: &[&str]| faults("| Arrival | Name | |", rows);
+        let good = ["| 0 | NULL | |", "| 1 | KNOWN | |", "| 2 | NEW | |", "| 3 | FULL | |"];
+        assert!(f(&good).is_empty());
+        assert_eq!(f(&[good[0], good[2], good[1], good[3]]).len(), 1);
     }
 
     #[test]

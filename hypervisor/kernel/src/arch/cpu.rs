@@ -107,6 +107,16 @@ pub fn cpuid() -> CpuId<CpuIdReaderNative> {
     CpuId::new()
 }
 
+/// A number that nobody outside can know, as far as this CPU has one.
+pub fn random() -> u64 {
+    let mut n = 0;
+    if cpuid().get_feature_info().is_some_and(|f| f.has_rdrand()) {
+        // SAFETY: the CPU has the instruction. Without success n stays 0.
+        unsafe { core::arch::x86_64::_rdrand64_step(&mut n) };
+    }
+    n ^ super::time::now()
+}
+
 /// What a CPU is made of before it runs.
 pub struct Part {
     id: u16,

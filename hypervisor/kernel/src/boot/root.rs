@@ -1,13 +1,13 @@
 //! The NOVA spaces and the root protection domain (spec 6.1.3, 6.2).
 
 use super::{ROOT_OBJ, acpi, memory, multiboot::Info};
-use crate::arch::{guest, interrupt, time};
+use crate::arch::{cpu, guest, interrupt, time};
 use crate::console;
 use crate::mem::refs::Ref;
 use crate::mem::{layout, pool, window};
 use crate::object::account::{KERNEL, ROOT};
 use crate::object::ec::{Cont, Ec, EcKind, NewEc};
-use crate::object::{hst::HstSpace, msr::MsrSpace, obj::ObjSpace, pd::Pd, pio::PioSpace, sc::Sc, sm::Sm};
+use crate::object::{hst::HstSpace, msr::MsrSpace, obj, obj::ObjSpace, pd::Pd, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::{remote, schedule, trace};
 use abi::{EXT_SIGNATURE, HIP_SIGNATURE, Hip, Mad, PAGE_SIZE, SEL_NUM, event, nova_obj, perm, root_obj};
 use core::sync::atomic::Ordering::Relaxed;
@@ -41,6 +41,7 @@ const TAKE_GRANT: u8 = perm::Space::TAKE.bits() | perm::Space::GRANT.bits();
 /// Creates everything and makes the root SC ready.
 pub fn create(info: &Info, magic: u32, mbi: u32) -> Result<(), Refused> {
     KERNEL.transfer_all(&ROOT);
+    obj::set_key(cpu::random());
     let pd = Pd::create(&ROOT, ROOT.hold(), true).ok_or(NO_MEMORY)?;
     let s = spaces(&pd)?;
     fill_nova(&s)?;

@@ -1,11 +1,12 @@
 //! Hypercall 0xf: the extensions (docs/design/0010), each behind a bit of the information page.
 
-use super::{Outcome, flags, quota, state, trace};
+use super::{Outcome, flags, quota, state, trace, transfer};
 use crate::object::ec::Ec;
 use abi::{ExtFeatures, ExtOp, Status};
 
 /// The extensions that are there.
-pub const FEATURES: ExtFeatures = ExtFeatures::QUOTA.union(ExtFeatures::STATE).union(ExtFeatures::TRACE).union(TESTS);
+pub const FEATURES: ExtFeatures =
+    ExtFeatures::TRANSFER.union(ExtFeatures::QUOTA).union(ExtFeatures::STATE).union(ExtFeatures::TRACE).union(TESTS);
 const TESTS: ExtFeatures = if cfg!(feature = "inject") { ExtFeatures::INJECT } else { ExtFeatures::empty() };
 
 /// The kernel tries to break its own rules.
@@ -27,6 +28,7 @@ pub fn perform(ec: &'static Ec) -> Outcome {
     match op {
         ExtOp::MoveQuota => quota::move_quota(ec),
         ExtOp::ReadQuota => quota::read_quota(ec),
+        ExtOp::SetWindow => transfer::set_window(ec),
         ExtOp::GetState => state::get_state(ec),
         ExtOp::SetState => state::set_state(ec),
         ExtOp::CtrlTrace => trace::ctrl_trace(ec),

@@ -1,6 +1,6 @@
 //! `ipc_call` and `ipc_reply` (spec 5.2).
 
-use super::{flags, selector};
+use super::{flags, selector, transfer};
 use crate::arch::fpu;
 use crate::event;
 use crate::object::ec::{Cont, Ec, EcKind, Expect};
@@ -25,6 +25,10 @@ pub fn ipc_call(ec: &'static Ec) -> Next {
 }
 
 fn try_call(ec: &'static Ec) -> Result<Next, Status> {
+    let mtd = ec.regs().rsi() as u32;
+    if transfer::too_many(ec, mtd) {
+        return Err(Status::BadPar);
+    }
     let pt = ec.obj.find::<Pt>(selector(ec), perm::Pt::CALL.bits()).ok_or(Status::BadCap)?;
     let callee = pt.ec.found();
     if callee.cpu != ec.cpu {
@@ -43,19 +47,20 @@ fn try_call(ec: &'static Ec) -> Result<Next, Status> {
             Status::Aborted
         });
     }
-    let mtd = ec.regs().rsi() as u32;
-    copy_words(ec, callee, mtd);
+    let mtd = copy_message(ec, callee, mtd);
     fpu::discard(ec);
     ec.expect.set(Expect::Words);
     trace!(CALL, Some(ec), pt.pid(), trace::name(callee).into());
     Ok(event::enter(ec, pt, mtd))
 }
 
-fn copy_words(from: &Ec, to: &Ec, mtd: u32) {
+/// Copies a message; returns the descriptor that the receiver gets.
+fn copy_message(from: &Ec, to: &Ec, mtd: u32) -> u32 {
     let n = Mtd::word_count(mtd);
     if let (Some(a), Some(b)) = (from.utcb(), to.utcb()) {
         b.words[..n].copy_from_slice(&a.words[..n]);
     }
+    transfer::items(from, to, mtd)
 }
 
 /// Replies to the caller, if there is one, and waits for the next message.
@@ -74,7 +79,7 @@ pub fn ipc_reply(ec: &'static Ec) -> Next {
     trace!(REPLY, Some(ec), trace::name(caller).into(), mtd.into());
     match caller.expect.get() {
         Expect::Words => {
-            copy_words(ec, caller, mtd);
+            let mtd = copy_message(ec, caller, mtd);
             caller.set_status(Status::Success);
             caller.regs().set_rsi(mtd as u64);
             event::resume(caller, Cont::Sysret)

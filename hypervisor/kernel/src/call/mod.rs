@@ -8,6 +8,7 @@ pub mod ipc;
 pub mod quota;
 pub mod state;
 pub mod trace;
+pub mod transfer;
 
 use crate::arch::cpu::cpu;
 use crate::mem::refs;

@@ -3,7 +3,8 @@
 //! An EC that is not running is a register frame and a continuation ([`Cont`]), not a stack. Its cells are touched by
 //! its own CPU only; what others may touch is atomic, or a link of a queue with a lock.
 
-use super::{account::Account, hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace, sc::Sc, sm::Sm};
+use super::obj::{ObjSpace, Window};
+use super::{account::Account, hst::HstSpace, kernel_object, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, Ref, Room};
@@ -97,6 +98,8 @@ pub struct Ec {
     pub hst: Ref<HstSpace>,
     /// PIO space of a host EC.
     pub pio: Option<Ref<PioSpace>>,
+    /// Where capabilities that are sent to it arrive.
+    pub window: Window,
     /// Whom it serves: the EC that its next reply goes to.
     pub caller: Cell<Option<Ref<Ec>>>,
     /// Who serves it.
@@ -208,6 +211,7 @@ impl Ec {
             obj: n.obj,
             hst: n.hst,
             pio: n.pio,
+            window: Window::none(),
             caller: Cell::new(None),
             callee: Cell::new(None),
             chain: Cell::new(None),

@@ -1,33 +1,98 @@
-//! Object space (spec 2.1.1): selectors to capabilities, a two-level table.
+//! Object space (spec 2.1.1): selectors to capabilities, a two-level table; and the way back, from an object to the
+//! selector that stands for it ([`identity`]).
 
-use super::{account::Account, kernel_object};
+use super::{account::Account, kernel_object, tables};
+use crate::mem::layout;
 use crate::mem::pool::{self, Page};
 use crate::mem::refs::{self, Header, Object, Ref, account_of};
-use abi::Sel;
-use cap::{Cap, FANOUT};
+use abi::{Arrival, Item, Sel};
+use cap::identity::{self, BUCKETS, Links};
+use cap::{Cap, FANOUT, LEAF_ORDER};
+use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::*};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
+use spin::Mutex;
 
+/// Slots; the frame that theirs is linked to (`pool::next`) has their companion words.
 type Leaf = [AtomicU64; FANOUT];
 
-/// Object space. Look-ups take no lock; a slot is changed by one atomic exchange.
+/// Object space. Look-ups take no lock; a slot is changed by one atomic exchange, and the index with it, under the lock.
 #[repr(C, align(32))]
 pub struct ObjSpace {
     header: Header,
     root: Page,
+    /// Heads of the index.
+    buckets: Page,
+    lock: Mutex<()>,
 }
 kernel_object!(ObjSpace, Obj);
 
 /// A slot cannot be filled because its table frame cannot be allocated.
 pub struct NoMemory;
 
-/// Room for the capability at a selector: the table frame that it needs if there is none yet. It goes back if unused.
-pub struct Room(Option<Page>);
+/// Room for the capability at a selector: the table frames that it needs if there are none yet. They go back if unused.
+pub struct Room(Option<[Page; 2]>);
+
+/// Receive window of an EC: selectors of its object space. Empty: the EC takes no part in transfers.
+pub struct Window(AtomicU64);
+
+impl Window {
+    /// None.
+    pub const fn none() -> Window {
+        Window(AtomicU64::new(0))
+    }
+
+    /// Sets it, from any CPU. A transfer sees the old one or the new one.
+    pub fn set(&self, w: Range<Sel>) {
+        self.0.store(if w.is_empty() { 0 } else { w.end << 32 | w.start }, Relaxed);
+    }
+
+    /// Its selectors.
+    pub fn get(&self) -> Range<Sel> {
+        let w = self.0.load(Relaxed);
+        w & u32::MAX as u64..w >> 32
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Relaxed) != 0
+    }
+}
+
+/// Index words of a space, for who holds its lock.
+struct Words<'a>(&'a ObjSpace);
+type Index<'a> = identity::Index<Words<'a>>;
+
+impl identity::Memory for Words<'_> {
+    fn object(&self, slot: u32) -> u64 {
+        self.0.word(slot.into()).address()
+    }
+
+    fn head(&self, bucket: usize) -> u32 {
+        self.0.heads()[bucket].load(Relaxed)
+    }
+
+    fn set_head(&mut self, bucket: usize, head: u32) {
+        self.0.heads()[bucket].store(head, Relaxed);
+    }
+
+    fn links(&self, slot: u32) -> Links {
+        Links(self.0.companion(slot).map_or(0, |l| l.load(Relaxed)))
+    }
+
+    fn set_links(&mut self, slot: u32, links: Links) {
+        if let Some(l) = self.0.companion(slot) {
+            l.store(links.0, Relaxed);
+        }
+    }
+}
 
 impl ObjSpace {
     /// An empty one.
     pub fn create(a: &'static Account) -> Option<Ref<ObjSpace>> {
-        Ref::new(a, ObjSpace { header: Header::new(Self::KIND), root: Page::new(a)? })
+        let (root, buckets) = (Page::new(a)?, Page::new(a)?);
+        Ref::new(a, ObjSpace { header: Header::new(Self::KIND), root, buckets, lock: Mutex::new(()) })
     }
 
     fn root(&self) -> &[AtomicPtr<Leaf>; FANOUT] {
@@ -35,15 +100,32 @@ impl ObjSpace {
         unsafe { self.root.at().as_ref() }
     }
 
+    fn heads(&self) -> &[AtomicU32; BUCKETS] {
+        // SAFETY: the frame lives as long as the space.
+        unsafe { self.buckets.at().as_ref() }
+    }
+
     fn leaf(&self, i: usize) -> Option<&Leaf> {
         // SAFETY: leaf frames stay as long as the space.
         unsafe { self.root()[i].load(Acquire).as_ref() }
     }
 
-    /// The capability at `sel`; null if there is none or the selector is out of range.
-    pub fn get(&self, sel: Sel) -> Cap {
+    fn companion(&self, slot: u32) -> Option<&AtomicU64> {
+        let (i, j) = cap::index(slot.into())?;
+        let words = layout::virt(pool::next(pool::phys(NonNull::from(self.leaf(i)?).cast()))) as *const Leaf;
+        // SAFETY: `install` has linked the frame, which stays as long as the leaf.
+        Some(unsafe { &(&*words)[j] })
+    }
+
+    /// The word of a slot.
+    fn word(&self, sel: Sel) -> Cap {
         let Some((i, j)) = cap::index(sel) else { return Cap::NULL };
         self.leaf(i).map_or(Cap::NULL, |l| Cap(l[j].load(Acquire)))
+    }
+
+    /// The capability at `sel`; null if there is none or the selector is out of range.
+    pub fn get(&self, sel: Sel) -> Cap {
+        self.word(sel)
     }
 
     /// The object at `sel` if it is a `T` and the capability has all of `perms`.
@@ -57,50 +139,119 @@ impl ObjSpace {
         if self.leaf(i).is_some() {
             return Ok(Room(None));
         }
-        Ok(Room(Some(Page::new(account_of(self)).ok_or(NoMemory)?)))
+        let frame = || Page::new(account_of(self)).ok_or(NoMemory);
+        Ok(Room(Some([frame()?, frame()?])))
     }
 
     /// Makes use of the room, unless another CPU was faster.
     fn install(&self, sel: Sel, room: Room) {
-        let (Some(page), Some((i, _))) = (room.0, cap::index(sel)) else { return };
-        if self.root()[i].compare_exchange(null_mut(), page.at().as_ptr(), AcqRel, Relaxed).is_ok() {
-            page.into_phys();
+        let (Some([slots, words]), Some((i, _))) = (room.0, cap::index(sel)) else { return };
+        pool::set_next(slots.phys(), words.phys());
+        if self.root()[i].compare_exchange(null_mut(), slots.at().as_ptr(), AcqRel, Relaxed).is_ok() {
+            slots.into_phys();
+            words.into_phys();
         }
     }
 
     /// Puts a new object's first capability at `sel`. `false`: another CPU was faster, and the object is dropped.
     pub fn put<T: Object>(&self, sel: Sel, room: Room, object: Ref<T>, perms: u8) -> bool {
         self.install(sel, room);
-        let slot = cap::index(sel).and_then(|(i, j)| self.leaf(i).map(|l| &l[j]));
-        let Some(slot) = slot else { return false };
         let cap = Cap::new(T::KIND, object.found() as *const T as u64, perms);
-        let free = slot.compare_exchange(Cap::NULL.0, cap.0, AcqRel, Relaxed).is_ok();
-        if free && !cap.is_null() {
-            // The slot counts on it now.
-            object.into_address();
-        }
-        free
+        self.locked(|ix| {
+            let free = self.get(sel).is_null();
+            if free && !cap.is_null() {
+                // The slot counts on it now.
+                object.into_address();
+                self.write(ix, sel, cap);
+            }
+            free
+        })
     }
 
     /// Copies a capability word to `sel`, counting on its object. Null needs no room.
     pub fn set(&self, sel: Sel, cap: Cap) -> Result<(), NoMemory> {
+        let mut cap = cap;
         if !cap.is_null() {
             self.install(sel, self.reserve(sel)?);
             // SAFETY: the word was read from a slot in this kernel entry.
             if !unsafe { refs::retain(cap.address()) } {
-                self.store(sel, Cap::NULL);
-                return Ok(());
+                cap = Cap::NULL;
             }
         }
-        self.store(sel, cap);
+        if !(cap.is_null() && self.word(sel).is_null()) {
+            self.locked(|ix| self.write(ix, sel, cap));
+        }
         Ok(())
     }
 
-    fn store(&self, sel: Sel, cap: Cap) {
+    /// Makes room for a window, so that nothing that arrives there lacks memory.
+    pub fn open(&self, window: &Range<Sel>) -> Result<(), NoMemory> {
+        if window.is_empty() {
+            return Ok(());
+        }
+        let (first, last) = (window.start, window.end - 1);
+        let room = self.reserve(first)?;
+        // It is shorter than a table.
+        if first >> LEAF_ORDER != last >> LEAF_ORDER {
+            self.install(last, self.reserve(last)?);
+        }
+        self.install(first, room);
+        Ok(())
+    }
+
+    /// A capability word arrives here from another space: what became of it.
+    pub fn receive(&self, cap: Cap, window: Range<Sel>) -> Item {
+        if cap.is_null() {
+            return Item::default();
+        }
+        self.locked(|ix| {
+            let known = ix.find(cap.address()).map(Sel::from);
+            let arrived = |sel, how| match self.get(sel).perms() {
+                0 => Item::default(),
+                perms => Item::arrived(sel, how, perms),
+            };
+            if let Some(sel) = known {
+                return arrived(sel, Arrival::Known);
+            }
+            let free = |sel: &Sel| self.get(*sel).is_null() && self.companion(*sel as u32).is_some();
+            let Some(sel) = window.clone().find(free) else { return Item::arrived(0, Arrival::Full, 0) };
+            // SAFETY: the word was read from a slot in this kernel entry.
+            if !unsafe { refs::retain(cap.address()) } {
+                return Item::default();
+            }
+            self.write(ix, sel, cap);
+            arrived(sel, Arrival::New)
+        })
+    }
+
+    fn locked<R>(&self, f: impl FnOnce(&mut Index) -> R) -> R {
+        let _guard = self.lock.lock();
+        f(&mut Index::new(Words(self), KEY.load(Relaxed)))
+    }
+
+    /// Changes a slot and the index. The count of the new word is the slot's.
+    fn write(&self, ix: &mut Index, sel: Sel, cap: Cap) {
         let Some((i, j)) = cap::index(sel) else { return };
         let Some(l) = self.leaf(i) else { return };
-        drop_cap(Cap(l[j].swap(cap.0, AcqRel)));
+        let old = Cap(l[j].swap(cap.0, AcqRel));
+        if old.address() != cap.address() {
+            if !old.is_null() {
+                ix.remove(sel as u32, old.address());
+            }
+            if !cap.is_null() {
+                ix.insert(sel as u32, cap.address());
+            }
+        }
+        drop_cap(old);
     }
+}
+
+/// Key of all indices.
+static KEY: AtomicU64 = AtomicU64::new(0);
+
+/// Sets the key, before there is a space.
+pub fn set_key(key: u64) {
+    KEY.store(key, Relaxed);
 }
 
 /// The object of a capability word that was read from a slot in this kernel entry, if it is a `T` and has all of `perms`.
@@ -121,6 +272,7 @@ impl Drop for ObjSpace {
     fn drop(&mut self) {
         for i in 0..FANOUT {
             let Some(p) = NonNull::new(self.root()[i].load(Relaxed)) else { continue };
+            tables::free(pool::next(pool::phys(p.cast())));
             // SAFETY: nobody uses the space any more.
             unsafe {
                 for s in p.as_ref() {

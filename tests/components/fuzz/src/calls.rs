@@ -125,13 +125,13 @@ fn call(h: Hypercall, flags: u64, sel: u64) -> Call {
 }
 
 fn ipc_call(r: &mut Random, s: &Slots, _: &Place, _: u64) -> Call {
-    let flags = if r.one_in(32) { r.below(16) } else { r.below(2) };
+    let flags = if r.one_in(32) { r.below(16) } else { r.below(4) };
     Call { rsi: mtd(r), ..call(Hypercall::IpcCall, flags, s.pick(r, Kind::Pt)) }
 }
 
-/// A message descriptor: few words mostly.
+/// A message descriptor: few words mostly, and items.
 fn mtd(r: &mut Random) -> u64 {
-    if r.one_in(4) { r.any() } else { r.below(8) }
+    if r.one_in(4) { r.any() } else { r.below(8) | r.below(12) << 16 }
 }
 
 fn ipc_reply(r: &mut Random, s: &Slots, _: &Place, _: u64) -> Call {

@@ -20,6 +20,7 @@ mod ctrl_pd;
 mod ctrl_pt;
 mod ctrl_sc;
 mod ctrl_sm;
+mod foreign;
 mod guest;
 mod ipc_call;
 mod ipc_reply;
@@ -27,8 +28,10 @@ mod isolation;
 mod objects;
 mod platform;
 mod scene;
+mod set_window;
 mod spaces;
 mod state;
+mod transfer;
 
 use check::{Check, NOT_HERE};
 use vcpu_tests::{Emulator, Facts, Why};
@@ -51,6 +54,8 @@ const PAGES: &[(&str, &[Check])] = &[
     ("ctrl_pt", ctrl_pt::CHECKS),
     ("ctrl_sm", ctrl_sm::CHECKS),
     ("state", state::CHECKS),
+    ("items", transfer::CHECKS),
+    ("set_window", set_window::CHECKS),
     ("platform", platform::CHECKS),
     ("isolation", isolation::CHECKS),
 ];

@@ -186,7 +186,9 @@ global_asm!(
     "xor ebp, ebp",
     "call rax",
     "mov esi, eax",
-    "mov edi, {reply}",
+    "shr rax, 32",
+    "shl eax, 4",
+    "lea edi, [rax + {reply}]",
     "syscall",
     "ud2",
     reply = const abi::Hypercall::IpcReply as u8,
@@ -196,7 +198,8 @@ unsafe extern "C" {
     fn probe_entry();
 }
 
-/// Code that a [`Local`] runs for each message: identifier, descriptor, UTCB; returns the reply's descriptor. It has no
+/// Code that a [`Local`] runs for each message: identifier, descriptor, UTCB; returns the reply's descriptor, and
+/// its flags in bits 63:32. It has no
 /// thread-local data: hypercalls, atomics and memory only.
 pub type Body = extern "C" fn(pid: u64, mtd: u64, utcb: *mut u64) -> u64;
 

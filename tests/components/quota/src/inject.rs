@@ -14,6 +14,7 @@ pub const CHECKS: &[Check] = &[
     ("objects-58", "create_pt and create_sm: each allocation fails once", small),
     ("create_pd-20 create_sm-8", "the table of a slot fails once", slots),
     ("ctrl_pd-23", "ctrl_pd: each allocation fails once", delegations),
+    ("set_window-10", "set_window: each allocation fails once", windows),
 ];
 
 /// What a call may change.
@@ -76,10 +77,10 @@ fn spaces() -> Outcome {
         each(&format!("create_pd {op:?}"), 2, |c, s| hc::create_pd(op, s, c.pd.0))?;
     }
     // A PD has one of these: another PD each time, which is made before.
-    for op in [CreatePdOp::Obj, CreatePdOp::Hst] {
+    for (op, frames) in [(CreatePdOp::Obj, 2), (CreatePdOp::Hst, 1)] {
         let pd = |c: &Child| Slot::with(|s| hc::create_pd(CreatePdOp::Pd, s, c.pd.0));
         // One cell: its frame is there, that of the PD.
-        each_with(&format!("create_pd {op:?}"), 2, pd, |_, pd, s| hc::create_pd(op, s, pd.0))?;
+        each_with(&format!("create_pd {op:?}"), frames + 1, pd, |_, pd, s| hc::create_pd(op, s, pd.0))?;
     }
     Ok(())
 }
@@ -109,23 +110,30 @@ fn small() -> Outcome {
 fn slots() -> Outcome {
     let (far, c) = (abi::SEL_NUM / 2, Child::new(20)?);
     let before = levels(&c);
-    for n in 1..=2 {
+    for n in 1..=3 {
         done("inject", hc::inject(n))?;
         let r = hc::create_sm(far, c.pd.0, 0);
         done("inject", hc::inject(0))?;
-        let want = if n == 1 { Status::MemCap } else { Status::MemObj };
+        let want = if n < 3 { Status::MemCap } else { Status::MemObj };
         refused(&format!("allocation {n}"), r, &[want])?;
         equal(&format!("levels after allocation {n} failed"), levels(&c), before)?;
     }
     done("create_sm", hc::create_sm(far, c.pd.0, 0))?;
-    let own_after = Level { used: before[0].used + 1, ..before[0] };
-    equal("a table for us, a cell for the child", levels(&c), [own_after, before[1]])?;
+    let own_after = Level { used: before[0].used + 2, ..before[0] };
+    equal("a table and its index for us, a cell for the child", levels(&c), [own_after, before[1]])?;
     done("revoked", delegate(sel::OBJ, sel::OBJ, far + 1, far, abi::perm::ALL))?;
     equal("our table stays", levels(&c), [own_after, before[1]])
 }
 
+fn windows() -> Outcome {
+    let args = EcArgs { utcb_page: 0x10_0000, cpu: last_cpu(), ..EcArgs::default() };
+    let thread = |c: &Child| Slot::with(|s| create_ec(s, c.pd.0, args));
+    // Two tables.
+    each_with("set_window", 4, thread, |_, e, _| hc::set_window(e.0, 512 * 9 - 1, 2))
+}
+
 fn delegations() -> Outcome {
-    each("ctrl_pd of an object", 1, |c, _| delegate(sel::OBJ, c.obj.0, sel::PD, 5, abi::perm::ALL))?;
+    each("ctrl_pd of an object", 2, |c, _| delegate(sel::OBJ, c.obj.0, sel::PD, 5, abi::perm::ALL))?;
     each("ctrl_pd of memory", 3, |c, _| delegate(sel::HST, c.hst.0, page(), 512 * 7, rw()))?;
     if guests() {
         let space = |c: &Child| Slot::with(|s| hc::create_pd(CreatePdOp::Gst, s, c.pd.0));

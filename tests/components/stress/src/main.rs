@@ -1,5 +1,5 @@
 //! Uses the kernel from all CPUs of the component at once, and checks what comes out: semaphores, time, calls, memory that
-//! is mapped and unmapped under readers, objects that come and go, a guest whose memory moves.
+//! is mapped and unmapped under readers, objects that come and go, capabilities that travel, a guest whose memory moves.
 //!
 //! The same checks run on one CPU; there the workers share it. Each is bounded and prints `test NAME ... ok` or
 //! `FAILED: why`; the last line is `stress: N checks passed, N failed`. Configuration: `seed` and `rounds`.
@@ -16,6 +16,7 @@ mod memory;
 mod objects;
 mod semaphores;
 mod time;
+mod transfer;
 mod work;
 
 use std::time::Instant;
@@ -34,6 +35,10 @@ const CHECKS: &[Check] = &[
     ("timeout-or-up", time::races),
     ("calls", calls::same_cpu),
     ("calls-from-elsewhere", calls::other_cpu),
+    ("transfers", transfer::in_one_space),
+    ("transfers-of-one-object", transfer::of_one_object),
+    ("known-all-the-time", transfer::known),
+    ("windows", transfer::windows),
     ("remap-in-turns", memory::turns),
     ("remap-at-any-time", memory::any_time),
     ("one-space", memory::one_space),

@@ -1,13 +1,27 @@
-//! Layouts of memory: the UTCB with architectural state, the information page.
+//! Layouts of memory: the UTCB with architectural state and with typed items, the information page.
 
-use super::{cell, number, same};
+use super::{cell, number, range, same, upper};
 use crate::spec::page::Table;
-use abi::{ArchState, Hip};
+use abi::{ArchState, Arrival, Hip, Item};
 use std::mem::offset_of;
 
 /// Names in the page and offsets in the code.
 macro_rules! at {
     ($t:ty: $($name:literal $field:ident),* $(,)?) => { vec![$(($name.to_string(), offset_of!($t, $field) as u64)),*] };
+}
+
+/// Fields of a typed item.
+pub fn item() -> Vec<(String, String)> {
+    let perms = Item::new(0, !0).0;
+    let arrival = (0..64).map(|b| 1 << b).filter(|b| Item(*b).arrival() != Some(Arrival::Null)).fold(0, |m, b| m | b);
+    let sel = (0..64).map(|b| 1 << b).filter(|b| Item(*b).sel() != 0).fold(0, |m, b| m | b);
+    [("sel", sel), ("arrival", arrival), ("perms", perms)].map(|(n, m)| (n.to_string(), range(m))).into()
+}
+
+/// What becomes of items.
+pub fn arrivals(t: &Table) -> Vec<String> {
+    let have: Vec<_> = t.rows.iter().map(|r| (number(cell(r, 0)), cell(r, 1).to_string())).collect();
+    same("arrivals", &have, &Arrival::ALL.map(|a| (Some(a as u64), upper(a))))
 }
 
 /// All fields of the UTCB in their order.
