@@ -105,4 +105,11 @@ mod tests {
         assert_eq!(ExtOp::from_flags(ExtOp::ALL.len() as u8), None);
         Attempt::ALL.into_iter().enumerate().for_each(|(i, a)| assert_eq!(a as usize, i));
     }
+
+    #[test]
+    fn every_operation_is_behind_one_bit() {
+        for op in ExtOp::ALL {
+            assert_eq!(op.feature().bits().count_ones(), 1, "{op:?}");
+        }
+    }
 }

@@ -236,6 +236,14 @@ mod tests {
         assert!(!h.valid());
     }
 
+    #[test]
+    fn guests_run_where_one_back_end_is_there() {
+        for (features, want) in [(Features::empty(), false), (Features::VMX, true), (Features::SVM, true)] {
+            let h = Hip { features: features.bits(), ..Hip::new_zeroed_for_test() };
+            assert_eq!(h.guests(), want);
+        }
+    }
+
     impl Hip {
         fn new_zeroed_for_test() -> Hip {
             zerocopy::FromZeros::new_zeroed()

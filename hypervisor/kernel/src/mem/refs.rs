@@ -14,12 +14,13 @@ use cap::Kind;
 use core::cell::Cell;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering, fence};
+use core::sync::atomic::{AtomicU32, Ordering};
+use smp::Count;
 
 /// First field of every kernel object.
 #[repr(C)]
 pub struct Header {
-    count: AtomicU32,
+    count: Count,
     kind: Kind,
     next_dead: Cell<Option<NonNull<Header>>>,
 }
@@ -27,12 +28,7 @@ pub struct Header {
 impl Header {
     /// Header of a new object that one reference counts on.
     pub const fn new(kind: Kind) -> Header {
-        Header { count: AtomicU32::new(1), kind, next_dead: Cell::new(None) }
-    }
-
-    /// Counts once more unless the count is zero.
-    fn try_count(&self) -> bool {
-        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n != 0).then(|| n + 1)).is_ok()
+        Header { count: Count::new(), kind, next_dead: Cell::new(None) }
     }
 }
 
@@ -90,13 +86,13 @@ impl<T: Object> Ref<T> {
 
     /// Counts on an object that was found otherwise and that something counts on now.
     pub fn from_found(t: &'static T) -> Ref<T> {
-        header(t.into()).count.fetch_add(1, Ordering::Relaxed);
+        header(t.into()).count.more();
         Ref(t.into())
     }
 
     /// Counts on an object that was found through a capability. `None`: the capability was the last, and is gone.
     pub fn try_from_found(t: &'static T) -> Option<Ref<T>> {
-        header(t.into()).try_count().then(|| Ref(t.into()))
+        header(t.into()).count.try_more().then(|| Ref(t.into()))
     }
 
     /// Gives up the reference but not its count; for capability words.
@@ -128,7 +124,7 @@ impl<T: Object> Deref for Ref<T> {
 
 impl<T: Object> Clone for Ref<T> {
     fn clone(&self) -> Self {
-        header(self.0).count.fetch_add(1, Ordering::Relaxed);
+        header(self.0).count.more();
         Ref(self.0)
     }
 }
@@ -146,7 +142,7 @@ impl<T: Object> Drop for Ref<T> {
 /// The word was read from a slot in this kernel entry.
 pub unsafe fn retain(address: u64) -> bool {
     // SAFETY: by the caller; its memory is there until this CPU leaves the kernel.
-    unsafe { &*(address as *const Header) }.try_count()
+    unsafe { &*(address as *const Header) }.count.try_more()
 }
 
 /// Gives up one count on the object.
@@ -156,8 +152,7 @@ pub unsafe fn retain(address: u64) -> bool {
 pub unsafe fn release(object: NonNull<Header>) {
     // SAFETY: counted until the next line.
     let h = unsafe { object.as_ref() };
-    if h.count.fetch_sub(1, Ordering::Release) == 1 {
-        fence(Ordering::Acquire);
+    if h.count.less() {
         UNDESTROYED.fetch_add(1, Ordering::Relaxed);
         let r = &cpu().reclaim;
         r.dead.push(Dead(object));
