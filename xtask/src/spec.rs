@@ -1,12 +1,14 @@
 //! `cargo xtask spec`: the pages of the interface (docs/spec) against the code and the tests.
 //!
 //! [`page`] reads a page, [`tags`] compares what pages state with what tests name, [`layout`] compares tables with the
-//! crate `abi`, [`handlers`] looks for the kernel's function of each call. What they find is a list of faults, each one
+//! crate `abi`, [`handlers`] looks for the kernel's function of each call, [`soundness`] for the tests that docs/soundness.md
+//! names. What they find is a list of faults, each one
 //! line that says where.
 
 mod handlers;
 mod layout;
 mod page;
+mod soundness;
 mod tags;
 
 use crate::tree;
@@ -21,6 +23,8 @@ const PAGES: &str = "docs/spec";
 const TESTS: &str = "tests";
 /// Where the kernel's functions of the hypercalls are.
 const CALLS: &str = "hypervisor/kernel/src/call";
+/// What is guaranteed, and which tests show it.
+const SOUNDNESS: &str = "docs/soundness.md";
 /// The page of what no test shows.
 const UNTESTED: &str = "untested";
 
@@ -55,6 +59,12 @@ pub fn check() -> Result<(String, Vec<String>)> {
     faults.extend(pages.iter().flat_map(page::bare));
     faults.extend(layout::check(&pages));
     faults.extend(handlers::check(&pages, &calls));
+    let tested = [TESTS, "hypervisor/ptab", "hypervisor/smp", "hypervisor/speculation"];
+    let mut named = Vec::new();
+    for folder in tested {
+        named.extend(files(&root.join(folder), &["rs", "toml"])?);
+    }
+    faults.extend(soundness::check(&tree::read_text(&root.join(SOUNDNESS))?, &named));
     faults.sort();
     Ok((coverage, faults))
 }

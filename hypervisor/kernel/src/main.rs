@@ -62,6 +62,10 @@ fn announce() {
         f if f.contains(abi::Features::SVM) => say!("SVM with nested paging and ASIDs"),
         _ => {}
     }
+    let open = arch::speculation::plan().open;
+    if !open.is_empty() {
+        say!("speculation: this CPU is open to {open}");
+    }
     for name in guest::missing().names() {
         say!("no guests on this machine: missing {name}");
     }

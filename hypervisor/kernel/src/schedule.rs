@@ -4,7 +4,7 @@
 //! on the stack. The scheduling context that pays (`Cpu::sc`) runs the EC at the end of its call chain, or, while that
 //! waits for a busy handler, helps the chain that keeps the handler busy.
 
-use crate::arch::{self, cpu::cpu, fpu, guest, paging, tables, time};
+use crate::arch::{self, cpu::cpu, fpu, guest, paging, speculation, tables, time};
 use crate::event;
 use crate::mem::refs;
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
@@ -275,6 +275,7 @@ fn leave(ec: &'static Ec, sysret: bool) -> Next {
         return event::kill(ec, "no memory for its page-table root");
     }
     fpu::enter_host(ec);
+    speculation::before_user();
     let gpr = (&raw const ec.regs().regs).cast();
     // SAFETY: the frame is complete: RIP is a user address, the selectors are the user's, flags have IF.
     unsafe { if sysret { arch::leave_sysret(gpr) } else { arch::leave_iret(gpr) } }

@@ -93,6 +93,8 @@ pub struct Features {
     pub xsaveopt: bool,
     /// All user-state components: XCR0 for host ECs.
     pub xcr0: u64,
+    /// What is done about speculation.
+    pub speculation: speculation::Plan,
 }
 
 /// This CPU.
@@ -206,6 +208,7 @@ fn init_controls() {
         giant: id.get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_1gib_pages()),
         pcid: id.get_feature_info().is_some_and(|f| f.has_pcid()),
         deadline: id.get_feature_info().is_some_and(|f| f.has_tsc_deadline()),
+        speculation: super::speculation::init(),
         ..super::fpu::init()
     });
     BOOT_FEATURES.call_once(|| c.features.get());

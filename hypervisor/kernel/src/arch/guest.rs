@@ -3,7 +3,7 @@
 //! Above this file nothing knows the vendor. Below, `vmx/` and `svm/` have the same shape.
 
 use super::cpu::{cpu, cpuid};
-use super::{svm, vmx};
+use super::{speculation, svm, vmx};
 use crate::mem::refs::Ref;
 use crate::object::{account::Account, ec::Ec, gst::GstSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use crate::schedule::Next;
@@ -228,11 +228,14 @@ pub fn note_debug(qualification: u64) {
     write_debug(&d);
 }
 
-/// Before a vCPU runs: the debug registers become its own.
-pub fn switch_debug_registers(ec: &'static Ec) {
+/// Before a vCPU runs: the debug registers become its own, and what the guest of another VMM has trained leads it nowhere.
+pub fn switch_from_last(ec: &'static Ec) {
     let old = cpu().debug_owner.replace(Some(ec));
     if old.is_some_and(|o| core::ptr::eq(o, ec)) {
         return;
+    }
+    if !old.is_some_and(|o| core::ptr::eq(o.hst.found(), ec.hst.found())) {
+        speculation::barrier();
     }
     if let Some(o) = old.and_then(|o| o.vcpu.as_ref()) {
         o.debug.set(read_debug());

@@ -7,6 +7,7 @@ pub mod fpu;
 pub mod guest;
 pub mod interrupt;
 pub mod paging;
+pub mod speculation;
 pub mod svm;
 pub mod tables;
 pub mod time;

@@ -129,7 +129,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     }
     schedule::make_current(ec);
     v.prepare(c, &vcpu.spaces);
-    guest::switch_debug_registers(ec);
+    guest::switch_from_last(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
     fpu::leave_ts_set();
     set_tsc_aux(v.regs().msrs.tsc_aux());

@@ -7,7 +7,7 @@ mod vcpu;
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{fpu, guest, interrupt, tables, time};
+use super::{fpu, guest, interrupt, speculation, tables, time};
 use crate::event;
 use crate::mem::{layout, pool::Page};
 use crate::object::account::KERNEL;
@@ -181,13 +181,14 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     schedule::make_current(ec);
     v.make_current();
     v.prepare(&vcpu.spaces, cpu().cr3.get());
-    guest::switch_debug_registers(ec);
+    guest::switch_from_last(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {
         let left = cpu().timer.get().saturating_sub(time::now());
         Port.write(field::VMX_PREEMPTION_TIMER_VALUE, c.timer_value(left).into());
     }
     let regs = v.regs();
+    speculation::before_guest();
     // SAFETY: CR2 only matters to page-fault handlers; the VMCS is complete.
     unsafe {
         x86::controlregs::cr2_write(regs.cr2);
