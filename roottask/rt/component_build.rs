@@ -3,8 +3,8 @@
 
 use std::env;
 
-/// The package of the root task, which starts at another entry point than the other components.
-const ROOT_TASK: &str = "core-task";
+/// Packages of root tasks, which start at another entry point than the other components.
+const ROOT_TASKS: &[(&str, &str)] = &[("core-task", "_start_root"), ("iommu-root", "_start_root")];
 
 /// One fixed-address static ELF without libraries, interpreter, dynamic section or relocations.
 const ARGS: &[&str] = &[
@@ -31,7 +31,8 @@ fn main() {
     for arg in ARGS {
         println!("cargo::rustc-link-arg-bins={arg}");
     }
-    if env::var("CARGO_PKG_NAME").as_deref() == Ok(ROOT_TASK) {
-        println!("cargo::rustc-link-arg-bins=-Wl,--entry=_start_root");
+    let name = env::var("CARGO_PKG_NAME").unwrap_or_default();
+    if let Some((_, entry)) = ROOT_TASKS.iter().find(|(n, _)| *n == name) {
+        println!("cargo::rustc-link-arg-bins=-Wl,--entry={entry}");
     }
 }

@@ -81,12 +81,18 @@ pub fn test_kernel() -> Result<PathBuf> {
     Ok(image)
 }
 
+/// Builds a root task: [`ROOT_TASK`], or one that tests the kernel.
+pub fn root_task(name: &str, flavour: Flavour) -> Result<Binary> {
+    // The kernel maps the root task's file as it lies in memory, and adds nothing to it.
+    let root_task = component(name, flavour, &["--set-section-flags", ".bss=alloc,load,contents"])?;
+    lint::check_root_task(&root_task.image)?;
+    Ok(root_task)
+}
+
 /// Builds the root task and the components; they come back in the order of `binaries`, the root task first.
 pub fn user_land(binaries: &[String], flavour: Flavour) -> Result<(Binary, Vec<Binary>)> {
     check_packages(binaries)?;
-    // The kernel maps the root task's file as it lies in memory, and adds nothing to it.
-    let root_task = component(ROOT_TASK, flavour, &["--set-section-flags", ".bss=alloc,load,contents"])?;
-    lint::check_root_task(&root_task.image)?;
+    let root_task = root_task(ROOT_TASK, flavour)?;
     let components = binaries.iter().map(|b| component(b, flavour, &[])).collect::<Result<_>>()?;
     Ok((root_task, components))
 }

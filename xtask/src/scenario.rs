@@ -29,6 +29,8 @@ pub struct Scenario {
     _spec: Option<String>,
     /// A file of `configs/systems`; else `parts` and `text` are the system file.
     system: Option<String>,
+    /// Package of a root task of its own, which takes the place of ours and needs no system file.
+    pub root: Option<String>,
     /// A file of `configs/guests` that takes the place of the system's guest.
     guest: Option<String>,
     /// Files of `tests/system/parts`, put before `text`.
@@ -166,6 +168,7 @@ impl Scenario {
         let mut s = Scenario { name: name.into(), base: name.into(), ..toml::from_str(text)? };
         s.platform = s.platforms.first().context("`platforms` is empty: it would run nowhere")?.clone();
         ensure!(s.system.is_none() || (s.parts.is_empty() && s.text.is_empty()), "both `system` and `parts` or `text`");
+        ensure!(s.root.is_none() || (s.system.is_none() && s.parts.is_empty()), "`root` with `system` or `parts`");
         ensure!(s.kernel.is_none() || s.gdb.is_none(), "both `kernel` and `gdb`");
         ensure!(s.guest.is_none() || s.system.is_some(), "`guest` without `system`");
         ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");

@@ -130,8 +130,10 @@ fn install(scenarios: &[Scenario]) -> Result<()> {
 
 fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, std::path::PathBuf)>)> {
     let scenarios = scenarios.iter().filter(|s| s.flavour() == flavour);
+    let scenarios: Vec<_> = scenarios.collect();
+    let roots: BTreeSet<_> = scenarios.iter().filter_map(|s| s.root.clone()).collect();
     let systems: Vec<System> =
-        scenarios.map(|s| s.system().with_context(|| format!("scenario {}", s.name))).collect::<Result<_>>()?;
+        scenarios.iter().map(|s| s.system().with_context(|| format!("scenario {}", s.name))).collect::<Result<_>>()?;
     let all = |names: fn(&System) -> &Vec<String>| -> Vec<String> {
         systems.iter().flat_map(names).collect::<BTreeSet<_>>().into_iter().cloned().collect()
     };
@@ -140,7 +142,9 @@ fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, st
     let (kernel, user_land) = side_by_side(|| build::kernel(flavour), || build::user_land(&binaries, flavour));
     let (kernel, (root_task, components)) = (kernel?, user_land?);
     let mut linked = vec![(build::ROOT_TASK.to_owned(), root_task.linked.clone())];
-    for (name, binary) in binaries.into_iter().zip(components) {
+    let roots: Vec<_> = roots.into_iter().map(|r| Ok((build::root_task(&r, flavour)?, r))).collect::<Result<_>>()?;
+    let components = binaries.into_iter().zip(components).chain(roots.into_iter().map(|(b, r)| (r, b)));
+    for (name, binary) in components {
         linked.push((name.clone(), binary.linked));
         modules.push(Module { name, file: binary.image });
     }

@@ -130,14 +130,16 @@ fn madt_file(apics: &[u8], dir: &Path) -> Result<PathBuf> {
     Ok(file)
 }
 
+fn root_task(s: &Scenario, kit: &Kit) -> Result<PathBuf> {
+    s.root.as_ref().map_or(Ok(kit.root_task.image.clone()), |r| Ok(kit.module(r)?.file.clone()))
+}
+
 fn modules(s: &Scenario, kit: &Kit, dir: &Path) -> Result<Vec<Module>> {
     let system = s.system()?;
     let text = dir.join("system.toml");
     std::fs::write(&text, &system.text)?;
-    let mut list = vec![
-        Module { name: "core".into(), file: kit.root_task.image.clone() },
-        Module { name: "system".into(), file: text },
-    ];
+    let mut list =
+        vec![Module { name: "core".into(), file: root_task(s, kit)? }, Module { name: "system".into(), file: text }];
     for name in system.binaries.iter().chain(&system.roms) {
         list.push(kit.module(name)?.clone());
     }

@@ -36,14 +36,16 @@ pub enum Kind {
     Pio = 9,
     /// MSR space.
     Msr = 10,
+    /// DMA space.
+    Dma = 11,
     /// Account of kernel memory: never in a capability.
     Account = 0xff,
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = {
+    const ALL: [Kind; 11] = {
         use Kind::*;
-        [Pd, Ec, Sc, Pt, Sm, Obj, Hst, Gst, Pio, Msr]
+        [Pd, Ec, Sc, Pt, Sm, Obj, Hst, Gst, Pio, Msr, Dma]
     };
 
     /// The kind with that number.
@@ -140,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn encoding_round_trips(n in 1u8..=10, a in any::<u64>(), p in 1u8..32) {
+        fn encoding_round_trips(n in 1u8..=11, a in any::<u64>(), p in 1u8..32) {
             let address = ((a << 8) as i64 >> 8) as u64 & !31;
             let kind = Kind::from_number(n).unwrap();
             let c = Cap::new(kind, address, p);
@@ -148,7 +150,7 @@ mod tests {
         }
 
         #[test]
-        fn validation_needs_kind_and_every_permission(n in 1u8..=10, m in 1u8..=10, have in 1u8..32, want in 0u8..32) {
+        fn validation_needs_kind_and_every_permission(n in 1u8..=11, m in 1u8..=11, have in 1u8..32, want in 0u8..32) {
             let c = Cap::new(Kind::from_number(n).unwrap(), 0x40, have);
             let ok = c.validate(Kind::from_number(m).unwrap(), want).is_some();
             prop_assert_eq!(ok, n == m && have & want == want);

@@ -14,7 +14,7 @@ mod limit;
 pub mod vtd;
 
 pub use fault::{Access, Fault};
-pub use limit::Limit;
+pub use limit::{LINES, Limit};
 
 use core::fmt;
 

@@ -12,6 +12,7 @@ mod boot;
 mod call;
 mod console;
 mod event;
+mod iommu;
 mod mem;
 mod object;
 mod remote;
@@ -41,6 +42,7 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
     boot::acpi::init(info.rsdp);
     interrupt::init_local();
     time::calibrate();
+    iommu::init();
     guest::init();
     announce();
     boot::smp::start_all(info.low_page);

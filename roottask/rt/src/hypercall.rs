@@ -274,3 +274,10 @@ pub fn assign_int(sm: Sel, cpu: u16, bdf: u16, flags: u8) -> Result<(u32, u16), 
     check(unsafe { enter(Hypercall::AssignInt.identifier(flags, sm), cpu.into(), bdf.into(), 0, 0) })
         .map(|o| (o.rsi as u32, o.rdx as u16))
 }
+
+/// Assigns a device to a DMA space; the root task only. `unit`: physical address of the IOMMU's registers; `device`: segment
+/// in bits 31:16, bus, device and function below.
+pub fn assign_dev(dma: Sel, unit: u64, device: u64) -> Result<(), Status> {
+    // SAFETY: the device reaches what somebody has delegated to the space, and answers for.
+    check(unsafe { enter(Hypercall::AssignDev.identifier(0, dma), unit, device, 0, 0) }).map(drop)
+}

@@ -3,7 +3,7 @@
 use super::cpu::{cpu, cpuid};
 use super::{paging, time};
 use crate::object::sm::Sm;
-use crate::{remote, trace};
+use crate::{iommu, remote, trace};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use spin::{Mutex, Once};
@@ -19,6 +19,8 @@ const TIMER: u8 = 0xe0;
 const ERROR: u8 = 0xe1;
 /// There is something in this CPU's mailbox.
 const MAIL: u8 = 0xe2;
+/// An IOMMU has blocked a device.
+const FAULT: u8 = 0xe3;
 const SPURIOUS: u8 = 0xff;
 const MAX_IOAPICS: usize = 8;
 
@@ -175,6 +177,12 @@ fn destination(apic: u32) -> u32 {
     apic << 24
 }
 
+/// Address and data of the message with which an IOMMU tells this CPU of faults (VT-d 11.4.7.3 to 11.4.7.5).
+pub fn fault_message() -> (u64, u32) {
+    let apic = u64::from(apic_id());
+    (apic >> 8 << 40 | u64::from(::iommu::MESSAGES) | (apic & 0xff) << 12, FAULT.into())
+}
+
 /// Tells a CPU that there is mail.
 pub fn notify(apic: u32) {
     trace!(IPI, None, apic.into(), 0);
@@ -284,6 +292,10 @@ pub fn handle(vector: u8) {
         MAIL => {
             end_of_interrupt();
             remote::answer();
+        }
+        FAULT => {
+            end_of_interrupt();
+            iommu::interrupt();
         }
         v if (PIN_VECTORS..PIN_VECTORS + MAX_PINS as u8).contains(&v) => deliver((v - PIN_VECTORS) as u16),
         _ => end_of_interrupt(),

@@ -2,7 +2,7 @@
 
 use super::{cpu::cpu, interrupt};
 use crate::object::ec::{Ec, Timed};
-use crate::schedule;
+use crate::{iommu, schedule};
 use abi::Status;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use x86::io::{inb, outb};
@@ -93,6 +93,7 @@ pub fn fired() {
         }
     }
     schedule::tick(t);
+    iommu::resume(t);
     rearm();
     if c.timer.get() == u64::MAX && !c.features.get().deadline {
         interrupt::set_local_timer(0);
@@ -113,7 +114,7 @@ pub fn catch_up() {
 pub fn rearm() {
     let c = cpu();
     let slice = if c.sc.get().is_some() { c.slice_end.get() } else { u64::MAX };
-    let next = c.timeouts.next::<Timed>(deadline).unwrap_or(u64::MAX).min(slice);
+    let next = c.timeouts.next::<Timed>(deadline).unwrap_or(u64::MAX).min(slice).min(iommu::resume_at());
     if next != u64::MAX {
         arm(next);
     }

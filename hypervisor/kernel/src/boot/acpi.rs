@@ -4,11 +4,12 @@ use super::{memory, smp};
 use crate::arch::{interrupt, time};
 use crate::call::Outcome;
 use crate::mem::window;
-use crate::say;
+use crate::{iommu, say};
 use abi::{HwOp, Status};
 use acpi::address::{AddressSpace, GenericAddress};
 use acpi::fadt::Fadt;
 use acpi::madt::{Madt, MadtEntry};
+use acpi::sdt::{SdtHeader, Signature};
 use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
@@ -72,9 +73,31 @@ pub fn init(rsdp: Option<u64>) {
         Ok(m) => madt(&m),
         Err(e) => say!("ACPI: no MADT: {e:?}"),
     }
+    if let Ok(d) = t.find_table::<Dmar>() {
+        iommu::found_vtd(bytes(&d));
+    }
     if let Ok(f) = t.find_table::<Fadt>() {
         fadt(&f);
     }
+}
+
+/// DMAR, which the crate does not know: the header that all tables have.
+#[repr(transparent)]
+struct Dmar(SdtHeader);
+
+// SAFETY: tables of that signature begin with the header.
+unsafe impl AcpiTable for Dmar {
+    const SIGNATURE: Signature = Signature::DMAR;
+
+    fn header(&self) -> &SdtHeader {
+        &self.0
+    }
+}
+
+/// A whole table.
+fn bytes<T>(m: &PhysicalMapping<Window, T>) -> &[u8] {
+    // SAFETY: the mapping covers the whole table.
+    unsafe { core::slice::from_raw_parts(m.virtual_start().as_ptr().cast::<u8>(), m.region_length()) }
 }
 
 fn madt(m: &PhysicalMapping<Window, Madt>) {
@@ -101,9 +124,7 @@ fn madt(m: &PhysicalMapping<Window, Madt>) {
 
 /// Whether the entries fill the table exactly: the crate's iterator believes their lengths.
 fn well_formed(m: &PhysicalMapping<Window, Madt>) -> bool {
-    // SAFETY: the mapping covers the whole table.
-    let b = unsafe { core::slice::from_raw_parts(m.virtual_start().as_ptr().cast::<u8>(), m.region_length()) };
-    let mut rest = b.get(size_of::<Madt>()..).unwrap_or_default();
+    let mut rest = bytes(m).get(size_of::<Madt>()..).unwrap_or_default();
     while let [_, len, ..] = *rest {
         match rest.get(len as usize..).filter(|_| len >= 2) {
             Some(next) => rest = next,

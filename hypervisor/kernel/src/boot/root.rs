@@ -8,7 +8,7 @@ use crate::mem::{layout, pool, window};
 use crate::object::account::{KERNEL, ROOT};
 use crate::object::ec::{Cont, Ec, EcKind, NewEc};
 use crate::object::{hst::HstSpace, msr::MsrSpace, obj, obj::ObjSpace, pd::Pd, pio::PioSpace, sc::Sc, sm::Sm};
-use crate::{remote, schedule, trace};
+use crate::{iommu, remote, schedule, trace};
 use abi::{EXT_SIGNATURE, HIP_SIGNATURE, Hip, Mad, PAGE_SIZE, SEL_NUM, event, nova_obj, perm, root_obj};
 use core::sync::atomic::Ordering::Relaxed;
 use ptab::Leaf;
@@ -280,11 +280,11 @@ fn information(info: &Info) -> Result<u64, Refused> {
         mco_obj: cap::LEAF_ORDER as u8,
         mco_hst: 9,
         mco_gst: 9,
-        mco_dma: 0,
+        mco_dma: if iommu::machine().is_some() { 9 } else { 0 },
         mco_pio: 16,
         mco_msr: 16,
         kimax: 0,
-        features: guest::features().bits(),
+        features: (guest::features() | iommu::features()).bits(),
         log_addr: 0,
         log_size: 0,
         log_offset: 0,

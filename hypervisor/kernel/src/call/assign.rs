@@ -2,7 +2,8 @@
 
 use super::{Done, Outcome, flags, selector};
 use crate::arch::interrupt::{self, Routing};
-use crate::object::{ec::Ec, sm::Sm};
+use crate::iommu::{self, Refusal};
+use crate::object::{dma::DmaSpace, ec::Ec, sm::Sm};
 use abi::{Status, perm};
 
 const MASKED: u8 = 1;
@@ -30,7 +31,19 @@ pub fn assign_int(ec: &'static Ec) -> Outcome {
     Ok(Done::Now)
 }
 
-/// There is no IOMMU support yet, hence no DMA space that a device could be assigned to.
+/// Assigns a device to a DMA space: it reaches what is mapped there, and nothing else.
 pub fn assign_dev(ec: &'static Ec) -> Outcome {
-    if !crate::boot::is_root(ec) { Err(Status::BadHyp) } else { Err(Status::BadFtr) }
+    if !crate::boot::is_root(ec) {
+        return Err(Status::BadHyp);
+    }
+    let units = iommu::machine().ok_or(Status::BadFtr)?;
+    let (unit, dad) = (ec.regs().rsi() & !0xfff, ec.regs().rdx());
+    let (segment, device) = ::iommu::assignment(dad).ok_or(Status::BadDev)?;
+    let space = ec.obj.find::<DmaSpace>(selector(ec), perm::Space::ASSIGN.bits()).ok_or(Status::BadCap)?;
+    units.assign(unit, segment, device, space.target()).map_err(|r| match r {
+        Refusal::Absent => Status::BadDev,
+        Refusal::Memory => Status::MemObj,
+        Refusal::Silent => Status::Aborted,
+    })?;
+    Ok(Done::Now)
 }

@@ -8,9 +8,11 @@ use crate::mem::layout::USER_END;
 use crate::mem::refs::{Object, Ref};
 use crate::object::account::Account;
 use crate::object::ec::{Ec, EcKind, NewEc};
-use crate::object::{gst::GstSpace, hst::HstSpace, msr::MsrSpace, obj, obj::ObjSpace, pd::Pd, pio::PioSpace};
+use crate::object::{
+    dma::DmaSpace, gst::GstSpace, hst::HstSpace, msr::MsrSpace, obj, obj::ObjSpace, pd::Pd, pio::PioSpace,
+};
 use crate::object::{pt::Pt, sc::Sc, sm::Sm};
-use crate::{arch::cpu::cpu, remote};
+use crate::{arch::cpu::cpu, iommu, remote};
 use abi::{CreatePdOp, Scd, Sel, Status, perm};
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -66,7 +68,10 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
     // Read once: another CPU may put another capability there.
     let cap = ec.obj.get(pd_sel);
     let pd = obj::resolve::<Pd>(cap, perm::Pd::PD.bits()).ok_or(Status::BadCap)?;
-    if matches!(op, CreatePdOp::Dma) || matches!(op, CreatePdOp::Gst) && !guest::missing().is_empty() {
+    if matches!(op, CreatePdOp::Gst) && !guest::missing().is_empty() {
+        return Err(Status::BadFtr);
+    }
+    if matches!(op, CreatePdOp::Dma) && iommu::machine().is_none() {
         return Err(Status::BadFtr);
     }
     let (slot, a) = (slot.reserve()?, pd.account());
@@ -100,7 +105,10 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
             slot.fill(s, perm::Space::all().bits())
         }
         CreatePdOp::Msr => slot.fill(MsrSpace::create(a).ok_or(Status::MemObj)?, perm::Space::all().bits()),
-        CreatePdOp::Dma => Err(Status::BadFtr),
+        CreatePdOp::Dma => {
+            let s = DmaSpace::create(a, iommu::machine().ok_or(Status::BadFtr)?).ok_or(Status::MemObj)?;
+            slot.fill(s, (perm::Space::GRANT | perm::Space::ASSIGN).bits())
+        }
     }
 }
 

@@ -6,7 +6,9 @@ use crate::boot::acpi;
 use crate::mem::refs::{Ref, account_of};
 use crate::object::ec::{Ec, Timed};
 use crate::object::sm::Down;
-use crate::object::{gst, gst::GstSpace, hst, hst::HstSpace, msr, msr::MsrSpace, obj::ObjSpace, pio, pio::PioSpace};
+use crate::object::{
+    dma::DmaSpace, gst, gst::GstSpace, hst, hst::HstSpace, msr, msr::MsrSpace, obj::ObjSpace, pio, pio::PioSpace,
+};
 use crate::object::{pt::Pt, sc::Sc, sm::Sm, tables::Tables};
 use crate::{arch::time, boot, remote};
 use abi::{HwOp, Mad, Sel, Status, perm};
@@ -81,6 +83,13 @@ pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
             let (s, d): (_, &GstSpace) = (take(ec, src)?, grant(ec, dst)?);
             let mut mem = Tables::of(account_of(d));
             let done = delegate_mem(s, &range, gst::END_PAGE, |p, o, l| d.change(&mut mem, p, o, l));
+            d.settle(mem);
+            done
+        }
+        (Some(Kind::Hst), Some(Kind::Dma)) => {
+            let (s, d): (_, &DmaSpace) = (take(ec, src)?, grant(ec, dst)?);
+            let mut mem = d.tables();
+            let done = delegate_mem(s, &range, d.end_page(), |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done
         }

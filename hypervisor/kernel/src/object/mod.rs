@@ -1,6 +1,7 @@
 //! Kernel objects: one file each.
 
 pub mod account;
+pub mod dma;
 pub mod ec;
 pub mod gst;
 pub mod hst;
@@ -51,6 +52,7 @@ pub unsafe fn destroy(kind: Kind, object: NonNull<Header>) {
             Kind::Gst => free::<gst::GstSpace>(object),
             Kind::Pio => free::<pio::PioSpace>(object),
             Kind::Msr => free::<msr::MsrSpace>(object),
+            Kind::Dma => free::<dma::DmaSpace>(object),
             Kind::Account => free::<account::Account>(object),
         }
     }

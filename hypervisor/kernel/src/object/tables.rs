@@ -2,6 +2,7 @@
 
 use super::account::Account;
 use crate::arch::paging;
+use crate::iommu;
 use crate::mem::{layout, pool};
 use core::ptr::NonNull;
 use ptab::{Change, Full};
@@ -15,6 +16,8 @@ pub struct Tables {
     retired: u64,
     /// Updates have left translations in TLBs that are no longer right.
     pub stale: bool,
+    /// Who walks them does not snoop: what is written goes out of the cache.
+    flush: bool,
 }
 
 impl Tables {
@@ -23,9 +26,14 @@ impl Tables {
         Tables { account: Some(account), ..Self::none() }
     }
 
+    /// For updates of what a device walks, which may not snoop.
+    pub const fn of_device(account: &'static Account, flush: bool) -> Self {
+        Tables { account: Some(account), flush, ..Self::none() }
+    }
+
     /// For what needs no new tables.
     pub const fn none() -> Self {
-        Tables { account: None, ready: 0, retired: 0, stale: false }
+        Tables { account: None, ready: 0, retired: 0, stale: false, flush: false }
     }
 
     /// Notes what an update means for TLBs.
@@ -86,7 +94,11 @@ impl ptab::TableMemory for Tables {
     }
 
     fn alloc(&mut self) -> Option<u64> {
-        pop(&mut self.ready)
+        let f = pop(&mut self.ready)?;
+        if self.flush {
+            iommu::flush_table(f);
+        }
+        Some(f)
     }
 
     fn retire(&mut self, frame: u64) {
@@ -99,6 +111,9 @@ impl ptab::TableMemory for Tables {
     }
 
     fn write(&mut self, table: u64, index: usize, entry: u64) {
+        if self.flush {
+            return iommu::store(table, index, entry, true);
+        }
         // SAFETY: the engine writes into tables of this space only, and keeps it consistent.
         unsafe { paging::write(table, index, entry) };
     }

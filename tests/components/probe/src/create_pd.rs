@@ -18,7 +18,7 @@ pub const CHECKS: &[Check] = &[
         bad_cap,
     ),
     ("create_pd-16", "BAD_PAR: OP 7 to 15", bad_op),
-    ("create_pd-5 create_pd-17 spaces-7", "BAD_FTR: DMA space", dma),
+    ("create_pd-17", "BAD_FTR: DMA space", dma),
     ("create_pd-18 spaces-10", "a guest space, where there are guests; BAD_FTR elsewhere", guest_space),
 ];
 
