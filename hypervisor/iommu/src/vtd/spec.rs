@@ -76,6 +76,8 @@ pub mod gcmd {
     pub const QIE: u32 = 1 << 26;
     /// Interrupt remapping.
     pub const IRE: u32 = 1 << 25;
+    /// Messages that are not remapped pass.
+    pub const CFI: u32 = 1 << 23;
     /// Set interrupt-remapping table pointer.
     pub const SIRTP: u32 = 1 << 24;
     /// What stays set from one command to the next: all but the one-shot bits.

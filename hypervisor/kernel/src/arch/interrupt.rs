@@ -4,6 +4,7 @@ use super::cpu::{cpu, cpuid};
 use super::{paging, time};
 use crate::object::sm::Sm;
 use crate::{iommu, remote, trace};
+use ::iommu::{Requester, Target, plain_message, vtd::redirection};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use spin::{Mutex, Once};
@@ -22,9 +23,17 @@ const MAIL: u8 = 0xe2;
 /// An IOMMU has blocked a device.
 const FAULT: u8 = 0xe3;
 const SPURIOUS: u8 = 0xff;
+/// Message-signalled interrupts. Their numbers, and so their vectors, follow those of pins.
+pub const MESSAGES: u16 = 32;
+/// Number of the first.
+pub const FIRST_MESSAGE: u16 = MAX_PINS as u16;
+const LINES: usize = MAX_PINS + MESSAGES as usize;
+const _: () = assert!(PIN_VECTORS as usize + LINES <= TIMER as usize && LINES <= iommu::INTERRUPTS);
 const MAX_IOAPICS: usize = 8;
 
 struct Controller {
+    id: u8,
+    base: u64,
     first: u16,
     pins: u16,
     chip: IoApic,
@@ -35,34 +44,37 @@ static PIN_COUNT: AtomicU16 = AtomicU16::new(0);
 static XAPIC: Once<u64> = Once::new();
 static X2APIC: Once<bool> = Once::new();
 
-/// What is known of a pin.
+/// What is known of a pin or a message-signalled interrupt.
 struct Pin {
     sm: Once<&'static Sm>,
     cpu: AtomicU16,
     assigned: AtomicBool,
+    /// A message that comes is ignored: without an IOMMU it cannot be stopped.
+    ignored: AtomicBool,
     /// Set by user land; changed with the pin's entry, under the lock of [`CONTROLLERS`].
     level: AtomicBool,
     /// Masked by the kernel until its semaphore is downed; likewise.
     held: AtomicBool,
 }
 
-static PINS: [Pin; MAX_PINS] = [const {
+static PINS: [Pin; LINES] = [const {
     Pin {
         sm: Once::new(),
         cpu: AtomicU16::new(0),
         assigned: AtomicBool::new(false),
+        ignored: AtomicBool::new(false),
         level: AtomicBool::new(false),
         held: AtomicBool::new(false),
     }
-}; MAX_PINS];
+}; LINES];
 
 /// Notes where the local APICs' registers are, for CPUs without x2APIC.
 pub fn set_local_apic_address(phys: u64) {
     XAPIC.call_once(|| paging::map_device(phys));
 }
 
-/// Adds an IOAPIC whose first pin is global interrupt `first`; all its pins are masked. `false`: not used.
-pub fn add_ioapic(phys: u64, first: u32) -> bool {
+/// Adds the IOAPIC with that identifier whose first pin is global interrupt `first`; all its pins are masked. `false`: not used.
+pub fn add_ioapic(id: u8, phys: u64, first: u32) -> bool {
     let mut list = CONTROLLERS.lock();
     let Some(slot) = list.iter_mut().find(|c| c.is_none()).filter(|_| first < MAX_PINS as u32) else { return false };
     let base = paging::map_device(phys);
@@ -75,7 +87,7 @@ pub fn add_ioapic(phys: u64, first: u32) -> bool {
         unsafe { chip.disable_irq(p as u8) };
     }
     PIN_COUNT.fetch_max((first as u16 + pins).min(MAX_PINS as u16), Relaxed);
-    *slot = Some(Controller { first: first as u16, pins, chip });
+    *slot = Some(Controller { id, base, first: first as u16, pins, chip });
     true
 }
 
@@ -84,7 +96,7 @@ pub fn pin_count() -> u16 {
     PIN_COUNT.load(Relaxed)
 }
 
-/// Binds a pin to its semaphore.
+/// Binds a pin or message-signalled interrupt to its semaphore.
 pub fn bind(gsi: u16, sm: &'static Sm) {
     PINS[gsi as usize].sm.call_once(|| sm);
 }
@@ -212,11 +224,23 @@ pub fn send_sipi(apic: u32, page: u8) {
     unsafe { lapic().send_sipi(page, d) };
 }
 
-fn with_chip(gsi: u16, f: impl FnOnce(&mut IoApic, u8)) {
+fn with_controller(gsi: u16, f: impl FnOnce(&mut Controller, u8)) {
     let mut list = CONTROLLERS.lock();
     if let Some(c) = list.iter_mut().flatten().find(|c| (c.first..c.first + c.pins).contains(&gsi)) {
-        f(&mut c.chip, (gsi - c.first) as u8);
+        let pin = (gsi - c.first) as u8;
+        f(c, pin);
     }
+}
+
+fn with_chip(gsi: u16, f: impl FnOnce(&mut IoApic, u8)) {
+    with_controller(gsi, |c, p| f(&mut c.chip, p));
+}
+
+/// Identifier of the IOAPIC that a pin belongs to.
+fn controller_id(gsi: u16) -> Option<u8> {
+    let mut id = None;
+    with_controller(gsi, |c, _| id = Some(c.id));
+    id
 }
 
 /// How `assign_int` wants a pin.
@@ -229,11 +253,67 @@ pub struct Routing {
     pub level: bool,
     /// Active low.
     pub low: bool,
+    /// The only device that may raise it, if it is message-signalled.
+    pub device: Requester,
+}
+
+/// Why an interrupt was not routed.
+pub enum Unroutable {
+    /// There is no way to name the CPU's local APIC.
+    Far,
+    /// An IOMMU does not answer. The interrupt is blocked.
+    NoAnswer,
+}
+
+/// An entry of the IOMMUs for an interrupt. `false`: they do not remap.
+fn remap(n: u16, r: &Routing, level: bool, source: Option<Requester>) -> Result<bool, Unroutable> {
+    let Some(m) = iommu::machine().filter(|m| m.remaps()) else { return Ok(false) };
+    let (apic, vector) = (remote::apic_of(r.cpu), PIN_VECTORS + n as u8);
+    if apic >= 0xff && !m.wide {
+        return Err(Unroutable::Far);
+    }
+    let target = (!r.masked).then_some(Target { apic, vector, level });
+    if m.set_interrupt(n, target, source) { Ok(true) } else { Err(Unroutable::NoAnswer) }
+}
+
+/// Configures a message-signalled interrupt, and returns address and data of the message.
+pub fn route_message(n: u16, r: &Routing) -> Result<(u32, u32), Unroutable> {
+    let pin = &PINS[n as usize];
+    let apic = remote::apic_of(r.cpu);
+    let message = match remap(n, r, false, Some(r.device))? {
+        true => ::iommu::vtd::interrupt_message(n),
+        false => plain_message(Target { apic, vector: PIN_VECTORS + n as u8, level: false }).ok_or(Unroutable::Far)?,
+    };
+    pin.ignored.store(r.masked, Relaxed);
+    pin.cpu.store(r.cpu, Relaxed);
+    pin.assigned.store(true, Relaxed);
+    Ok(message)
+}
+
+/// Writes a redirection entry. The crate's type has no room for the index of a remapping entry.
+fn write_redirection(c: &Controller, pin: u8, entry: u64) {
+    /// Index register, data register, first register of the redirection table (82093AA, 3.1, 3.2.4).
+    const SELECT: u64 = 0;
+    const DATA: u64 = 0x10;
+    const TABLE: u32 = 0x10;
+    for (i, half) in [(1, (entry >> 32) as u32), (0, entry as u32)] {
+        // SAFETY: registers of the IOAPIC, whose lock the caller holds. The half with the mask comes last.
+        unsafe {
+            ((c.base + SELECT) as *mut u32).write_volatile(TABLE + 2 * u32::from(pin) + i);
+            ((c.base + DATA) as *mut u32).write_volatile(half);
+        }
+    }
 }
 
 /// Configures a pin.
-pub fn route(gsi: u16, r: &Routing) {
+pub fn route(gsi: u16, r: &Routing) -> Result<(), Unroutable> {
     let pin = &PINS[gsi as usize];
+    let source = controller_id(gsi).and_then(iommu::ioapic);
+    let remapped = remap(gsi, r, r.level, source)?;
+    if !remapped && remote::apic_of(r.cpu) >= 0xff {
+        // Pins name their target in 8 bits, all ones are all CPUs.
+        return Err(Unroutable::Far);
+    }
     let mut flags = IrqFlags::empty();
     flags.set(IrqFlags::MASKED, r.masked);
     flags.set(IrqFlags::LEVEL_TRIGGERED, r.level);
@@ -243,15 +323,25 @@ pub fn route(gsi: u16, r: &Routing) {
     e.set_mode(IrqMode::Fixed);
     e.set_flags(flags);
     e.set_dest(remote::apic_of(r.cpu) as u8);
-    with_chip(gsi, |c, p| {
+    with_controller(gsi, |c, p| {
         pin.cpu.store(r.cpu, Relaxed);
         pin.assigned.store(true, Relaxed);
         // A masked pin is not delivered, so it need not be held.
         pin.level.store(r.level && !r.masked, Relaxed);
         pin.held.store(false, Relaxed);
+        if remapped {
+            let mode = u64::from(flags.bits()) | u64::from(PIN_VECTORS + gsi as u8);
+            return write_redirection(c, p, redirection(gsi) | mode);
+        }
         // SAFETY: the pin exists, its vector has a handler.
-        unsafe { c.set_table_entry(p, e) };
+        unsafe { c.chip.set_table_entry(p, e) };
     });
+    Ok(())
+}
+
+/// Whether local APICs have identifiers of 32 bits.
+pub fn wide_apics() -> bool {
+    x2apic()
 }
 
 /// Identifier of this CPU's local APIC.
@@ -297,7 +387,7 @@ pub fn handle(vector: u8) {
             end_of_interrupt();
             iommu::interrupt();
         }
-        v if (PIN_VECTORS..PIN_VECTORS + MAX_PINS as u8).contains(&v) => deliver((v - PIN_VECTORS) as u16),
+        v if (PIN_VECTORS..PIN_VECTORS + LINES as u8).contains(&v) => deliver((v - PIN_VECTORS) as u16),
         _ => end_of_interrupt(),
     }
 }
@@ -314,7 +404,7 @@ fn deliver(gsi: u16) {
         });
     }
     end_of_interrupt();
-    if let Some(sm) = pin.sm.get() {
+    if let Some(sm) = pin.sm.get().filter(|_| !pin.ignored.load(Relaxed)) {
         // An overflow of the counter loses nothing: interrupts merge.
         let _ = sm.up();
     }

@@ -111,7 +111,7 @@ fn madt(m: &PhysicalMapping<Window, Madt>) {
         match e {
             MadtEntry::IoApic(i) => {
                 let a = i.io_apic_address as u64;
-                if interrupt::add_ioapic(a, i.global_system_interrupt_base) {
+                if interrupt::add_ioapic(i.io_apic_id, a, i.global_system_interrupt_base) {
                     memory::protect(a, a + 0x1000);
                 }
             }

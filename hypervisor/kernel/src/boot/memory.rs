@@ -6,7 +6,7 @@ use abi::{Mad, PAGE_BITS, perm};
 use ptab::Leaf;
 use spin::Mutex;
 
-const MAX_RANGES: usize = 24;
+const MAX_RANGES: usize = 32;
 
 struct Protected {
     /// Page ranges that cannot be delegated.

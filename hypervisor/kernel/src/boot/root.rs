@@ -107,10 +107,11 @@ fn fill_nova(s: &Spaces) -> Result<(), Refused> {
     put(nova, nova_obj::ROOT_OBJ, &s.obj, TAKE_GRANT)?;
     put(nova, nova_obj::ROOT_HST, &s.hst, TAKE_GRANT)?;
     put(nova, nova_obj::ROOT_PIO, &s.pio, perm::Space::all().bits())?;
-    for gsi in 0..interrupt::pin_count() {
-        let sm = Sm::create(&ROOT, 0, Some(gsi)).ok_or(NO_MEMORY)?;
-        interrupt::bind(gsi, sm.found());
-        put(nova, nova_obj::INT_BASE + gsi as u64, &sm, (perm::Sm::ASSIGN | perm::Sm::CTRL_DN).bits())?;
+    let messages = (0..interrupt::MESSAGES).map(|m| interrupt::FIRST_MESSAGE + m);
+    for (i, n) in (0..interrupt::pin_count()).chain(messages).enumerate() {
+        let sm = Sm::create(&ROOT, 0, Some(n)).ok_or(NO_MEMORY)?;
+        interrupt::bind(n, sm.found());
+        put(nova, nova_obj::INT_BASE + i as u64, &sm, (perm::Sm::ASSIGN | perm::Sm::CTRL_DN).bits())?;
     }
     (0..super::cpus_online()).try_for_each(|c| idle_sc(s, c))
 }
@@ -276,7 +277,7 @@ fn information(info: &Info) -> Result<u64, Refused> {
         cpu_num: super::cpus_online(),
         cpu_bsp: 0,
         int_pin: interrupt::pin_count(),
-        int_msi: 0,
+        int_msi: interrupt::MESSAGES,
         mco_obj: cap::LEAF_ORDER as u8,
         mco_hst: 9,
         mco_gst: 9,

@@ -1,7 +1,7 @@
 //! `assign_int` and `assign_dev` (spec 5.5.2, 5.5.3).
 
 use super::{Done, Outcome, flags, selector};
-use crate::arch::interrupt::{self, Routing};
+use crate::arch::interrupt::{self, Routing, Unroutable};
 use crate::iommu::{self, Refusal};
 use crate::object::{dma::DmaSpace, ec::Ec, sm::Sm};
 use abi::{Status, perm};
@@ -19,15 +19,19 @@ pub fn assign_int(ec: &'static Ec) -> Outcome {
     }
     let sm = ec.obj.find::<Sm>(selector(ec), perm::Sm::ASSIGN.bits()).ok_or(Status::BadCap)?;
     let gsi = sm.gsi.ok_or(Status::BadCap)?;
-    // Pins name their target in 8 bits, all ones are all CPUs.
-    if crate::remote::apic_of(cpu as u16) >= 0xff {
-        return Err(Status::BadCpu);
-    }
-    let r = Routing { cpu: cpu as u16, masked: f & MASKED != 0, level: f & LEVEL != 0, low: f & LOW != 0 };
-    interrupt::route(gsi, &r);
-    // A pin has no message address and data.
-    ec.regs().set_rsi(0);
-    ec.regs().set_rdx(0);
+    let device = ::iommu::Requester(ec.regs().rdx() as u16);
+    let r = Routing { cpu: cpu as u16, masked: f & MASKED != 0, level: f & LEVEL != 0, low: f & LOW != 0, device };
+    let message = match gsi < interrupt::FIRST_MESSAGE {
+        // A pin has no message address and data.
+        true => interrupt::route(gsi, &r).map(|()| (0, 0)),
+        false => interrupt::route_message(gsi, &r),
+    };
+    let (address, data) = message.map_err(|e| match e {
+        Unroutable::Far => Status::BadCpu,
+        Unroutable::NoAnswer => Status::Aborted,
+    })?;
+    ec.regs().set_rsi(address.into());
+    ec.regs().set_rdx(data.into());
     Ok(Done::Now)
 }
 

@@ -10,18 +10,28 @@ mod vtd;
 use crate::arch::interrupt;
 use crate::boot::memory;
 use crate::mem::{pool::Page, tags::Tags};
+use crate::object::account::KERNEL;
 use crate::say;
-use ::iommu::{Requester, dmar, vtd::choose_levels};
+use ::iommu::vtd::{MASKED, choose_levels, interrupt_entry};
+use ::iommu::{Requester, dmar};
 use abi::Features;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub use faults::{interrupt, resume, resume_at};
 pub use mmio::{flush_table, store};
 use ptab::{Dma, Walker};
 use spin::{Mutex, Once};
 
-const MAX_UNITS: usize = 8;
+const MAX_UNITS: usize = 16;
+/// log2 entries of the interrupt table, which is a frame.
+const INTERRUPT_ORDER: u32 = 8;
+/// Its entries.
+pub const INTERRUPTS: usize = 1 << INTERRUPT_ORDER;
+/// IOAPICs by identifier, and as what they appear.
+static IOAPICS: Mutex<[Option<(u8, Requester)>; MAX_UNITS]> = Mutex::new([None; MAX_UNITS]);
 /// Numbers of domains; 0 is nobody's.
 static DOMAINS: Tags<4096> = Tags::new();
 static FOUND: Mutex<[Option<Found>; MAX_UNITS]> = Mutex::new([const { None }; MAX_UNITS]);
+static TOO_MANY: AtomicBool = AtomicBool::new(false);
 static MACHINE: Once<Machine> = Once::new();
 
 /// A unit that firmware names.
@@ -45,6 +55,10 @@ pub struct Machine {
     pub format: Dma,
     /// So many domains are there.
     domains: u32,
+    /// The interrupt table, where all units remap. Who writes an entry holds the lock.
+    interrupts: Mutex<Option<u64>>,
+    /// Its entries name local APICs in 32 bits.
+    pub wide: bool,
     /// Entries that were not present have to be invalidated, too.
     pub invalidate_always: bool,
     /// What the units read has to be flushed from the cache.
@@ -77,6 +91,11 @@ pub fn machine() -> Option<&'static Machine> {
     MACHINE.get()
 }
 
+/// The requester that an IOAPIC appears as; `None`: firmware does not say.
+pub fn ioapic(id: u8) -> Option<Requester> {
+    IOAPICS.lock().iter().flatten().find(|(i, _)| *i == id).map(|(_, r)| *r)
+}
+
 /// What the information page says.
 pub fn features() -> Features {
     if machine().is_some() { Features::IOMMU } else { Features::empty() }
@@ -86,11 +105,16 @@ pub fn features() -> Features {
 pub fn found_vtd(table: &[u8]) {
     for s in dmar::structures(table) {
         match s {
-            dmar::Structure::Unit { segment, base, pages, .. } => {
-                memory::protect(base, base + (pages << abi::PAGE_BITS));
+            dmar::Structure::Unit { segment, base, pages, scopes } => {
+                for s in scopes.filter(|s| s.direct) {
+                    let mut list = IOAPICS.lock();
+                    if let (Some(free), Some(id)) = (list.iter_mut().find(|i| i.is_none()), s.ioapic) {
+                        *free = Some((id, s.first));
+                    }
+                }
                 match FOUND.lock().iter_mut().find(|f| f.is_none()) {
                     Some(free) => *free = Some(Found { base, pages, segment }),
-                    None => say!("IOMMU at {base:#x} left out: there are too many"),
+                    None => TOO_MANY.store(true, Relaxed),
                 }
             }
             dmar::Structure::Reserved { base, limit, scopes, .. } => {
@@ -108,10 +132,17 @@ pub fn init() {
     if found[0].is_none() {
         return;
     }
+    if TOO_MANY.load(Relaxed) {
+        return say!("no IOMMU is used: there are more than {MAX_UNITS}");
+    }
+    for f in found.iter().flatten() {
+        memory::protect(f.base, f.base + (f.pages << abi::PAGE_BITS));
+    }
     match build(&found) {
         Ok(m) => {
             let n = m.units.iter().flatten().count();
-            say!("VT-d: {} levels, IOMMUs: {n}; all devices are blocked", m.format.levels);
+            let interrupts = if m.remaps() { ", interrupts are remapped" } else { "" };
+            say!("VT-d: {} levels, IOMMUs: {n}{interrupts}; all devices are blocked", m.format.levels);
             MACHINE.call_once(|| m);
         }
         Err(why) => say!("no IOMMU is used: {why}"),
@@ -122,6 +153,7 @@ fn build(found: &[Option<Found>; MAX_UNITS]) -> Result<Machine, &'static str> {
     let mut units = [const { None }; MAX_UNITS];
     let (mut levels, mut max_order, mut domains) = (u32::MAX, 18, 1 << 16);
     let (mut invalidate_always, mut flush) = (false, false);
+    let (mut remap, mut wide) = (true, interrupt::wide_apics());
     for (i, f) in found.iter().enumerate() {
         let Some(f) = f else { continue };
         let hw = vtd::Unit::examine(f.base, f.pages)?;
@@ -131,17 +163,24 @@ fn build(found: &[Option<Found>; MAX_UNITS]) -> Result<Machine, &'static str> {
         domains = domains.min(a.domains());
         invalidate_always |= a.invalidate_always();
         flush |= !a.coherent();
+        remap &= a.interrupts();
+        wide &= a.wide_apics();
         units[i] = Some(Unit { base: f.base, segment: f.segment, hw });
     }
     let levels = choose_levels(levels).ok_or("they have no table format in common")?;
     let all = || units.iter().flatten().map(|u: &Unit| &u.hw);
     let line = interrupt::fault_message();
-    if let Err(why) = all().try_for_each(|u| u.enable(line)) {
+    let interrupts = match remap {
+        true => Some(table(&KERNEL, flush).ok_or("there is no memory for their tables")?),
+        false => None,
+    };
+    let register = interrupts.map(|t| ::iommu::vtd::interrupt_table(t, INTERRUPT_ORDER, wide));
+    if let Err(why) = all().try_for_each(|u| u.enable(line, register)) {
         all().for_each(vtd::Unit::disable);
         return Err(why);
     }
     let format = Dma { walker: Walker::Vtd, levels, max_order };
-    Ok(Machine { units, format, domains, invalidate_always, flush })
+    Ok(Machine { units, format, domains, interrupts: Mutex::new(interrupts), wide, invalidate_always, flush })
 }
 
 impl Machine {
@@ -176,6 +215,23 @@ impl Machine {
         let mut units = self.units.iter().flatten();
         let unit = units.find(|u| u.base == base && u.segment == segment).ok_or(Refusal::Absent)?;
         unit.hw.assign(device, to)
+    }
+
+    /// Whether interrupts are remapped.
+    pub fn remaps(&self) -> bool {
+        self.interrupts.lock().is_some()
+    }
+
+    /// What an interrupt does, and who may raise it. `false`: a unit does not answer, and may have it as before.
+    pub fn set_interrupt(&self, index: u16, to: Option<::iommu::Target>, source: Option<Requester>) -> bool {
+        let table = self.interrupts.lock();
+        let Some(t) = *table else { return false };
+        let new = to.map_or(MASKED, |to| interrupt_entry(to, source, self.wide));
+        // Half of an entry is not to be seen.
+        for (half, word) in [(0, MASKED[0]), (1, new[1]), (0, new[0])] {
+            store(t, 2 * usize::from(index) + half, word, self.flush);
+        }
+        self.each(|u| u.forget_interrupt(index))
     }
 
     /// Forgets the translations of a domain. `false`: a unit does not answer, and may still use them.

@@ -96,7 +96,8 @@ impl Unit {
     }
 
     /// Turns it on, with tables that let nobody through. Faults raise the interrupt with that address and data.
-    pub fn enable(&self, fault: (u64, u32)) -> Result<(), &'static str> {
+    /// `interrupts`: value of the register for the interrupt table, if interrupts are remapped.
+    pub fn enable(&self, fault: (u64, u32), interrupts: Option<u64>) -> Result<(), &'static str> {
         // Firmware or a loader may have used it.
         self.disable();
         if !self.command(gcmd::QIE, false) || !self.command(gcmd::IRE, false) {
@@ -109,6 +110,17 @@ impl Unit {
         self.regs.write64(reg::IQA, q.at);
         if !rooted || !self.command(gcmd::QIE, true) || !q.perform(&[Invalidate::Contexts, Invalidate::Translations]) {
             return Err("one does not answer");
+        }
+        if let Some(t) = interrupts {
+            // Messages that are not remapped are blocked, too.
+            self.command(gcmd::CFI, false);
+            self.regs.write64(reg::IRTA, t);
+            if !self.command(gcmd::SIRTP, true)
+                || !q.perform(&[Invalidate::Interrupts])
+                || !self.command(gcmd::IRE, true)
+            {
+                return Err("one does not remap interrupts");
+            }
         }
         self.regs.write32(reg::FEDATA, fault.1);
         self.regs.write32(reg::FEADDR, fault.0 as u32);
@@ -125,9 +137,15 @@ impl Unit {
         Ok(())
     }
 
-    /// Turns translation off.
+    /// Turns translation off, and remapping of interrupts.
     pub fn disable(&self) {
         self.command(gcmd::TE, false);
+        self.command(gcmd::IRE, false);
+    }
+
+    /// Forgets an interrupt entry. `false`: the unit does not answer.
+    pub fn forget_interrupt(&self, index: u16) -> bool {
+        self.queue.lock().perform(&[Invalidate::Interrupt(index)])
     }
 
     /// Keeps it from interrupting, or not.

@@ -6,17 +6,22 @@ use crate::mem::refs::{Header, Object, Ref};
 use crate::remote;
 use abi::Status;
 use sched::Queue;
-use smp::Semaphore;
+use spin::Mutex;
 
 /// Semaphore.
 #[repr(C, align(32))]
 pub struct Sm {
     header: Header,
-    state: Semaphore<Queue<Ec>>,
-    /// Global system interrupt that ups it, if any.
+    state: Mutex<State>,
+    /// Pin (global system interrupt) or message-signalled interrupt that ups it, if any.
     pub gsi: Option<u16>,
 }
 kernel_object!(Sm, Sm);
+
+struct State {
+    count: u64,
+    waiting: Queue<Ec>,
+}
 
 /// Outcome of a down operation.
 pub enum Down {
@@ -29,16 +34,22 @@ pub enum Down {
 impl Sm {
     /// A semaphore with an initial counter.
     pub fn create(a: &'static Account, count: u64, gsi: Option<u16>) -> Option<Ref<Sm>> {
-        let state = Semaphore::new(count, Queue::new());
+        let state = Mutex::new(State { count, waiting: Queue::new() });
         Ref::new(a, Sm { header: Header::new(Self::KIND), state, gsi })
     }
 
     /// Releases the first blocked EC, or increments the counter.
     pub fn up(&self) -> Result<(), Status> {
-        match self.state.up(|q| q.pop_front::<Waiting>()).map_err(|smp::Overflow| Status::Ovrflow)? {
-            Some(ec) if ec.cpu == cpu().id.get() => ec.unblock(Status::Success),
-            Some(ec) => remote::release(ec),
-            None => {}
+        let mut s = self.state.lock();
+        let Some(ec) = s.waiting.pop_front::<Waiting>() else {
+            s.count = s.count.checked_add(1).ok_or(Status::Ovrflow)?;
+            return Ok(());
+        };
+        drop(s);
+        if ec.cpu == cpu().id.get() {
+            ec.unblock(Status::Success);
+        } else {
+            remote::release(ec);
         }
         Ok(())
     }
@@ -48,11 +59,17 @@ impl Sm {
         if let Some(gsi) = self.gsi {
             interrupt::unmask(gsi);
         }
-        if self.state.down(zero, |q| q.push_back::<Waiting>(ec)) { Down::Taken } else { Down::Queued }
+        let mut s = self.state.lock();
+        if s.count > 0 {
+            s.count = if zero { 0 } else { s.count - 1 };
+            return Down::Taken;
+        }
+        s.waiting.push_back::<Waiting>(ec);
+        Down::Queued
     }
 
     /// Takes `ec` out of the queue, because its timeout came first; `false` if it was released meanwhile.
     pub fn forget(&self, ec: &'static Ec) -> bool {
-        self.state.forget(|q| q.remove::<Waiting>(ec))
+        self.state.lock().waiting.remove::<Waiting>(ec)
     }
 }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 /// Registers.
 mod reg {
+    pub const RAISE: u64 = 0x60;
+    pub const ACKNOWLEDGE: u64 = 0x64;
     pub const SOURCE: u64 = 0x80;
     pub const DESTINATION: u64 = 0x88;
     pub const COUNT: u64 = 0x90;
@@ -39,6 +41,14 @@ impl Edu {
     fn write(&self, at: u64, v: u64) {
         // SAFETY: a register of the device.
         unsafe { ((self.base + at) as *mut u64).write_volatile(v) };
+    }
+
+    /// Raises its interrupt, and takes back that it is raised.
+    pub fn interrupt(&self) {
+        for at in [reg::RAISE, reg::ACKNOWLEDGE] {
+            // SAFETY: registers of the device.
+            unsafe { ((self.base + at) as *mut u32).write_volatile(1) };
+        }
     }
 
     /// Begins to move [`LEN`] bytes.

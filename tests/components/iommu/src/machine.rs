@@ -49,7 +49,8 @@ impl Shared {
 
 /// What we have.
 pub struct Machine {
-    hip: &'static Hip,
+    /// Information page.
+    pub hip: &'static Hip,
     /// Our own host space.
     pub hst: Sel,
     /// Our own PIO space.
@@ -68,7 +69,8 @@ fn say(text: &[u8]) {
     }
 }
 
-fn take(nova: Sel) -> Result<Sel, String> {
+/// A capability of the NOVA object space.
+pub fn take(nova: Sel) -> Result<Sel, String> {
     let sel = selector();
     // SAFETY: into the object space, which holds no memory.
     unsafe { hc::ctrl_pd(root_obj::NOVA_OBJ, root_obj::ROOT_OBJ, nova, sel, 0, perm::ALL, Mad::WB) }
@@ -192,13 +194,15 @@ impl Machine {
     }
 }
 
-fn config(bdf: u16, register: u32) -> u32 {
+/// Reads a register of configuration space.
+pub fn config(bdf: u16, register: u32) -> u32 {
     let p = Ports::new(PCI, 8);
     p.out32(0, 1 << 31 | u32::from(bdf) << 8 | register);
     p.in32(4)
 }
 
-fn set_config(bdf: u16, register: u32, value: u32) {
+/// Writes one.
+pub fn set_config(bdf: u16, register: u32, value: u32) {
     let p = Ports::new(PCI, 8);
     p.out32(0, 1 << 31 | u32::from(bdf) << 8 | register);
     p.out32(4, value);

@@ -1,7 +1,7 @@
 //! A root task that checks what the kernel promises of devices and DMA spaces (docs/spec/assign_dev.md): with QEMU's
 //! device `edu`, whose DMA engine reads and writes where it is told to. Where there is no IOMMU it checks the refusals.
 //!
-//! `machine` has what a root task takes from the kernel, `edu` is the device, `checks` and `refusals` are what is checked.
+//! `machine` has what a root task takes from the kernel, `edu` is the device, `checks`, `interrupts` and `refusals` are what is checked.
 //! The last line is `iommu: N checks passed, N failed`.
 //!
 //! UNSAFETY: the purpose is to make hypercalls by hand, and to have devices write to memory.
@@ -9,6 +9,7 @@
 
 mod checks;
 mod edu;
+mod interrupts;
 mod machine;
 mod refusals;
 
@@ -25,8 +26,9 @@ fn main() {
         Err(why) => return eprintln!("iommu: {why}"),
     };
     let all = match m.iommu() {
-        true => [checks::CHECKS, refusals::CHECKS].concat(),
-        false => refusals::WITHOUT.to_vec(),
+        true => [checks::CHECKS, refusals::CHECKS, interrupts::CHECKS].concat(),
+        // Without devices there is nobody to raise an interrupt.
+        false => [refusals::WITHOUT, &interrupts::CHECKS[..2]].concat(),
     };
     let (mut passed, mut failed) = (0, 0);
     for (_, name, check) in all {
