@@ -4,7 +4,8 @@
 use std::env;
 
 /// Packages of root tasks, which start at another entry point than the other components.
-const ROOT_TASKS: &[(&str, &str)] = &[("core-task", "_start_root"), ("iommu-root", "_start_root")];
+const ROOT_TASKS: &[(&str, &str)] =
+    &[("core-task", "_start_root"), ("iommu-root", "_start_root"), ("root-probe", "root_probe_start")];
 
 /// One fixed-address static ELF without libraries, interpreter, dynamic section or relocations.
 const ARGS: &[&str] = &[

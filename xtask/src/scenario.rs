@@ -102,6 +102,14 @@ pub struct Gdb {
     pub expect: Vec<Regex>,
 }
 
+/// ELF64, as the linker lays it out: program headers behind the header.
+mod elf {
+    pub const HEADER: usize = 64;
+    pub const PROGRAM_HEADER: usize = 56;
+    /// PT_LOAD.
+    pub const LOAD: [u8; 4] = [1, 0, 0, 0];
+}
+
 /// A change to one boot module.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -117,6 +125,8 @@ pub struct Edit {
     pub text: Option<String>,
     /// As many zero bytes instead.
     pub zero_bytes: Option<usize>,
+    /// A byte of the header of its first segment to load (ELF64) that changes: offset there, value.
+    pub segment: Option<(usize, u8)>,
 }
 
 impl Edit {
@@ -127,12 +137,20 @@ impl Edit {
             Edit { text: Some(t), .. } => Some(t.clone().into_bytes()),
             Edit { zero_bytes: Some(n), .. } => Some(vec![0; *n]),
             Edit { keep_bytes: Some(n), .. } => Some(old[..old.len().min(*n)].to_vec()),
+            Edit { segment: Some((at, byte)), .. } => {
+                let mut new = old;
+                let headers = (elf::HEADER..new.len()).step_by(elf::PROGRAM_HEADER);
+                let load = headers.into_iter().find(|h| new[*h..].starts_with(&elf::LOAD))?;
+                new.get_mut(load + at).map(|b| *b = *byte)?;
+                Some(new)
+            }
             Edit { .. } => Some(old),
         }
     }
 
     fn changes(&self) -> usize {
-        let options = [self.keep_bytes.is_some(), self.text.is_some(), self.zero_bytes.is_some(), self.remove];
+        let (keep, zero) = (self.keep_bytes.is_some(), self.zero_bytes.is_some());
+        let options = [keep, zero, self.text.is_some(), self.segment.is_some(), self.remove];
         options.iter().filter(|o| **o).count()
     }
 }
@@ -307,6 +325,12 @@ mod tests {
         assert_eq!(edit("keep_bytes = 9"), Some(b"hello".to_vec()));
         assert_eq!(edit("text = 'x'"), Some(b"x".to_vec()));
         assert_eq!(edit("zero_bytes = 3"), Some(vec![0; 3]));
+        let long = toml::from_str::<Edit>("name = 'm'\nsegment = [2, 7]").unwrap();
+        let elf = [vec![9; 120], vec![1, 0, 0, 0], vec![5; 60]].concat();
+        let changed = long.apply(elf.clone()).unwrap();
+        assert_eq!((changed[122], changed.len()), (7, elf.len()));
+        assert_eq!(changed.iter().zip(&elf).filter(|(a, b)| a != b).count(), 1);
+        assert_eq!(edit("segment = [2, 7]"), None);
     }
 
     #[test]
@@ -316,7 +340,8 @@ mod tests {
         for s in all {
             let system = s.system().unwrap_or_else(|e| panic!("{}: {e:#}", s.name));
             for e in &s.edits {
-                let known = system.binaries.iter().chain(&system.roms).any(|m| *m == e.name) || e.name == "system";
+                let known = system.binaries.iter().chain(&system.roms).any(|m| *m == e.name)
+                    || ["core", "system"].contains(&e.name.as_str());
                 assert!(known, "{}: it changes {:?}, which is no module", s.name, e.name);
             }
             s.machine().unwrap_or_else(|e| panic!("{}: {e:#}", s.name));

@@ -20,7 +20,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use parent::MAX_CPUS;
 
 /// Our own host space. Below [`FREE`], behind the events.
-const HST: Sel = 0x30;
+pub const HST: Sel = 0x30;
 /// Events of our own threads, CPU for CPU; those of the first thread's CPU are at 0, where the kernel wants them.
 const EVENTS: Sel = 0x40;
 /// Selectors for each CPU.

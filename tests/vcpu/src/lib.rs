@@ -21,6 +21,7 @@ mod memory;
 mod modes;
 mod nested;
 mod reason;
+mod replies;
 mod state;
 mod windows;
 
@@ -38,5 +39,6 @@ pub const GROUPS: &[(&str, &[Test])] = &[
     ("modes", modes::TESTS),
     ("maps", maps::TESTS),
     ("state", state::TESTS),
+    ("replies", replies::TESTS),
     ("entry", entry::TESTS),
 ];

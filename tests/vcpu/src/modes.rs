@@ -23,7 +23,7 @@ const TSS: u64 = 0xb000;
 const SECOND_TSS: u64 = 0xb800;
 
 /// Where paging modes have the data page besides.
-const ALIAS: u64 = 0x20_0000;
+pub const ALIAS: u64 = 0x20_0000;
 /// An address, below 4 GiB, that no mode maps.
 pub const UNMAPPED: u64 = 0x4000_0000;
 
@@ -85,6 +85,11 @@ fn tables64(g: &mut Guest) {
     g.poke(TABLES + 0x2000, 0x83);
     g.poke(TABLES + 0x2008, TABLES + 0x3003);
     g.poke(TABLES + 0x3000, DATA | 3);
+}
+
+/// Another frame at [`ALIAS`] in long mode.
+pub fn alias(g: &mut Guest, frame: u64) {
+    g.poke(TABLES + 0x3000, frame | 3);
 }
 
 /// A gate for a vector in long mode: its handler.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 pub const CHECKS: &[Check] = &[
     ("assign_dev-3 boot-45", "no device reaches memory before it is assigned", blocked_from_boot),
     (
-        "assign_dev-4 assign_dev-5 assign_dev-18 create_pd-5 ctrl_pd-33 spaces-7 abi-115",
+        "assign_dev-4 assign_dev-5 assign_dev-18 create_pd-5 ctrl_pd-33 spaces-7 abi-99 abi-115",
         "a device reads and writes what its DMA space maps",
         inside,
     ),

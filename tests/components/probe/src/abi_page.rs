@@ -11,6 +11,7 @@ pub const CHECKS: &[Check] = &[
     ("abi-9", "flags of the caller (carry, direction, overflow) are clear after a hypercall", caller_flags),
     ("abi-10", "number 0xf is BAD_HYP", reserved_number),
     ("abi-2 readme-4", "bits of RDI above the status are zero", status_high_bits),
+    ("readme-3", "bits without a meaning are ignored", undefined_bits),
     ("abi-8", "control words have initial values after ipc_call", control_words),
 ];
 
@@ -103,6 +104,21 @@ fn status_high_bits() -> Outcome {
     let sm = Slot::sm(0)?;
     equal("RDI after up", raw(up(&sm), 0, 0, 0, 0).0, 0)?;
     equal("RDI after a refused up", raw(Hypercall::CtrlSm.identifier(0, abi::SEL_NUM), 0, 0, 0, 0).0, 5)
+}
+
+fn undefined_bits() -> Outcome {
+    let s = Slot::new();
+    // create_sm has no flags, and uses RSI and RDX only.
+    let create = Hypercall::CreateSm.identifier(0xf, s.0);
+    status(create, parent::sel::PD, 1, !0, !0).map_err(|s| format!("create_sm: {s:?}"))?;
+    // ctrl_pd: bits 11:5 of RDX and RAX, 63:32 of R8.
+    let copy = Slot::new();
+    let call = Hypercall::CtrlPd.identifier(0xf, parent::sel::OBJ);
+    let junk = 0x7f << 5;
+    status(call, parent::sel::OBJ, s.0 << 12 | junk, copy.0 << 12 | junk | 0x1f, !0 << 32)
+        .map_err(|s| format!("ctrl_pd: {s:?}"))?;
+    equal("down of the copy", rt::hypercall::sm_down(copy.0, false, Some(1)), Ok(()))?;
+    equal("down", rt::hypercall::sm_down(s.0, false, Some(1)), Err(Status::Timeout))
 }
 
 fn control_words() -> Outcome {

@@ -17,18 +17,19 @@ pub const CHECKS: &[Check] = &[
         utcb,
     ),
     (
-        "create_ec-11 create_ec-14 objects-8 objects-10 abi-87",
+        "create_ec-2 create_ec-11 create_ec-14 objects-8 objects-10 abi-87",
         "a global thread raises STARTUP with its stack pointer",
         startup,
     ),
     ("create_ec-4 objects-31 abi-92", "an EC without F gets #NM; with F it does not", vector_unit),
-    ("create_ec-15", "a new EC: CTRL and BIND_PT", permissions),
+    ("create_ec-15 spaces-18", "a new EC: CTRL and BIND_PT", permissions),
     ("create_ec-7 create_ec-17", "ABORTED: the PD lacks spaces", no_spaces),
     (
         "create_ec-5 create_ec-6 create_ec-18",
         "BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no EC permission",
         bad_cap,
     ),
+    ("create_ec-13", "a virtual CPU's APIC page: mapped where there is a TPR shadow; BAD_PAR elsewhere too", apic_page),
     ("create_ec-19", "BAD_CPU: no such CPU", bad_cpu),
     ("create_ec-21", "BAD_PAR: UTCB not at a user address", bad_address),
     ("create_ec-1 create_ec-20", "BAD_FTR: a virtual CPU where there are no guests", no_guests),
@@ -41,6 +42,11 @@ fn args(utcb: u64) -> EcArgs {
 fn create(s: Sel, pd: Sel, a: EcArgs) -> Result<(), Status> {
     // SAFETY: the address is one where nothing is, or the call is refused; the EC never runs.
     unsafe { hc::create_ec(s, pd, a) }
+}
+
+/// What nothing refers to any more is destroyed, with several CPUs too: reading the account waits for that.
+fn gone() -> Outcome {
+    done("read_quota", hc::read_quota(sel::PD)).map(drop)
 }
 
 fn utcb() -> Outcome {
@@ -56,6 +62,7 @@ fn utcb() -> Outcome {
     equal("writable", peek(at + 8), 3)?;
     faults("not executable", at, Touch::Call, FETCH | NOT_MAPPED | 1)?;
     drop(ec);
+    gone()?;
     faults("after the EC", at, Touch::Read, NOT_MAPPED)?;
     equal("the page that was there", peek(p), 0x5a5a)
 }
@@ -159,4 +166,22 @@ fn no_guests() -> Outcome {
         rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
     let want = if guests_here { Ok(()) } else { Err(Status::BadFtr) };
     equal("G=1", create(s.0, sel::PD, EcArgs { guest: true, ..args(utcb_page()) }), want)
+}
+
+fn apic_page() -> Outcome {
+    if rt::start_info().is_none_or(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() == 0) {
+        return Err(format!("{}no guests", crate::check::NOT_HERE));
+    }
+    let (s, at) = (Slot::new(), window());
+    let guest = |utcb| EcArgs { guest: true, ..args(utcb) };
+    refused("kernel half", create(s.0, sel::PD, guest(1 << 47)), Status::BadPar)?;
+    done("create_ec", create(s.0, sel::PD, guest(at)))?;
+    // The CPUs here that have VT-x have a TPR shadow; SVM has none.
+    if vcpu_tests::Facts::here().vendor == vcpu_tests::Vendor::Svm {
+        return faults("no page", at, Touch::Read, NOT_MAPPED);
+    }
+    equal("its task priority", peek(at + 0x80), 0)?;
+    drop(s);
+    gone()?;
+    faults("after the virtual CPU", at, Touch::Read, NOT_MAPPED)
 }

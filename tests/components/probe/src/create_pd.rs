@@ -8,10 +8,14 @@ use parent::sel;
 use rt::hypercall as hc;
 
 pub const CHECKS: &[Check] = &[
-    ("create_pd-1", "a new PD has the permissions of the owner's capability", inherits),
-    ("create_pd-2 create_pd-11", "a new object space: TAKE and GRANT", object_space),
-    ("create_pd-6 create_pd-7", "a new PIO or MSR space: TAKE and GRANT", exit_spaces),
-    ("create_pd-14 objects-2", "ABORTED: a second object or host space", second_space),
+    (
+        "create_pd-1 create_pd-10 create_pd-13 spaces-17 readme-5",
+        "a new PD has the permissions of the owner's capability",
+        inherits,
+    ),
+    ("create_pd-2 create_pd-10 create_pd-11 objects-5 spaces-14", "a new object space: TAKE and GRANT", object_space),
+    ("create_pd-6 create_pd-7 spaces-16", "a new PIO or MSR space: TAKE and GRANT", exit_spaces),
+    ("create_pd-14 objects-2 readme-5", "ABORTED: a second object or host space", second_space),
     (
         "create_pd-8 create_pd-9 create_pd-15",
         "BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no PD permission",
@@ -19,6 +23,7 @@ pub const CHECKS: &[Check] = &[
     ),
     ("create_pd-16", "BAD_PAR: OP 7 to 15", bad_op),
     ("create_pd-17", "BAD_FTR: DMA space", dma),
+    ("create_pd-22", "a PIO space takes three frames", three_frames),
     ("create_pd-18 spaces-10", "a guest space, where there are guests; BAD_FTR elsewhere", guest_space),
 ];
 
@@ -109,4 +114,15 @@ fn guest_space() -> Outcome {
         rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
     let want = if guests_here { Ok(()) } else { Err(Status::BadFtr) };
     equal("OP 3", hc::create_pd(CreatePdOp::Gst, s.0, sel::PD), want)
+}
+
+fn three_frames() -> Outcome {
+    let used = || done("read_quota", hc::read_quota(sel::PD)).map(|q| q.1);
+    let before = used()?;
+    let space = Slot::pd(CreatePdOp::Pio, Slot::pd(CreatePdOp::Pd, sel::PD)?.0)?;
+    // Its cell and that of its PD may need frames of their own.
+    let more = used()? - before;
+    crate::check::holds(&format!("three frames, and cells: {more}"), (3..=5).contains(&more))?;
+    drop(space);
+    crate::check::holds("they return", used()? <= before + 2)
 }

@@ -1,19 +1,21 @@
 //! docs/spec/create_pt.md.
 
 use crate::check::{Check, Outcome, done, equal, refused};
-use crate::scene::{Local, Slot, call, cpu, utcb_page};
-use abi::{Sel, Status, perm};
+use crate::scene::{Local, Slot, call, cpu, entry, utcb_page};
+use abi::{ArchState, Mtd, Sel, Status, perm};
 use parent::sel;
 use rt::hypercall::{self as hc, EcArgs};
 
 pub const CHECKS: &[Check] = &[
-    ("create_pt-4 create_pt-5 create_pt-7 objects-40", "a new portal: identifier 0; CTRL, CALL", fresh),
+    ("create_pt-4 create_pt-5 create_pt-6 create_pt-7 objects-40", "a new portal: identifier 0; CTRL, CALL", fresh),
     (
         "create_pt-1 create_pt-2 create_pt-8",
         "BAD_CAP: slot not null, beyond SEL_NUM, owner is no PD, no PT permission",
         bad_cap,
     ),
-    ("create_pt-3 create_pt-9", "BAD_CAP: EC null, no EC, no BIND_PT, a global thread", bad_ec),
+    ("create_pt-3 create_pt-9 spaces-18", "BAD_CAP: EC null, no EC, no BIND_PT, a global thread", bad_ec),
+    ("create_pt-10 create_pt-11", "MEM_OBJ, MEM_CAP: accounts that are used up", no_memory),
+    ("create_pt-12", "the address is cut to bits 46:0; a bad one is an exception when the portal is used", address),
     ("create_pt-13", "a portal to a dead EC can be made; calls are ABORTED", dead),
 ];
 
@@ -70,4 +72,32 @@ fn dead() -> Outcome {
     refused("killed", l.call(&[1]), Status::Aborted)?;
     done("create_pt", create(s.0, sel::PD, l.ec.0))?;
     refused("call", call(s.0, &[1], false), Status::Aborted)
+}
+
+fn no_memory() -> Outcome {
+    let l = Local::new(tells_pid, None)?;
+    crate::poor::create(|s, pd| create(s, pd, l.ec.0))
+}
+
+fn address() -> Outcome {
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let react: crate::scene::React = Box::new(move |n, s: &mut ArchState| {
+        log.lock().expect("log").push((n, s.rip, s.qual[1]));
+        s.rip = entry();
+        Mtd::RIP
+    });
+    let l = Local::new(tells_pid, Some(react))?;
+    for high in [1 << 47, 1 << 63, 0xffff_8000_0000_0000u64] {
+        let s = Slot::new();
+        // SAFETY: the kernel cuts it to the address of the entry.
+        done("create_pt", unsafe { hc::create_pt(s.0, sel::PD, l.ec.0, entry() | high) })?;
+        equal(&format!("reply with {high:#x} added"), call(s.0, &[1], false), Ok(vec![0]))?;
+    }
+    equal("events", seen.lock().expect("seen").len(), 0)?;
+    let s = Slot::new();
+    // SAFETY: nothing is there; the handler goes on at the entry.
+    done("create_pt", unsafe { hc::create_pt(s.0, sel::PD, l.ec.0, 0x1234) })?;
+    equal("reply after the exception", call(s.0, &[1], false), Ok(vec![0]))?;
+    equal("exception", seen.lock().expect("seen").clone(), vec![(14, 0x1234, 0x1234)])
 }

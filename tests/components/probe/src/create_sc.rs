@@ -1,7 +1,8 @@
 //! docs/spec/create_sc.md, as far as it shows without the permission: components have no PD capability with SC.
 
 use crate::check::{Check, Outcome, done, holds, refused};
-use crate::scene::{Slot, cpu, start, utcb_page};
+use crate::own::start;
+use crate::scene::{Slot, cpu, utcb_page};
 use abi::{Scd, Status};
 use parent::sel;
 use rt::hypercall::{self as hc, EcArgs};

@@ -18,7 +18,7 @@ pub const CHECKS: &[Check] = &[
     ("ctrl_ec-4", "several recalls before it runs make one event", merged),
     ("ctrl_ec-5", "a blocked thread stays blocked and raises RECALL when it is released", blocked),
     ("ctrl_ec-3 ctrl_ec-7", "a thread can recall itself: the status is that of ctrl_ec", own),
-    ("ctrl_ec-2 ctrl_ec-8", "BAD_CAP: null, wrong type, no CTRL", bad_cap),
+    ("ctrl_ec-2 ctrl_ec-8 spaces-18", "BAD_CAP: null, wrong type, no CTRL", bad_cap),
 ];
 
 /// Counts in the word at its argument.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 pub const CHECKS: &[Check] = &[
     ("ctrl_pd-2 ctrl_pd-10 ctrl_pd-15 spaces-21", "objects: permissions are masked", obj_mask),
     ("ctrl_pd-10", "objects: lost permissions do not come back", obj_no_gain),
-    ("ctrl_pd-11 ctrl_pd-12 ctrl_pd-24", "objects: mask 0 revokes; a null source overwrites", obj_revoke),
+    ("ctrl_pd-11 ctrl_pd-12 ctrl_pd-24 spaces-13", "objects: mask 0 revokes; a null source overwrites", obj_revoke),
     ("ctrl_pd-10", "objects: order 2 moves four slots and no more", obj_order),
     ("ctrl_pd-6 ctrl_pd-18", "BAD_PAR: misaligned", misaligned),
     ("ctrl_pd-7 ctrl_pd-19", "BAD_PAR: beyond the space", out_of_range),
@@ -30,6 +30,10 @@ pub const CHECKS: &[Check] = &[
     ("ctrl_pd-10 ctrl_pd-12", "memory: order 31, 8 TiB in one call", huge),
     ("ctrl_pd-29", "while a large call goes on others run, and see parts of it", in_parts),
     ("ctrl_pd-30", "BAD_CAP: a capability that goes in the middle of a large call", cut_short),
+    ("ctrl_pd-26", "revoking reaches no copies of copies", copies_stay),
+    ("spaces-32", "memory: whatever is mapped at all can be read", readable),
+    ("spaces-33", "memory: but a capability without R gives no R on", exact),
+    ("objects-50", "objects: a call may overwrite the capabilities that it works with", overwrites_itself),
     ("ctrl_pd-11", "memory: a null source page overwrites", mem_null),
     ("ctrl_pd-27 spaces-34 abi-11", "memory: UTCB pages read as null", utcb_source),
     ("ctrl_pd-28 spaces-9", "memory: the last user page cannot be mapped", last_page),
@@ -359,5 +363,60 @@ fn exit_spaces() -> Outcome {
         done(&format!("{name}, last"), move_(end - 1, end - 1, 0))?;
         refused(&format!("{name}, beyond"), move_(end, end, 0), Status::BadPar)?;
     }
+    Ok(())
+}
+
+fn copies_stay() -> Outcome {
+    let (p, a, b) = (page(), window(), window());
+    mem(p, a, 0, Mem::R)?;
+    mem(a, b, 0, Mem::R)?;
+    mem(a, a, 0, Mem::empty())?;
+    faults("the first copy", a, Touch::Read, NOT_MAPPED)?;
+    works("the copy of it", b, Touch::Read)?;
+    let sm = Slot::sm(0)?;
+    let first = Slot::masked(sm.0, perm::ALL)?;
+    let second = Slot::masked(first.0, perm::ALL)?;
+    done("revoke", copy(first.0, first.0, 0))?;
+    refused("the first copy", hc::sm_up(first.0), Status::BadCap)?;
+    done("the copy of it", hc::sm_up(second.0))
+}
+
+fn readable() -> Outcome {
+    let (p, w) = (page(), window());
+    mem(p, w, 0, Mem::W)?;
+    works("read where only W is", w, Touch::Read)?;
+    works("write", w, Touch::Write)?;
+    let code = returns as *const () as u64;
+    mem(code & !(PAGE - 1), w, 0, Mem::XU)?;
+    works("read where only XU is", w, Touch::Read)?;
+    works("call", w + code % PAGE, Touch::Call)
+}
+
+fn exact() -> Outcome {
+    let (p, a, b) = (page(), window(), window());
+    mem(p, a, 0, Mem::W)?;
+    mem(a, b, 0, Mem::R)?;
+    faults("R of W", b, Touch::Read, NOT_MAPPED)?;
+    mem(a, b, 0, Mem::R | Mem::W)?;
+    works("write", b, Touch::Write)?;
+    mem(b, b, 0, Mem::R)?;
+    faults("R of R and W of W", b, Touch::Read, NOT_MAPPED)
+}
+
+fn overwrites_itself() -> Outcome {
+    let pd = Slot::pd(CreatePdOp::Pd, sel::PD)?;
+    let at = rt::sel::alloc_range(4, 4).ok_or("selectors")?;
+    done("create_pd", hc::create_pd(CreatePdOp::Obj, at + 1, pd.0))?;
+    let sm = Slot::sm(0)?;
+    // SAFETY: object spaces hold no memory.
+    unsafe {
+        done("there", hc::ctrl_pd(sel::OBJ, at + 1, sm.0, 3, 0, perm::ALL, Mad::WB))?;
+        // The source loses its own capability on the way.
+        drop(pd);
+        done("back", hc::ctrl_pd(at + 1, sel::OBJ, 0, at, 2, perm::ALL, Mad::WB))?;
+    }
+    done("what was behind it came", hc::sm_up(at + 3))?;
+    done("null over the space", hc::create_sm(at + 1, sel::PD, 0))?;
+    (0..4).for_each(|i| rt::sel::free(at + i));
     Ok(())
 }

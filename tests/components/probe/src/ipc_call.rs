@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 pub const CHECKS: &[Check] = &[
-    ("ipc_call-6 ipc_call-8 ipc_call-10 abi-12", "SUCCESS: 1, 8, 512 words go there and back", words),
+    ("ipc_call-6 ipc_call-8 ipc_call-10 ipc_reply-2 abi-12", "SUCCESS: 1, 8, 512 words go there and back", words),
     (
         "ipc_call-6 ipc_call-17 abi-12",
         "the callee gets the words of the message and no more; the UTCB beyond the reply is unchanged",
         only_the_words,
     ),
     ("ipc_call-8", "the reply's descriptor is in mtd", reply_descriptor),
-    ("ipc_call-3 ipc_call-11", "BAD_CAP: null, beyond SEL_NUM, wrong type, no CALL", bad_cap),
+    ("ipc_call-3 ipc_call-11 spaces-20", "BAD_CAP: null, beyond SEL_NUM, wrong type, no CALL", bad_cap),
     ("ipc_call-2 ipc_call-13", "TIMEOUT: T=1 and the callee is busy; not once it is free", timeout),
     (
         "ipc_call-14 objects-17 objects-18",
@@ -32,8 +32,13 @@ pub const CHECKS: &[Check] = &[
     ("ipc_call-1 ipc_call-5", "T=0: a caller waits for a callee that is blocked", waiting),
     ("ipc_call-15 ipc_call-18", "ABORTED: a callee that calls itself; TIMEOUT with T=1", self_call),
     ("ipc_call-15 ipc_call-18", "ABORTED: a circle of two callees", circle),
-    ("ipc_call-9 ctrl_sc-2 objects-35", "the callee runs on the caller's SC", pays),
+    ("ipc_call-9 ctrl_sc-2 ipc_reply-6 objects-35", "the callee runs on the caller's SC, which comes back", pays),
+    ("objects-37 ctrl_sm-20", "a callee that waits takes its caller's SC off: it consumes nothing", waits_together),
 ];
+
+/// What does not end.
+pub const CIRCLES: &[Check] =
+    &[("ipc_call-19", "two chains that wait for each other go round at their priority and keep nobody else", circles)];
 
 fn words() -> Outcome {
     let (_t, pt) = server(Box::new(|_, mtd, u| {
@@ -272,4 +277,64 @@ fn pays() -> Outcome {
     done("ipc_call", call(pt.0, &[0], false))?;
     let used = done("ctrl_sc", hc::ctrl_sc(sel::SC))? - before;
     holds(&format!("SC of the caller has consumed 10 ms = {} (consumed: {used})", ms(10)), used >= ms(9))
+}
+
+fn waits_together() -> Outcome {
+    let g = Gated::new()?;
+    let gate = g.gate.clone();
+    let opener = thread::spawn(move || {
+        Semaphore::new(0).down_until(in_ms(30));
+        gate.up();
+    });
+    let before = done("ctrl_sc", hc::ctrl_sc(sel::SC))?;
+    let t = rt::time::tsc();
+    done("ipc_call", call(g.portal.0, &[0], false))?;
+    let (used, took) = (done("ctrl_sc", hc::ctrl_sc(sel::SC))? - before, rt::time::tsc() - t);
+    opener.join().map_err(|_| "panic")?;
+    holds(&format!("of {took} ticks it consumed {used}"), took >= ms(20) && used < took / 2)
+}
+
+/// A server that says that it is in, waits, and calls on.
+fn gated_relay(inside: &Arc<Semaphore>, gate: &Arc<Semaphore>, next: Sel) -> Result<Slot, String> {
+    let (i, g) = (inside.clone(), gate.clone());
+    let (_, s) = server(Box::new(move |_, _, u| {
+        i.up();
+        g.down();
+        u.words[0] = call_on(next, u, false).map_or_else(|s| s as u64, |_| 0);
+        0
+    }))?;
+    Ok(s)
+}
+
+fn circles() -> Outcome {
+    let (inside, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let back = Slot::new();
+    let second = gated_relay(&inside, &gate, back.0)?;
+    let first = gated_relay(&inside, &gate, second.0)?;
+    done("copy", crate::scene::copy(first.0, back.0, perm::ALL))?;
+    let ended = Arc::new(AtomicU64::new(0));
+    // As low as can be: they never end.
+    rt::thread::set_spawn_priority(28);
+    for portal in [first.0, second.0] {
+        let e = ended.clone();
+        thread::spawn(move || {
+            let _ = call(portal, &[0], false);
+            e.fetch_add(1, SeqCst);
+        });
+        arrives("the message", &inside)?;
+    }
+    gate.up();
+    gate.up();
+    let start = rt::time::tsc();
+    for _ in 0..10 {
+        Semaphore::new(0).down_until(in_ms(2));
+    }
+    let took = rt::time::tsc() - start;
+    rt::thread::set_spawn_priority(20);
+    let above = thread::spawn(|| spin_ms(1)).join();
+    rt::thread::set_spawn_priority(0);
+    std::mem::forget((first, second, back));
+    holds("threads above them run", above.is_ok())?;
+    holds(&format!("and wake in time: {took}, {}", ms(20)), took < ms(200))?;
+    holds("neither ends", ended.load(SeqCst) == 0)
 }

@@ -14,14 +14,16 @@ pub const CHECKS: &[Check] = &[
         pid_and_mtd,
     ),
     (
-        "ipc_reply-9 ipc_reply-8 ipc_reply-7 ipc_call-20",
+        "ipc_reply-9 ipc_reply-8 ipc_reply-7 ipc_call-20 create_ec-2 objects-7",
         "the callee enters at the portal's address with the stack pointer it replied with",
         same_stack,
     ),
     ("ipc_reply-11", "BAD_HYP for a global thread", global_thread),
     ("ipc_reply-3 abi-21 abi-23 abi-24 abi-26", "event: only the groups of the reply's descriptor are written", groups),
     ("ipc_reply-4 objects-19 abi-22", "event: POISON kills the EC that raised it", poison),
-    ("objects-20", "event: the EC is killed when its handler is", handler_killed),
+    ("objects-20 create_pt-6", "event: the EC is killed when its handler is", handler_killed),
+    ("objects-14 abi-84", "event: the EC is killed when its handler is dead already", handler_dead),
+    ("objects-15", "event: the EC is killed when its handler waits for it", handler_itself),
     ("ipc_reply-13 abi-25", "event: RFLAGS takes status and control flags only", flags),
     ("ipc_reply-14", "event: RIP is cut to bits 46:0", rip_cut),
 ];
@@ -120,6 +122,23 @@ fn handler_killed() -> Outcome {
     done("event portal", crate::scene::copy(handler.portal.0, l.events.base + 6, abi::perm::ALL))?;
     refused("call", l.call(&[0]), Status::Aborted)?;
     refused("the handler", handler.call(&[0]), Status::Aborted)
+}
+
+fn handler_dead() -> Outcome {
+    let handler = Local::new(dies, None)?;
+    refused("the handler", handler.call(&[0]), Status::Aborted)?;
+    let l = Local::new(raise, None)?;
+    done("event portal", crate::scene::copy(handler.portal.0, l.events.base + 6, abi::perm::ALL))?;
+    refused("call", l.call(&[0]), Status::Aborted)?;
+    refused("call of what was killed", l.call(&[0]), Status::Aborted)
+}
+
+fn handler_itself() -> Outcome {
+    // Its own events arrive at its own portal.
+    let l = Local::new(raise, None)?;
+    done("event portal", crate::scene::copy(l.portal.0, l.events.base + 6, abi::perm::ALL))?;
+    refused("call", l.call(&[0]), Status::Aborted)?;
+    refused("call of what was killed", l.call(&[0]), Status::Aborted)
 }
 
 fn flags() -> Outcome {

@@ -10,6 +10,7 @@
 
 mod abi_page;
 mod check;
+mod cpus;
 mod create_ec;
 mod create_pd;
 mod create_pt;
@@ -26,7 +27,9 @@ mod ipc_call;
 mod ipc_reply;
 mod isolation;
 mod objects;
+mod own;
 mod platform;
+mod poor;
 mod scene;
 mod set_window;
 mod spaces;
@@ -79,7 +82,9 @@ fn main() {
     }
     let tcg = Facts::here().emulator == Emulator::Tcg;
     let guest_pages = guests.then_some([("guest", guest::CHECKS), ("isolation", isolation::GUEST_CHECKS)]);
-    for (page, checks) in PAGES.iter().copied().chain(guest_pages.into_iter().flatten()) {
+    // The last leaves threads that never end.
+    let last = [("cpus", cpus::CHECKS), ("circles", ipc_call::CIRCLES)];
+    for (page, checks) in PAGES.iter().copied().chain(guest_pages.into_iter().flatten()).chain(last) {
         for (_, name, check) in checks {
             if let Some((_, why)) = NOT_ON_TCG.iter().find(|(n, _)| tcg && name.starts_with(n)) {
                 println!("probe: left out {page}: {name}: {why}");

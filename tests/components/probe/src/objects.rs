@@ -22,7 +22,7 @@ pub const CHECKS: &[Check] = &[
     ("objects-11", "exception: #GP by a non-canonical address", non_canonical),
     ("objects-11 abi-19 abi-28", "exception: #PF with error code and address: read, write, fetch", page_fault),
     ("objects-11", "exception: of the SIMD unit, #XM", simd),
-    ("objects-12 abi-84", "an event without portal, or without EVENT, kills", no_portal),
+    ("objects-12 spaces-20 abi-84", "an event without portal, or without EVENT, kills", no_portal),
     ("objects-21", "the call that an event interrupts stays open", call_stays_open),
     ("objects-6", "FS and GS base are per EC", bases),
     ("objects-30", "vector registers survive a blocking ctrl_sm", vectors_blocking),
@@ -471,6 +471,8 @@ fn fill() -> Result<usize, String> {
     let map = unsafe { crate::scene::map(p, w, 0, perm::Mem::R) };
     let n = ecs.len();
     drop((ecs, sms));
+    // With several CPUs what is gone comes back a little later; reading the account waits for that.
+    done("read_quota", hc::read_quota(parent::sel::PD))?;
     holds(&format!("create_ec: MEM_OBJ or MEM_CAP, not {refusal:?}"), is_memory(refusal))?;
     holds(&format!("create_sm: MEM_OBJ or MEM_CAP, not {sm_refusal:?}"), is_memory(sm_refusal))?;
     refused("a slot where no other is", slot, Status::MemCap)?;

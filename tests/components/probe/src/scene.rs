@@ -1,10 +1,13 @@
 //! What checks are made of: slots, memory, ECs with event portals of our own, and a way to touch memory that may fault.
 //!
+//! The root task that tests the kernel uses it, too; what differs there is in `own`.
+//!
 //! Key types: [`Slot`], [`Local`] (a local thread on bare code), [`Global`] (a thread on bare code), [`Fault`].
 
 use crate::check::done;
+use crate::own::{sel, start};
 use abi::{ArchState, CreatePdOp, Mad, Mtd, Sel, Status, event, perm};
-use parent::{Call, layout, sel};
+use parent::layout;
 use rt::hypercall::{self as hc, EcArgs};
 use rt::{PortalThread, Semaphore};
 use std::alloc::Layout;
@@ -74,9 +77,28 @@ pub unsafe fn map(from: u64, to: u64, ord: u32, perms: perm::Mem) -> Result<(), 
     unsafe { hc::ctrl_pd(sel::HST, sel::HST, from / PAGE, to / PAGE, ord, perms.bits(), Mad::WB) }
 }
 
-/// CPU of this component.
+/// CPU of what is made, and 1; 0: that of this component.
+static CPU: AtomicU64 = AtomicU64::new(0);
+
+/// CPU of this component, or the one that [`on_cpu`] has chosen.
 pub fn cpu() -> u16 {
-    rt::start_info().map_or(0, |i| i.cpu as u16)
+    match CPU.load(Relaxed) {
+        0 => rt::start_info().map_or(0, |i| i.cpu as u16),
+        n => n as u16 - 1,
+    }
+}
+
+/// What `f` makes, it makes on that CPU.
+pub fn on_cpu<T>(cpu: u16, f: impl FnOnce() -> T) -> T {
+    CPU.store(u64::from(cpu) + 1, Relaxed);
+    let made = f();
+    CPU.store(0, Relaxed);
+    made
+}
+
+/// Address of the entry of all [`Local`] threads.
+pub fn entry() -> u64 {
+    probe_entry as *const () as u64
 }
 
 /// An address, multiple of 2 MiB, where nothing is mapped and nobody else will map anything in the next 2 MiB.
@@ -314,16 +336,6 @@ impl Global {
         done("create_ec", unsafe { hc::create_ec(ec.0, sel::PD, args) })?;
         start(ec.0, sc.0, lower)?;
         Ok((Global { ec, sp: top, _rest: (sc, events) }, log))
-    }
-}
-
-/// Has the parent give an EC a scheduling context.
-pub fn start(ec: Sel, sc: Sel, lower: u64) -> Result<(), String> {
-    let mut words = [0; abi::UTCB_WORDS];
-    let n = Call::StartThread { ec, sc, lower }.encode(&mut words);
-    match call(sel::parent(cpu()), &words[..n], false) {
-        Ok(r) if r.first() == Some(&0) => Ok(()),
-        other => Err(format!("parent refused a scheduling context: {other:?}")),
     }
 }
 

@@ -7,6 +7,7 @@ mod exits;
 mod life;
 mod machine;
 mod memory;
+mod spaces;
 
 pub use exits::tsc_aux;
 pub use machine::Here;
@@ -36,7 +37,26 @@ pub const CHECKS: &[Check] = &[
     ),
     ("set_state-6", "SPACES by set_state, before the virtual CPU has started", life::assigned_outside),
     ("objects-12 abi-84", "an event without portal kills a virtual CPU", life::no_portal),
-    ("ctrl_pd-17 spaces-15", "BAD_CAP: a guest space as source; delegation to it without GRANT", memory::bad_cap),
+    (
+        "abi-51 ipc_reply-5 objects-26 spaces-5 spaces-15 spaces-16 spaces-26",
+        "a reply exchanges guest and PIO space",
+        spaces::exchange,
+    ),
+    (
+        "abi-65 ipc_reply-15 spaces-26",
+        "a selector that is null, of another kind or without ASSIGN leaves the space as it was",
+        spaces::unsuitable,
+    ),
+    (
+        "spaces-29 spaces-31",
+        "a guest executes what has XS, of memory that we cannot execute; not what has neither",
+        spaces::execute,
+    ),
+    (
+        "create_pd-3 ctrl_pd-17 spaces-15",
+        "BAD_CAP: a guest space as source; delegation to it without GRANT",
+        memory::bad_cap,
+    ),
     ("ctrl_pd-18 ctrl_pd-19 spaces-9", "BAD_PAR: guest addresses misaligned or beyond 2^48", memory::bad_par),
 ];
 
@@ -49,6 +69,7 @@ mod reason {
     pub const CPUID: u64 = 10;
     pub const HLT: u64 = 12;
     pub const IO: u64 = 30;
+    pub const EPT_VIOLATION: u64 = 48;
     pub const RDMSR: u64 = 31;
     pub const WRMSR: u64 = 32;
 }
