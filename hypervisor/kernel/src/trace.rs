@@ -1,7 +1,7 @@
 //! Trace (docs/design/0010, X6): what happens on each CPU, in rings that the root task can read.
 //!
-//! A point of the trace is [`trace!`]: one test of a word that nobody writes, and a jump that is not taken. The rings'
-//! protocol is in the crate `tracering`, their layout in [`abi::trace`].
+//! A point of the trace is [`trace!`]: a load and test of a word that nobody writes, and a jump that is not taken. The
+//! rings' protocol is in the crate `tracering`, their layout in [`abi::trace`].
 
 use crate::arch::{cpu::cpu, time};
 use crate::boot::memory;

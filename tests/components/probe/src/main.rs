@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 mod abi_page;
+mod bench;
 mod check;
 mod cpus;
 mod create_ec;
@@ -74,6 +75,9 @@ fn main() {
     if config.contains("run = \"vcpu\"") {
         let cpu = config.lines().find_map(|l| l.strip_prefix("cpu = ")?.trim().parse().ok());
         return virtual_cpus(cpu.unwrap_or(scene::cpu()));
+    }
+    if config.contains("run = \"bench\"") {
+        return bench::run().unwrap_or_else(|why| println!("bench: FAILED: {why}"));
     }
     let (mut passed, mut failed) = (0, 0);
     let guests = rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
