@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// Package and binary of the root task.
 pub const ROOT_TASK: &str = "core-task";
+/// Package and binary of the foreign root task.
+pub const NOVA_ROOT: &str = "novaroot";
 
 /// How our binaries are built. The two are kept side by side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,10 +85,26 @@ pub fn test_kernel() -> Result<PathBuf> {
 
 /// Builds a root task: [`ROOT_TASK`], or one that tests the kernel.
 pub fn root_task(name: &str, flavour: Flavour) -> Result<Binary> {
+    if name == NOVA_ROOT {
+        return nova_root();
+    }
     // The kernel maps the root task's file as it lies in memory, and adds nothing to it.
     let root_task = component(name, flavour, &["--set-section-flags", ".bss=alloc,load,contents"])?;
     lint::check_root_task(&root_task.image)?;
     Ok(root_task)
+}
+
+/// Builds `tests/novaroot`, a package of its own as well: a root task of which NOVA's specification is all it knows.
+fn nova_root() -> Result<Binary> {
+    let dir = tree::root().join("tests/novaroot");
+    let step = Step::begin("building novaroot");
+    let target = tree::build("novaroot");
+    exec::run(cargo().args(["build", "--release", "--target-dir"]).arg(&target).current_dir(&dir), &step)?;
+    let linked = target.join("x86_64-unknown-linux-gnu/release").join(NOVA_ROOT);
+    let image = strip(&linked, NOVA_ROOT, Flavour::Release, &[], &step)?;
+    lint::check_foreign_root(&image)?;
+    step.done("");
+    Ok(Binary { linked, image })
 }
 
 /// Builds the root task and the components; they come back in the order of `binaries`, the root task first.

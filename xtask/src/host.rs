@@ -29,8 +29,10 @@ const CHECKS: &[Check] = &[
     Check { name: "rustfmt", folder: "", args: FMT },
     Check { name: "rustfmt-kernel", folder: KERNEL, args: FMT },
     Check { name: "rustfmt-testkernel", folder: "guests/testkernel", args: FMT },
+    Check { name: "rustfmt-novaroot", folder: "tests/novaroot", args: FMT },
     Check { name: "clippy", folder: "", args: CLIPPY },
     Check { name: "clippy-kernel", folder: KERNEL, args: CLIPPY_BARE },
+    Check { name: "clippy-novaroot", folder: "tests/novaroot", args: CLIPPY_BARE },
     Check { name: "unit-tests", folder: "", args: &["test", "--no-fail-fast"] },
 ];
 

@@ -4,9 +4,9 @@ use crate::build::{self, Binary, Flavour};
 use crate::iso::{self, Module, Payload};
 use crate::progress::Step;
 use crate::system::System;
-use crate::{guest, packages, tree};
-use anyhow::Result;
-use std::path::PathBuf;
+use crate::{guest, lint, packages, tree};
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Arguments of `image`.
@@ -15,14 +15,56 @@ pub struct Args {
     /// A file of configs/systems, without its ending.
     #[arg(default_value = "linux")]
     system: String,
+    /// A root task of your own, instead of a system: an ELF file, written for NOVA.
+    #[arg(long, value_name = "FILE", conflicts_with = "system")]
+    root: Option<PathBuf>,
+    /// Where the image goes; build/ferronova-NAME.iso if not given.
+    #[arg(long, value_name = "ISO")]
+    out: Option<PathBuf>,
 }
 
 /// Prints the path of the image.
 pub fn main(args: &Args) -> Result<ExitCode> {
+    // Before anything takes time.
+    args.root.as_deref().map_or(Ok(()), lint::check_foreign_root)?;
+    args.out.as_deref().map_or(Ok(()), in_a_folder)?;
     packages::ensure_installed(packages::FOR_IMAGES)?;
-    let image = make(&System::load(&args.system)?, &args.system, "", Flavour::Release)?;
-    println!("{}", image.iso.display());
+    let made = match &args.root {
+        Some(root) => foreign(root, args.out.as_deref())?,
+        None => make(&System::load(&args.system)?, &args.system, "", Flavour::Release)?.iso,
+    };
+    let iso = args.out.clone().unwrap_or_else(|| made.clone());
+    if iso != made {
+        std::fs::copy(&made, &iso).with_context(|| format!("writing {}", iso.display()))?;
+    }
+    println!("{}", iso.display());
     Ok(ExitCode::SUCCESS)
+}
+
+fn in_a_folder(file: &Path) -> Result<()> {
+    let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(folder.is_dir() && !file.is_dir(), "{}: no file can be written there", file.display());
+    Ok(())
+}
+
+/// The kernel with a root task of somebody else.
+fn foreign(root: &Path, out: Option<&Path>) -> Result<PathBuf> {
+    let root = root.canonicalize()?;
+    let kernel = build::kernel(Flavour::Release)?.image;
+    let step = Step::begin("making the boot image");
+    let iso = match out {
+        Some(out) => out.to_path_buf(),
+        None => tree::build(format!("ferronova-{}.iso", root.file_stem().unwrap_or_default().to_string_lossy())),
+    };
+    let payload = Payload::Hypervisor { kernel, cmdline: String::new(), modules: foreign_modules(root), madt: None };
+    iso::make(&payload, &iso, &step)?;
+    step.done(&tree::shown(&iso));
+    Ok(iso)
+}
+
+/// It is all that there is: what it needs besides, it brings along.
+pub fn foreign_modules(root: PathBuf) -> Vec<Module> {
+    vec![Module { name: "root".into(), file: root }]
 }
 
 /// A boot image, and what it was made of.
@@ -73,6 +115,14 @@ pub fn roms(names: &[String]) -> Result<Vec<Module>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_image_can_be_written_is_told_first() {
+        let error = |path: &str| in_a_folder(Path::new(path)).unwrap_err().to_string();
+        assert!(error("/no/such/folder/x.iso").contains("/no/such/folder/x.iso"));
+        assert!(error("/tmp").contains("/tmp"));
+        in_a_folder(Path::new("x.iso")).unwrap();
+    }
 
     #[test]
     fn the_root_task_is_the_first_module() {

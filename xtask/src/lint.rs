@@ -13,6 +13,8 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 const PAGE: u64 = 4096;
+/// End of the addresses for a root task's segments: two pages below the information page (docs/spec/boot.md).
+const ROOT_END: u64 = (1 << 47) - 3 * PAGE;
 /// Undefined weak symbols that the standard library looks for and does without.
 const WEAK: [&str; 2] = ["statx", "__cxa_thread_atexit_impl"];
 
@@ -88,6 +90,49 @@ fn root_task(data: &[u8]) -> Result<()> {
             l.offset
         );
     }
+    Ok(())
+}
+
+/// What anybody has built as root task of a NOVA kernel: whether the kernel can start it, before a machine says that it
+/// cannot.
+pub fn check_foreign_root(path: &Path) -> Result<()> {
+    let name = path.display();
+    ensure!(path.is_file(), "there is no file {name}");
+    let data = std::fs::read(path).with_context(|| format!("reading {name}"))?;
+    foreign_root(&data)
+        .with_context(|| format!("{name} cannot be the root task (docs/guide/bring-your-own-root-task.md)"))
+}
+
+fn foreign_root(data: &[u8]) -> Result<()> {
+    ensure!(data.starts_with(&elf::ELFMAG), "it is not an ELF file");
+    ensure!(data.get(4) == Some(&elf::ELFCLASS64), "it is not a 64-bit ELF file");
+    let elf = Elf::parse(data)?;
+    let e = elf.endian;
+    ensure!(elf.header.e_machine(e) == elf::EM_X86_64, "it is not for x86-64");
+    let dynamic = elf.segments()?.iter().any(|s| matches!(s.p_type(e), elf::PT_DYNAMIC | elf::PT_INTERP));
+    ensure!(
+        !dynamic && elf.header.e_type(e) != elf::ET_DYN,
+        "it is dynamically linked or position-independent: link it statically, to a fixed address"
+    );
+    root_task(data)?;
+    let loads = elf.loads()?;
+    ensure!(!loads.is_empty(), "it has no segment to load");
+    for l in &loads {
+        let (in_file, in_memory) = (l.offset.checked_add(l.filesz), l.vaddr.checked_add(l.memsz));
+        ensure!(
+            in_file.is_some_and(|end| end <= data.len() as u64),
+            "the segment at {:#x} ends beyond the file",
+            l.vaddr
+        );
+        ensure!(
+            in_memory.is_some_and(|end| end <= ROOT_END),
+            "the segment at {:#x} ends beyond {ROOT_END:#x}",
+            l.vaddr
+        );
+    }
+    let entry = elf.header.e_entry(e);
+    let within = |l: &Load| l.flags & elf::PF_X != 0 && (l.vaddr..l.vaddr + l.memsz).contains(&entry);
+    ensure!(loads.iter().any(within), "its entry point {entry:#x} is in no executable segment");
     Ok(())
 }
 
@@ -268,6 +313,40 @@ mod tests {
         assert!(check(elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0x2010, 5, 5)).contains("offset 0x2010"));
         assert!(check(elf(elf::ET_DYN, elf::PT_LOAD, RX, 0x2000, 5, 5)).contains("fixed address"));
         assert!(check(b"hello".to_vec()).contains("not an ELF64 file"));
+    }
+
+    #[test]
+    fn foreign_root_tasks_are_refused_with_the_reason() {
+        let good = elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0, 0x78, 0x78);
+        foreign_root(&good).unwrap();
+        let error = |data: &[u8]| foreign_root(data).unwrap_err().to_string();
+        let with = |at: usize, bytes: &[u8]| {
+            let mut data = good.clone();
+            data[at..at + bytes.len()].copy_from_slice(bytes);
+            error(&data)
+        };
+        assert_eq!(error(b"#!/bin/sh\n"), "it is not an ELF file");
+        assert_eq!(with(4, &[elf::ELFCLASS32]), "it is not a 64-bit ELF file");
+        assert_eq!(error(&good[..4]), "it is not a 64-bit ELF file");
+        assert_eq!(with(18, &183u16.to_le_bytes()), "it is not for x86-64");
+        assert!(with(16, &elf::ET_DYN.to_le_bytes()).contains("dynamically linked"));
+        assert!(error(&elf(elf::ET_EXEC, elf::PT_INTERP, RX, 0, 1, 1)).contains("dynamically linked"));
+        assert!(with(16, &elf::ET_REL.to_le_bytes()).contains("fixed address"));
+        assert!(error(&elf(elf::ET_EXEC, elf::PT_NOTE, RX, 0, 1, 1)).contains("no segment"));
+        assert!(error(&elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0, 0x78, 0x79)).contains("in memory"));
+        assert!(error(&elf(elf::ET_EXEC, elf::PT_LOAD, RX, 0, 0x79, 0x79)).contains("beyond the file"));
+        assert!(error(&elf(elf::ET_EXEC, elf::PT_LOAD, elf::PF_R, 0, 0x78, 0x78)).contains("entry point"));
+        assert!(with(80, &(1u64 << 47).to_le_bytes()).contains("ends beyond"));
+    }
+
+    #[test]
+    fn foreign_root_tasks_are_named_when_refused() {
+        let error = |path: &Path| format!("{:#}", check_foreign_root(path).unwrap_err());
+        assert!(error(Path::new("/no/such/root.elf")).contains("no file /no/such/root.elf"));
+        assert!(error(Path::new("/")).contains("no file /"));
+        let own = std::env::current_exe().unwrap();
+        let said = error(&own);
+        assert!(said.contains(&own.display().to_string()) && said.contains("dynamically linked"), "{said}");
     }
 
     #[test]

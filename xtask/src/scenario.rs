@@ -299,6 +299,14 @@ mod tests {
     }
 
     #[test]
+    fn another_root_task_has_no_system() {
+        let s = Scenario::parse("t", &format!("{GOOD}root = 'novaroot'\n[[step]]\nexpect = 'a'")).unwrap();
+        let system = s.system().unwrap();
+        assert!(system.binaries.is_empty() && system.roms.is_empty());
+        assert!(error(&format!("{GOOD}root = 'r'\nsystem = 'hello'\n[[step]]\nexpect = 'a'")).contains("`root` with"));
+    }
+
+    #[test]
     fn mistakes_are_told() {
         assert!(error(&format!("{GOOD}[[step]]\nexpect = '('")).contains("unclosed group"));
         assert!(error(&format!("{GOOD}[[step]]\nexpekt = 'a'")).contains("expekt"));

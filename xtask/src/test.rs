@@ -145,7 +145,10 @@ fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, st
     let roots: Vec<_> = roots.into_iter().map(|r| Ok((build::root_task(&r, flavour)?, r))).collect::<Result<_>>()?;
     let components = binaries.into_iter().zip(components).chain(roots.into_iter().map(|(b, r)| (r, b)));
     for (name, binary) in components {
-        linked.push((name.clone(), binary.linked));
+        // It stands on nothing of ours at all.
+        if name != build::NOVA_ROOT {
+            linked.push((name.clone(), binary.linked));
+        }
         modules.push(Module { name, file: binary.image });
     }
     Ok((Kit { kernel, root_task, modules, missing }, linked))
