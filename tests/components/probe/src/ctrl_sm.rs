@@ -146,8 +146,9 @@ fn future() -> Outcome {
 
 fn deadlines() -> Outcome {
     let (s, order) = (Slot::sm(0)?, Arc::new(Mutex::new(Vec::new())));
-    let (sel, base) = (s.0, in_ms(20));
-    let threads: Vec<_> = [30, 10, 20, 0]
+    // Far enough apart for an emulator that shares its machine with others.
+    let (sel, base) = (s.0, in_ms(60));
+    let threads: Vec<_> = [90, 30, 60, 0]
         .map(|n| {
             let o = order.clone();
             thread::spawn(move || {
@@ -160,7 +161,7 @@ fn deadlines() -> Outcome {
         t.join().map_err(|_| "panic")?;
     }
     let got = order.lock().expect("order").clone();
-    equal("order", got, [0, 10, 20, 30].map(|n| (n, Err(Status::Timeout))).to_vec())
+    equal("order", got, [0, 30, 60, 90].map(|n| (n, Err(Status::Timeout))).to_vec())
 }
 
 fn timed_out() -> Outcome {

@@ -45,8 +45,10 @@ fn loaded() -> Outcome {
 
 fn object_space() -> Outcome {
     equal("not null of the first and of the last 512", found().slots, [0, 5])?;
-    // In the first table are two that the copying needed.
-    equal("tables with a capability", found().tables, 2)?;
+    // In the first table are two that the copying needed; the last is the only other one with a capability.
+    let [first, rest] = found().tables;
+    holds("a copy of the first slots needs a table", first != u64::MAX && first > 0)?;
+    equal("what a copy of all the rest needs: one more", rest, first)?;
     for s in [root_obj::ROOT_SC - 1, root_obj::NOVA_OBJ - 6] {
         done("an object fits there", hc::create_sm(s, sel::PD, 0))?;
         firmware::clear(s)?;

@@ -48,15 +48,15 @@ pub struct Found {
     pub utcb_words: u64,
     /// Slots that were not null, of the first and the last 512.
     pub slots: [u64; 2],
-    /// Tables that a copy of the whole object space needed.
-    pub tables: u64,
+    /// Frames that a copy of the first slots of the object space needed, and of all the rest.
+    pub tables: [u64; 2],
     /// Frames that copies of mappings needed: of the image, and of all the rest.
     pub mapped: [u64; 2],
     /// Read and write index of the memory-buffer console.
     pub console: [u64; 2],
 }
 
-static FOUND: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+static FOUND: [AtomicU64; 9] = [const { AtomicU64::new(0) }; 9];
 
 /// What was found; all ones: the kernel refused something.
 pub fn found() -> Found {
@@ -65,9 +65,9 @@ pub fn found() -> Found {
         entry: [0, 1, 2].map(|i: usize| ENTRY[i].load(Relaxed)),
         utcb_words: at(0),
         slots: [at(1), at(2)],
-        tables: at(3),
-        mapped: [at(4), at(5)],
-        console: [at(6), at(7)],
+        tables: [at(3), at(4)],
+        mapped: [at(5), at(6)],
+        console: [at(7), at(8)],
     }
 }
 
@@ -79,12 +79,14 @@ extern "C" fn look(hip: *const Hip) {
     // The fewest null slots that can be: none is in use yet.
     put(1, Some((0..512).filter(|s| !is_null(*s)).count() as u64));
     put(2, Some((SEL_NUM - 512..SEL_NUM).filter(|s| !is_null(*s)).count() as u64));
-    put(3, object_tables());
+    let tables = object_tables();
+    put(3, tables.map(|t| t[0]));
+    put(4, tables.map(|t| t[1]));
     let image = (image_start() >> 12 & !0x1ff, image_end().div_ceil(2 << 20) << 9);
-    put(4, mapped(&[image]));
-    put(5, mapped(&[(0, image.0), (image.1, (1 << 35) - 1)]));
+    put(5, mapped(&[image]));
+    put(6, mapped(&[(0, image.0), (image.1, (1 << 35) - 1)]));
     for (i, w) in console(hip).into_iter().enumerate() {
-        put(6 + i, w);
+        put(7 + i, w);
     }
 }
 
@@ -126,18 +128,21 @@ const PD: Sel = 0;
 const SPACE: Sel = 1;
 const HST: Sel = 2;
 
-/// Tables that a copy of our object space needs: those in which there is a capability, ours for this among them.
-fn object_tables() -> Option<u64> {
+/// What a copy of the first slots of our object space needs, where there are the capabilities for this, and what all the
+/// rest needs.
+fn object_tables() -> Option<[u64; 2]> {
     let own = root_obj::ROOT_OBJ;
     hc::create_pd(CreatePdOp::Pd, PD, root_obj::ROOT_PD).ok()?;
     hc::create_pd(CreatePdOp::Obj, SPACE, PD).ok()?;
     let before = used()?;
+    copy(own, SPACE, 0, 0, 9, perm::ALL)?;
+    let first = used()?;
     copy(own, SPACE, 0, 0, 18, perm::ALL)?;
-    let tables = used()? - before;
+    let rest = used()? - first;
     // It has a capability to itself now.
     copy(own, SPACE, 0, 0, 18, 0)?;
     copy(own, own, PD, PD, 1, 0)?;
-    Some(tables)
+    Some([first - before, rest])
 }
 
 /// Frames that a copy of what is mapped in these ranges of pages needs.

@@ -159,7 +159,7 @@ fn whole() -> Outcome {
     let (order, sm) = (u32::from(hip().mco_obj), Slot::sm(0)?);
     let from = rt::sel::alloc_range(1 << order, 1 << order).ok_or("no selectors")?;
     (0..1u64 << order).try_for_each(|i| done("copy", copy(sm.0, from + i, perm::ALL)))?;
-    let (_pd, obj) = poor(CreatePdOp::Obj, 6)?;
+    let (_pd, obj) = poor(CreatePdOp::Obj, 12)?;
     // SAFETY: object spaces hold no memory.
     let give = |i: u64| unsafe { hc::ctrl_pd(sel::OBJ, obj.0, from, i << order, order, perm::ALL, Mad::WB) };
     let failed = (0..20).find(|i| give(*i).is_err()).ok_or("it never fails")?;
