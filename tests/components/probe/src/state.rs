@@ -168,7 +168,7 @@ fn flags() -> Outcome {
 fn skipped() -> Outcome {
     let b = Blocked::new()?;
     let before = get(b.ec.ec.0, THREAD)?;
-    let none = Mtd::all() - THREAD | Mtd::QUAL;
+    let none = (Mtd::all() - THREAD) | Mtd::QUAL;
     done("set_state of other groups", set(b.ec.ec.0, none, &ArchState { rip: 1, rflags: 1, ..before }))?;
     let after = get(b.ec.ec.0, Mtd::all())?;
     equal("registers", (after.gpr, after.rip, after.rflags), (before.gpr, before.rip, before.rflags))?;
