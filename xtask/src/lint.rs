@@ -5,7 +5,7 @@
 
 use crate::{exec, tree};
 use anyhow::{Context, Result, bail, ensure};
-use object::elf::{self, FileHeader64, ProgramHeader64, SectionHeader64};
+use object::elf::{self, FileHeader64, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, SymbolIndex};
 use regex::Regex;
@@ -180,12 +180,10 @@ fn undefined(elf: &Elf<'_>) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Bytes of code and constants: the sections that are loaded and not writable.
+/// Bytes of code and constants: the segments that are loaded and not writable.
 pub fn text_and_rodata(data: &[u8]) -> Result<u64> {
-    let elf = Elf::parse(data)?;
-    let (alloc, write) = (u64::from(elf::SHF_ALLOC), u64::from(elf::SHF_WRITE));
-    let wanted = |s: &SectionHeader64<Endianness>| s.sh_flags(elf.endian) & (alloc | write) == alloc;
-    Ok(elf.sections()?.iter().filter(|s| wanted(s)).map(|s| s.sh_size(elf.endian)).sum())
+    // By segments: a section's flags say what the linker has merged, not what is mapped.
+    Ok(Elf::parse(data)?.loads()?.iter().filter(|l| l.flags & elf::PF_W == 0).map(|l| l.filesz).sum())
 }
 
 /// Bytes that the segments take in memory, in whole pages.
