@@ -52,6 +52,24 @@ impl Kind {
     pub const fn from_number(n: u8) -> Option<Kind> {
         if n >= 1 && n <= Self::ALL.len() as u8 { Some(Self::ALL[n as usize - 1]) } else { None }
     }
+
+    /// Permissions without which a capability is not enough to destroy the object; `None`: nobody can.
+    ///
+    /// Of a PD all but SC, which components do not get of their own PDs, hence not of those that they create.
+    pub const fn perms_to_destroy(self) -> Option<u8> {
+        use abi::perm::{Ec, Pd, Pt, Sc, Sm, Space};
+        Some(match self {
+            Kind::Pd => Pd::PD.union(Pd::EC).union(Pd::PT).union(Pd::SM).bits(),
+            Kind::Ec => Ec::CTRL.bits(),
+            Kind::Sc => Sc::CTRL.bits(),
+            Kind::Pt => Pt::CTRL.bits(),
+            Kind::Sm => Sm::CTRL_UP.union(Sm::CTRL_DN).bits(),
+            Kind::Obj | Kind::Hst => Space::TAKE.union(Space::GRANT).bits(),
+            Kind::Gst | Kind::Dma => Space::GRANT.union(Space::ASSIGN).bits(),
+            Kind::Pio | Kind::Msr => Space::all().bits(),
+            Kind::Account => return None,
+        })
+    }
 }
 
 /// Objects are aligned to this many bytes, so that permissions fit below their address.
@@ -137,6 +155,26 @@ mod tests {
         assert_eq!(Cap::new(Kind::Ec, 0x1000, 0), Cap::NULL);
         for k in Kind::ALL {
             assert_eq!(Cap::NULL.validate(k, 0), None);
+        }
+    }
+
+    #[test]
+    fn what_can_only_be_used_cannot_be_destroyed() {
+        use abi::perm::{Pt, Sm, Space};
+        assert_eq!(Kind::Account.perms_to_destroy(), None);
+        for k in Kind::ALL {
+            assert!(k.perms_to_destroy().is_some_and(|p| p != 0 && p & !abi::perm::ALL == 0));
+        }
+        // Of an interrupt semaphore, a portal to call, a NOVA space.
+        for (k, p) in [
+            (Kind::Sm, (Sm::CTRL_DN | Sm::ASSIGN).bits()),
+            (Kind::Pt, (Pt::CALL | Pt::EVENT).bits()),
+            (Kind::Obj, Space::TAKE.bits()),
+            (Kind::Hst, Space::TAKE.bits()),
+            (Kind::Pio, Space::TAKE.bits()),
+            (Kind::Msr, Space::TAKE.bits()),
+        ] {
+            assert_ne!(k.perms_to_destroy().map(|needs| needs & !p), Some(0), "{k:?}");
         }
     }
 

@@ -34,6 +34,7 @@ pub fn raise(ec: &'static Ec, n: u16) -> Next {
 pub fn enter(caller: &'static Ec, pt: &Pt, mtd: u32) -> Next {
     let h = pt.ec.found();
     h.caller.set(Some(Ref::from_found(caller)));
+    h.entrance.set(pt);
     caller.callee.set(Some(pt.ec.clone()));
     caller.cont.set(Cont::Reply);
     h.chain.set(caller.chain.get());
@@ -50,11 +51,12 @@ pub fn enter(caller: &'static Ec, pt: &Pt, mtd: u32) -> Next {
 
 /// Runs the chain that keeps `busy` busy on behalf of `ec`. `None`: that chain waits for `ec` itself.
 pub fn help(ec: &'static Ec, busy: &'static Ec) -> Option<Next> {
-    let (theirs, ours) = (busy.chain.get()?, ec.chain.get()?);
-    if core::ptr::eq(theirs, ours) {
-        return None;
+    match busy.chain.get() {
+        Some(theirs) if ec.chain.get().is_some_and(|ours| core::ptr::eq(theirs, ours)) => None,
+        Some(theirs) => Some(Next::Run(theirs.leaf.get())),
+        // Whoever it was busy for is gone, or has no SC: it goes on with the SC of whoever needs it.
+        None => Some(busy.end_of_chain()).filter(|end| !core::ptr::eq(*end, ec)).map(Next::Run),
     }
-    Some(Next::Run(theirs.leaf.get()))
 }
 
 /// `ec` has its reply; the message is in place. The current SC goes on with it if it is its own chain, else with
@@ -76,6 +78,7 @@ pub fn resume(ec: &'static Ec, cont: Cont) -> Next {
 /// The handler's answer to an event: changes the state as `mtd` says and lets the EC go on.
 pub fn answer(ec: &'static Ec, how: Resume, mtd: Mtd, state: &ArchState, handler: &Ec) -> Next {
     if mtd.contains(Mtd::POISON) {
+        ec.callee.take();
         return kill(ec, "");
     }
     load(ec, mtd, state, handler);
@@ -91,7 +94,7 @@ pub fn answer(ec: &'static Ec, how: Resume, mtd: Mtd, state: &ArchState, handler
 
 /// State of `ec`, which does not run, as `mtd` says.
 pub fn save(ec: &Ec, mtd: Mtd, s: &mut ArchState) {
-    match &ec.vcpu {
+    match ec.vcpu.as_ref() {
         Some(v) => guest::save_state(v, mtd, s),
         None => save_host(ec, mtd, s),
     }
@@ -99,7 +102,7 @@ pub fn save(ec: &Ec, mtd: Mtd, s: &mut ArchState) {
 
 /// Changes the state of `ec`, which does not run, as `mtd` says. Selectors of spaces are those of `who` writes.
 pub fn load(ec: &Ec, mtd: Mtd, s: &ArchState, who: &Ec) {
-    match &ec.vcpu {
+    match ec.vcpu.as_ref() {
         Some(v) => {
             if mtd.contains(Mtd::SPACES) {
                 v.assign(&who.obj, s);
@@ -167,40 +170,75 @@ fn kill_for(ec: &'static Ec, n: u16, why: &str) -> Next {
     kill(ec, "")
 }
 
-/// Kills `ec`. Whoever waits for its reply is aborted; that may kill others in turn.
+/// Kills `ec`, with a line on the console if there is a reason to name, and goes on with something else.
 pub fn kill(ec: &'static Ec, why: &str) -> Next {
     if !why.is_empty() {
         complain!("EC with event base {:#x}: {why}; killed", ec.evt);
     }
-    let mut dying = ec;
-    loop {
-        dying.cont.set(Cont::Dead);
-        fpu::discard(dying);
-        dying.callee.take();
-        if let Some(own) = dying.chain.take().filter(|s| core::ptr::eq(s.ec.found(), dying)) {
-            retire(own);
-        }
-        let Some(caller) = dying.caller.take() else { break };
-        let caller = caller.found();
-        match caller.expect.get() {
-            Expect::Words => {
-                caller.set_status(Status::Aborted);
-                return resume(caller, Cont::Sysret);
-            }
-            Expect::State(_) => dying = caller,
-        }
-    }
+    end(ec);
     match cpu().sc.get() {
         Some(payer) => Next::Run(payer.leaf.get()),
         None => Next::Pick,
     }
 }
 
-fn retire(own: &'static crate::object::sc::Sc) {
-    let c = cpu();
-    c.ready.remove::<crate::object::sc::Ready>(own, own.prio);
-    if c.sc.get().is_some_and(|s| core::ptr::eq(s, own)) {
-        c.sc.set(None);
+/// Ends `ec`, on its CPU, in whatever state it is. Whoever waits for its reply is aborted; that may end others in turn.
+pub fn end(ec: &'static Ec) {
+    let mut dying = Some(ec);
+    while let Some(ec) = dying.filter(|e| !e.dead()) {
+        if let Some(sm) = ec.blocked_on.take() {
+            // If it is not there, another CPU has released it; what that sends is ignored.
+            sm.forget(ec);
+        }
+        ec.unblock(Status::Aborted);
+        ec.cont.set(Cont::Dead);
+        fpu::discard(ec);
+        ec.awaits.take();
+        let own = ec.chain.take().filter(|s| core::ptr::eq(s.ec.found(), ec));
+        let handler = ec.callee();
+        if let Some(h) = handler {
+            h.caller.take();
+        }
+        match (own, handler) {
+            // Who works for it finishes that with its SC, and so holds no lock for ever; then the SC ends.
+            (Some(_), Some(_)) => {}
+            (Some(sc), None) => sc.retire(),
+            (None, _) => {
+                // The SC is the caller's. Whoever needs the handler next pays.
+                ec.callee.take();
+                if let Some(h) = handler {
+                    h.pay(None);
+                }
+            }
+        }
+        dying = disappoint(ec);
     }
-    own.retire();
+}
+
+/// Who waits for the reply of `handler` gets none. Returns it if it cannot go on without.
+fn disappoint(handler: &'static Ec) -> Option<&'static Ec> {
+    let caller = handler.caller.take()?.found();
+    // The link between the two is cut already.
+    caller.callee.take();
+    match caller.expect.get() {
+        Expect::State(_) => Some(caller),
+        Expect::Words => {
+            caller.set_status(Status::Aborted);
+            resume(caller, Cont::Sysret);
+            None
+        }
+    }
+}
+
+/// A portal is destroyed, on the CPU of its EC: who is inside is aborted, and its EC goes on for nobody.
+pub fn expel(pt: &Pt) {
+    let handler = pt.ec.found();
+    if !core::ptr::eq(handler.entrance.get(), pt) {
+        return;
+    }
+    let dying = disappoint(handler);
+    handler.pay(None);
+    if let Some(ec) = dying {
+        end(ec);
+    }
 }

@@ -37,11 +37,12 @@ struct Shared {
 }
 
 struct Mail {
-    /// ECs that a semaphore has released.
+    /// ECs that a semaphore has released, and those whose semaphore was destroyed.
     released: Queue<Ec>,
+    aborted: Queue<Ec>,
     /// New SCs.
     started: Queue<Sc>,
-    /// Objects that only this CPU may destroy; their grace period is over.
+    /// Objects that only this CPU may end, or destroy; in that case their grace period is over.
     condemned: DeadList,
 }
 
@@ -52,7 +53,12 @@ static CPUS: [Shared; MAX_CPUS] = [const {
         presence: Presence::new(),
         requests: Requests::new(),
         seen: Seen::new(),
-        mail: Mailbox::new(Mail { released: Queue::new(), started: Queue::new(), condemned: DeadList::new() }),
+        mail: Mailbox::new(Mail {
+            released: Queue::new(),
+            aborted: Queue::new(),
+            started: Queue::new(),
+            condemned: DeadList::new(),
+        }),
         idle: Once::new(),
     }
 }; MAX_CPUS];
@@ -117,9 +123,9 @@ fn post(cpu: u16, f: impl FnOnce(&mut Mail)) {
     }
 }
 
-/// Has the EC's CPU release it from the semaphore that it was blocked on.
-pub fn release(ec: &'static Ec) {
-    post(ec.cpu, |m| m.released.push_back::<Posted>(ec));
+/// Has the EC's CPU release it from the semaphore that it was blocked on, which is destroyed unless that was a success.
+pub fn release(ec: &'static Ec, s: Status) {
+    post(ec.cpu, |m| if s == Status::Success { &m.released } else { &m.aborted }.push_back::<Posted>(ec));
 }
 
 /// Has the CPU of a new SC schedule it.
@@ -127,7 +133,7 @@ pub fn start(sc: &'static Sc) {
     post(sc.ec.cpu, |m| m.started.push_back::<Ready>(sc));
 }
 
-/// Has a CPU destroy an object that nobody refers to.
+/// Has a CPU end or destroy an object.
 pub fn condemn(cpu: u16, object: refs::Dead) {
     post(cpu, |m| m.condemned.push(object));
 }
@@ -220,10 +226,20 @@ fn pass() {
 pub fn answer() {
     answer_shootdowns();
     pass();
-    let (released, started, condemned) =
-        mine().mail.open(|m| (core::mem::take(&mut m.released), core::mem::take(&mut m.started), m.condemned.take()));
-    while let Some(ec) = released.pop_front::<Posted>() {
-        ec.unblock(Status::Success);
+    open_mail();
+}
+
+/// Does what other CPUs want of this one.
+pub fn open_mail() {
+    use core::mem::take;
+    let (released, started, condemned) = mine().mail.open(|m| {
+        let released = [(take(&mut m.released), Status::Success), (take(&mut m.aborted), Status::Aborted)];
+        (released, take(&mut m.started), m.condemned.take())
+    });
+    for (list, status) in released {
+        while let Some(ec) = list.pop_front::<Posted>() {
+            ec.unblock(status);
+        }
     }
     while let Some(sc) = started.pop_front::<Ready>() {
         sc.start();

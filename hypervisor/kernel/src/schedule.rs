@@ -6,7 +6,7 @@
 
 use crate::arch::{self, cpu::cpu, fpu, guest, paging, speculation, tables, time};
 use crate::event;
-use crate::mem::refs;
+use crate::mem::refs::{self, Ref};
 use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
 use crate::object::sc::{self, Sc};
 use crate::{remote, trace};
@@ -73,7 +73,9 @@ fn step(ec: &'static Ec) -> Next {
         c @ (Cont::Sysret | Cont::Iret | Cont::Guest) => {
             // Before a recall is looked for and the space is entered: destroying objects may wait, and a CPU that waits
             // answers strong recalls and shoot-downs.
-            refs::quiescent();
+            if refs::chores_left() && !tidy_up(ec, c) {
+                return next_of_payer(ec);
+            }
             match c {
                 _ if ec.recall.load(Relaxed) => recall(ec, c),
                 Cont::Sysret => leave(ec, true),
@@ -92,12 +94,41 @@ fn step(ec: &'static Ec) -> Next {
         Cont::Event(n) => event::raise(ec, n),
         Cont::Call => crate::call::ipc::ipc_call(ec),
         Cont::Restart => crate::call::restart(ec),
+        Cont::Receive | Cont::Reply | Cont::Dead => next_of_payer(ec),
+    }
+}
+
+/// Destroys a portion of what is to be destroyed, before `ec` goes on. `false`: it does not any more.
+#[cold]
+fn tidy_up(ec: &'static Ec, cont: Cont) -> bool {
+    // None: it worked for somebody who is gone, and nothing refers to it any more.
+    let Some(held) = Ref::try_from_found(ec) else { return false };
+    let payer = cpu().sc.get().map(|s| s as *const Sc);
+    refs::portion(false);
+    let same = ec.cont.get() == cont && cpu().sc.get().map(|s| s as *const Sc) == payer && !preempted();
+    drop(held);
+    same
+}
+
+/// `ec` does not go on as it was about to: on with whatever the current SC has to run.
+fn next_of_payer(ec: &'static Ec) -> Next {
+    let leaf = cpu().sc.get().map(|sc| sc.leaf.get());
+    match leaf {
+        // While it was looked at, it or its chain was ended, or something else is to run first.
+        Some(_) if preempted() => Next::Resched,
+        Some(leaf) if !core::ptr::eq(leaf, ec) => Next::Run(leaf),
         // The end of a chain receives or is dead only if the chain has ended: its SC has nothing to run.
-        Cont::Receive | Cont::Reply | Cont::Dead => {
+        Some(leaf) if matches!(leaf.cont.get(), Cont::Receive | Cont::Reply | Cont::Dead) => {
             charge();
-            put_away();
+            if let Some(sc) = put_away().filter(|sc| sc.ec.dead()) {
+                // Its EC was killed in the middle of a call, which is over now.
+                sc.ec.callee.take();
+                sc.retire();
+            }
             Next::Pick
         }
+        Some(leaf) => Next::Run(leaf),
+        None => Next::Pick,
     }
 }
 
@@ -133,7 +164,8 @@ pub fn ready(sc: &'static Sc) {
     cpu().ready.push_back::<sc::Ready>(sc, sc.prio);
 }
 
-fn charge() {
+/// Charges the current SC, or idle time, up to now.
+pub fn charge() {
     let c = cpu();
     let t = time::now();
     let used = t.wrapping_sub(c.since.replace(t));
@@ -178,7 +210,7 @@ fn pick() -> Next {
     charge();
     let c = cpu();
     c.turn_over.set(false);
-    let Some(sc) = c.ready.pop::<sc::Ready>() else { idle() };
+    let Some(sc) = c.ready.pop::<sc::Ready>() else { return idle() };
     c.sc.set(Some(sc));
     c.slice_end.set(c.since.get() + sc.left());
     sc.clock(c.since.get());
@@ -199,11 +231,16 @@ pub fn tick(t: u64) {
     }
 }
 
-fn idle() -> ! {
+fn idle() -> Next {
     trace!(SCHEDULE, None, 0, 0);
     cpu().sc.set(None);
     leave_space();
-    refs::settle();
+    if refs::chores_left() {
+        refs::portion(true);
+        preemption_point();
+        // That may have released somebody.
+        return Next::Pick;
+    }
     if let Some(i) = remote::idle() {
         i.clock(cpu().since.get());
     }
@@ -250,10 +287,9 @@ fn enter_space(ec: &'static Ec) -> bool {
     if !ec.hst.enter() {
         return false;
     }
-    match &ec.pio {
+    match ec.pio.as_ref().and_then(|p| p.frames()) {
         None => tables::enable_io_bitmap(false),
-        Some(p) => {
-            let frames = p.frames();
+        Some(frames) => {
             if c.io_bitmap.replace(frames[0]) != frames[0] {
                 paging::set_io_bitmap(frames);
             }
@@ -272,7 +308,7 @@ fn leave(ec: &'static Ec, sysret: bool) -> Next {
     }
     make_current(ec);
     if !enter_space(ec) {
-        return event::kill(ec, "no memory for its page-table root");
+        return event::kill(ec, "has no host space on this CPU any more");
     }
     fpu::enter_host(ec);
     speculation::before_user();

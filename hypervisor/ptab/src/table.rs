@@ -138,18 +138,32 @@ impl<F: Format> PageTable<F> {
         Ok(if stale { Change::Stale } else { Change::Fresh })
     }
 
-    /// Unlinks and retires the subtables of the first `top_entries` entries of the root, which itself stays.
-    pub fn clear(&mut self, mem: &mut impl TableMemory, top_entries: usize) {
-        let top = self.format.levels() - 1;
-        for i in 0..top_entries.min(ENTRIES) {
-            let entry = mem.read(self.root, i);
-            if self.format.present(entry) {
-                mem.write(self.root, i, 0);
-                if !self.format.is_leaf(entry, top) {
-                    self.retire_tree(mem, self.format.table_phys(entry), top - 1);
-                }
+    /// Unlinks and retires up to `portion` tables of the first `top_entries` entries of the root, which itself stays;
+    /// `true`: there are no more. Together with the last one all entries are gone.
+    pub fn prune(&mut self, mem: &mut impl TableMemory, top_entries: usize, mut portion: u32) -> bool {
+        self.prune_table(mem, self.root, self.format.levels() - 1, top_entries.min(ENTRIES), &mut portion)
+    }
+
+    /// Prunes below a table at `level`, from the bottom. `true`: it has no subtables, and no entries.
+    fn prune_table(&self, mem: &mut impl TableMemory, table: u64, level: u32, entries: usize, left: &mut u32) -> bool {
+        for i in 0..if level > 0 { entries } else { 0 } {
+            let entry = mem.read(table, i);
+            if !self.format.present(entry) {
+                continue;
             }
+            if self.format.is_leaf(entry, level) {
+                mem.write(table, i, 0);
+                continue;
+            }
+            let sub = self.format.table_phys(entry);
+            if !self.prune_table(mem, sub, level - 1, ENTRIES, left) || *left == 0 {
+                return false;
+            }
+            *left -= 1;
+            mem.write(table, i, 0);
+            mem.retire(sub);
         }
+        true
     }
 
     /// Chooses the largest entries for a range.

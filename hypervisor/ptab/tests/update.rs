@@ -172,7 +172,7 @@ fn top_index_selects_the_root_entry() {
 }
 
 #[test]
-fn clear_spares_the_root_and_the_upper_entries() {
+fn pruning_spares_the_root_and_the_upper_entries() {
     let (mut t, mut m) = empty();
     run(&mut t, &mut m, &Op::new(5, 0, 0x5000, RW));
     run(&mut t, &mut m, &Op::new(600, 0, 0x5000, RW));
@@ -180,10 +180,16 @@ fn clear_spares_the_root_and_the_upper_entries() {
     run(&mut t, &mut m, &Op::new(255 << 27, 9, 0, RW));
     run(&mut t, &mut m, &Op::new(256 << 27, 0, 0x6000, RW));
     assert_eq!(m.live(), 1 + 4 + 2 + 3);
-    t.clear(&mut m, 256);
+    // From the bottom, and no more than asked for.
+    assert!(!t.prune(&mut m, 256, 1));
+    assert_eq!((m.live(), m.retired()), (1 + 4 + 2 + 2, 1));
+    assert_eq!((lookup(&t, &m, 5), lookup(&t, &m, 600).is_some()), (None, true));
+    assert!(!t.prune(&mut m, 256, 0) && m.live() == 1 + 4 + 2 + 2);
+    assert!(t.prune(&mut m, 256, 100));
     assert_eq!((m.live(), m.retired()), (1 + 3, 6));
     assert_eq!(lookup(&t, &m, 5), None);
     assert_eq!(lookup(&t, &m, 256 << 27).map(|l| l.phys), Some(0x6000));
-    t.clear(&mut m, usize::MAX);
+    assert!(t.prune(&mut m, usize::MAX, 3));
     assert_eq!(m.live(), 1);
+    assert!(t.prune(&mut m, usize::MAX, 0));
 }

@@ -82,6 +82,15 @@ pub fn create_account(sel: Sel, pd: Sel, frames: u64) -> Result<(), Status> {
     check(unsafe { enter(Hypercall::CreatePd.identifier(CreatePdOp::Account as u8, sel), pd, frames, 0, 0) }).map(drop)
 }
 
+/// Destroys an object (X3): no capability leads to it any more, whoever has one.
+///
+/// # Safety
+/// If it is part of the own domain: nothing may rely on it any more, nor on what it holds.
+pub unsafe fn destroy(sel: Sel) -> Result<(), Status> {
+    // SAFETY: passed on to the caller.
+    check(unsafe { enter(ExtOp::Destroy.identifier(sel), 0, 0, 0, 0) }).map(drop)
+}
+
 /// Moves unused frames from the account of one PD to that of another (X2).
 pub fn move_quota(from: Sel, to: Sel, frames: u64) -> Result<(), Status> {
     // SAFETY: changes no memory.

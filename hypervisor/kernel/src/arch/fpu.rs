@@ -98,7 +98,7 @@ pub fn note_xcr0() -> u64 {
 }
 
 fn save(ec: &Ec) {
-    let Some(a) = &ec.fpu else { return };
+    let Some(a) = ec.fpu.as_ref() else { return };
     let mask = cpu().features.get().xcr0;
     // SAFETY: the area is a frame, aligned and large enough; TS is clear and XCR0 the host's (see `switch`).
     unsafe {
@@ -153,7 +153,7 @@ fn owns(ec: &'static Ec) -> bool {
 
 /// The caller's vector state is dead from here on: it did a call or a reply.
 pub fn discard(ec: &'static Ec) {
-    if let Some(a) = &ec.fpu {
+    if let Some(a) = ec.fpu.as_ref() {
         a.saved.set(false);
     }
     if owns(ec) {
@@ -168,7 +168,7 @@ pub fn disown() {
 
 /// Before a host EC goes on in user mode.
 pub fn enter_host(ec: &'static Ec) {
-    if ec.fpu.is_none() {
+    if ec.fpu.as_ref().is_none() {
         clear();
         set_xcr0(cpu().features.get().xcr0);
         return set_ts(true);
@@ -196,7 +196,7 @@ pub fn enter_guest(ec: &'static Ec, guest_xcr0: u64) {
 
 /// #NM: gives the registers to `ec` if it may have them.
 pub fn claim(ec: &'static Ec) -> bool {
-    if ec.fpu.is_none() || owns(ec) {
+    if ec.fpu.as_ref().is_none() || owns(ec) {
         return false;
     }
     switch(ec);

@@ -4,13 +4,13 @@
 
 use super::cpu::{cpu, cpuid};
 use super::{speculation, svm, vmx};
-use crate::mem::refs::Ref;
+use crate::mem::refs::{Object, Ref};
 use crate::object::{account::Account, ec::Ec, gst::GstSpace, msr::MsrSpace, obj::ObjSpace, pio::PioSpace};
 use crate::schedule::Next;
 use abi::{ArchState, Features, Mtd, VirtMissing, perm};
 use core::arch::asm;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, Ordering::*};
 
 static MISSING: AtomicU32 = AtomicU32::new(u32::MAX);
 
@@ -61,13 +61,30 @@ pub struct Spaces {
     msr: Cell<Option<Ref<MsrSpace>>>,
     /// The back end has not seen the last change.
     moved: Cell<bool>,
+    /// [`GONE`] when it was last looked whether one of them is destroyed.
+    seen: Cell<u32>,
+}
+
+/// Counts the spaces of guests that were destroyed.
+static GONE: AtomicU32 = AtomicU32::new(0);
+
+/// Has vCPUs leave a space that is destroyed, before they next run.
+pub fn note_space_gone() {
+    GONE.fetch_add(1, SeqCst);
+}
+
+/// Empties a cell if what it holds is destroyed.
+fn leave<T: Object>(cell: &Cell<Option<Ref<T>>>) -> bool {
+    let held = cell.take();
+    let gone = held.as_ref().is_some_and(|s| s.header().doomed());
+    if !gone {
+        cell.set(held);
+    }
+    gone
 }
 
 /// Looks at what a cell holds.
-fn with<T, R>(cell: &Cell<Option<Ref<T>>>, f: impl FnOnce(Option<&Ref<T>>) -> R) -> R
-where
-    T: crate::mem::refs::Object,
-{
+fn with<T: Object, R>(cell: &Cell<Option<Ref<T>>>, f: impl FnOnce(Option<&Ref<T>>) -> R) -> R {
     let held = cell.take();
     let r = f(held.as_ref());
     cell.set(held);
@@ -78,6 +95,14 @@ impl Spaces {
     /// Whether there was a change since the last call.
     pub fn take_moved(&self) -> bool {
         self.moved.replace(false)
+    }
+
+    /// Leaves spaces that are destroyed.
+    fn leave_destroyed(&self) {
+        let now = GONE.load(Relaxed);
+        if self.seen.replace(now) != now && leave(&self.gst) | leave(&self.pio) | leave(&self.msr) {
+            self.moved.set(true);
+        }
     }
 
     /// Its guest memory.
@@ -118,8 +143,13 @@ impl Vcpu {
     pub fn create(a: &'static Account) -> Option<Vcpu> {
         let back_end =
             if svm::active() { BackEnd::Svm(svm::Vcpu::create(a)?) } else { BackEnd::Vmx(vmx::Vcpu::create(a)?) };
-        let spaces =
-            Spaces { gst: Cell::new(None), pio: Cell::new(None), msr: Cell::new(None), moved: Cell::new(true) };
+        let spaces = Spaces {
+            gst: Cell::new(None),
+            pio: Cell::new(None),
+            msr: Cell::new(None),
+            moved: Cell::new(true),
+            seen: Cell::new(GONE.load(Relaxed)),
+        };
         Some(Vcpu { spaces, debug: Cell::new([0, 0, 0, 0, DR6_RESET]), exceptions: Cell::new(0), back_end })
     }
 
@@ -186,7 +216,8 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 
 /// Enters the guest.
 pub fn run(ec: &'static Ec) -> Next {
-    let Some(v) = &ec.vcpu else { return crate::event::kill(ec, "not a vCPU") };
+    let Some(v) = ec.vcpu.as_ref() else { return crate::event::kill(ec, "not a vCPU") };
+    v.spaces.leave_destroyed();
     if v.spaces.gst(|g| g.is_none()) {
         return crate::event::kill(ec, "vCPU without guest space");
     }
@@ -240,7 +271,7 @@ pub fn switch_from_last(ec: &'static Ec) {
     if let Some(o) = old.and_then(|o| o.vcpu.as_ref()) {
         o.debug.set(read_debug());
     }
-    if let Some(v) = &ec.vcpu {
+    if let Some(v) = ec.vcpu.as_ref() {
         write_debug(&v.debug.get());
     }
 }

@@ -70,6 +70,7 @@ pub fn create(info: &Info, magic: u32, mbi: u32) -> Result<(), Refused> {
     let sc = Sc::create(&ROOT, ec.clone(), ROOT_PRIO, time::frequency() / 1000 * ROOT_BUDGET_MS).ok_or(NO_MEMORY)?;
     ec.chain.set(Some(sc.found()));
     ec.bound.store(true, Relaxed);
+    pd.members.add(pd.found(), &ec);
     put(&s.obj, root_obj::NOVA_OBJ, &s.nova, TAKE)?;
     put(&s.obj, root_obj::ROOT_OBJ, &s.obj, TAKE_GRANT)?;
     put(&s.obj, root_obj::ROOT_PD, &pd, perm::Pd::all().bits())?;
@@ -90,6 +91,9 @@ fn spaces(pd: &Ref<Pd>) -> Result<Spaces, Refused> {
     pd.bind_obj(&s.obj);
     pd.bind_hst(&s.hst);
     pd.bind_pio(&s.pio);
+    pd.members.add(pd.found(), &s.obj);
+    pd.members.add(pd.found(), &s.hst);
+    pd.members.add(pd.found(), &s.pio);
     Ok(s)
 }
 

@@ -31,7 +31,7 @@ struct Ready {
 impl Slot {
     fn of(ec: &'static Ec) -> Result<Slot, Status> {
         let sel = selector(ec);
-        if cap::index(sel).is_none() || !ec.obj.get(sel).is_null() {
+        if !ec.obj.is_free(sel) {
             return Err(Status::BadCap);
         }
         Ok(Slot { ec, sel })
@@ -76,16 +76,19 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
     }
     let (slot, a) = (slot.reserve()?, pd.account());
     match op {
-        CreatePdOp::Pd => slot.fill(Pd::create(a, a.hold(), false).ok_or(Status::MemObj)?, cap.perms()),
-        CreatePdOp::Account => {
-            let own = Account::create(a, frames).ok_or(Status::MemObj)?;
-            slot.fill(Pd::create(a, own, true).ok_or(Status::MemObj)?, cap.perms())
+        CreatePdOp::Pd | CreatePdOp::Account => {
+            let own = matches!(op, CreatePdOp::Account);
+            let account = if own { Account::create(a, frames).ok_or(Status::MemObj)? } else { a.hold() };
+            let new = Pd::create(a, account, own).ok_or(Status::MemObj)?;
+            pd.members.add(pd, &new);
+            slot.fill(new, cap.perms())
         }
         CreatePdOp::Obj => {
             let s = ObjSpace::create(a).ok_or(Status::MemObj)?;
             if !pd.bind_obj(&s) {
                 return Err(Status::Aborted);
             }
+            pd.members.add(pd, &s);
             slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
         }
         CreatePdOp::Hst => {
@@ -93,20 +96,28 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
             if !pd.bind_hst(&s) {
                 return Err(Status::Aborted);
             }
+            pd.members.add(pd, &s);
             slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
         }
         CreatePdOp::Gst => {
             let s = GstSpace::create(a).ok_or(Status::MemObj)?;
+            pd.members.add(pd, &s);
             slot.fill(s, (perm::Space::GRANT | perm::Space::ASSIGN).bits())
         }
         CreatePdOp::Pio => {
             let s = PioSpace::create(a, false).ok_or(Status::MemObj)?;
             pd.bind_pio(&s);
+            pd.members.add(pd, &s);
             slot.fill(s, perm::Space::all().bits())
         }
-        CreatePdOp::Msr => slot.fill(MsrSpace::create(a).ok_or(Status::MemObj)?, perm::Space::all().bits()),
+        CreatePdOp::Msr => {
+            let s = MsrSpace::create(a).ok_or(Status::MemObj)?;
+            pd.members.add(pd, &s);
+            slot.fill(s, perm::Space::all().bits())
+        }
         CreatePdOp::Dma => {
             let s = DmaSpace::create(a, iommu::machine().ok_or(Status::BadFtr)?).ok_or(Status::MemObj)?;
+            pd.members.add(pd, &s);
             slot.fill(s, (perm::Space::GRANT | perm::Space::ASSIGN).bits())
         }
     }
@@ -142,6 +153,7 @@ pub fn create_ec(ec: &'static Ec) -> Outcome {
     let slot = slot.reserve()?;
     let new = NewEc { kind, cpu, obj, hst, pio, page, sp, evt, fpu: f & FPU != 0 };
     let new = Ec::create(pd.account(), new).ok_or(Status::MemObj)?;
+    pd.members.add(pd, &new);
     if let Some(v) = new.vcpu.as_ref().filter(|_| f & TIME != 0) {
         v.offset_time(time::now().wrapping_neg());
     }

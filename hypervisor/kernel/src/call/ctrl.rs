@@ -230,18 +230,20 @@ pub fn ctrl_sm(ec: &'static Ec) -> Outcome {
     }
     match sm.down(ec, f & ZERO != 0) {
         Down::Taken => Ok(Done::Now),
+        Down::Closed => Err(Status::BadCap),
         Down::Queued => {
             let held = Ref::try_from_found(sm);
             if held.is_none() && sm.forget(ec) {
                 return Err(Status::BadCap);
             }
             ec.blocked.set(true);
-            ec.blocked_on.set(held);
             let at = ec.regs().rsi();
-            if at != 0 {
+            // Without the semaphore it is released already, and hears of it soon.
+            if at != 0 && held.is_some() {
                 cpu().timeouts.arm::<Timed>(ec, at, |e| &e.deadline);
                 time::arm(at);
             }
+            ec.blocked_on.set(held);
             Ok(Done::Blocked)
         }
     }

@@ -1,12 +1,16 @@
 //! Hypercall 0xf: the extensions (docs/design/0010), each behind a bit of the information page.
 
-use super::{Outcome, flags, quota, state, trace, transfer};
+use super::{Outcome, destroy, flags, quota, state, trace, transfer};
 use crate::object::ec::Ec;
 use abi::{ExtFeatures, ExtOp, Status};
 
 /// The extensions that are there.
-pub const FEATURES: ExtFeatures =
-    ExtFeatures::TRANSFER.union(ExtFeatures::QUOTA).union(ExtFeatures::STATE).union(ExtFeatures::TRACE).union(TESTS);
+pub const FEATURES: ExtFeatures = ExtFeatures::TRANSFER
+    .union(ExtFeatures::QUOTA)
+    .union(ExtFeatures::DESTROY)
+    .union(ExtFeatures::STATE)
+    .union(ExtFeatures::TRACE)
+    .union(TESTS);
 const TESTS: ExtFeatures = if cfg!(feature = "inject") { ExtFeatures::INJECT } else { ExtFeatures::empty() };
 
 /// The kernel tries to break its own rules.
@@ -26,6 +30,7 @@ pub fn perform(ec: &'static Ec) -> Outcome {
         return Err(Status::BadHyp);
     }
     match op {
+        ExtOp::Destroy => destroy::destroy(ec),
         ExtOp::MoveQuota => quota::move_quota(ec),
         ExtOp::ReadQuota => quota::read_quota(ec),
         ExtOp::SetWindow => transfer::set_window(ec),

@@ -3,6 +3,7 @@
 pub mod assign;
 pub mod create;
 pub mod ctrl;
+pub mod destroy;
 pub mod ext;
 pub mod ipc;
 pub mod quota;
@@ -11,7 +12,7 @@ pub mod trace;
 pub mod transfer;
 
 use crate::arch::cpu::cpu;
-use crate::mem::refs;
+use crate::mem::refs::{self, Ref};
 use crate::object::ec::{Cont, Ec};
 use crate::schedule::{self, Next};
 use abi::{Hypercall, Status};
@@ -27,6 +28,8 @@ pub enum Done {
     Blocked,
     /// So much of it is done; the rest follows when pending interrupts were taken.
     Part(u64),
+    /// There is more to do elsewhere: it is called again when pending interrupts were taken.
+    Again,
 }
 
 /// Hypercall entry. The caller's registers are in its frame.
@@ -39,16 +42,21 @@ pub extern "C" fn hypercall() -> ! {
 
 fn dispatch(ec: &'static Ec) -> Next {
     let call = Hypercall::from_number(ec.regs().rdi() as u8 & 0xf);
-    let chores = refs::chores_left();
-    let mut outcome = match call {
+    match call {
         Some(Hypercall::IpcCall) => return ipc::ipc_call(ec),
         Some(Hypercall::IpcReply) => return ipc::ipc_reply(ec),
-        other => perform(ec, other),
-    };
+        _ if ec.settling.get() && refs::chores_left() => {
+            wait_for_destruction(ec);
+            return again(ec);
+        }
+        _ => {}
+    }
+    let chores = !ec.settling.take() && refs::chores_left();
+    let outcome = perform(ec, call);
     if chores && matches!(outcome, Err(Status::MemObj | Status::MemCap)) {
-        refs::settle();
-        // What was still to be destroyed is free now; what the call has done it may do again.
-        outcome = perform(ec, call);
+        // Once more, when what is to be destroyed is free; what the call has done it may do again.
+        ec.settling.set(true);
+        return again(ec);
     }
     match outcome {
         Ok(Done::Blocked) => return Next::Run(ec),
@@ -57,11 +65,23 @@ fn dispatch(ec: &'static Ec) -> Next {
             ec.cont.set(Cont::Restart);
             return Next::Yield(ec);
         }
+        Ok(Done::Again) => return again(ec),
         Ok(Done::Now) => ec.set_status(Status::Success),
         Err(s) => ec.set_status(s),
     }
     ec.progress.set(0);
+    ec.restarts.set(0);
     Next::Run(ec)
+}
+
+/// Goes on with the hypercall later, unless the caller was ended by it.
+fn again(ec: &'static Ec) -> Next {
+    if ec.dead() {
+        return Next::Run(ec);
+    }
+    ec.restarts.set(ec.restarts.get().saturating_add(1));
+    ec.cont.set(Cont::Restart);
+    Next::Yield(ec)
 }
 
 /// Goes on with a hypercall of which a part is done. All that it names is looked for again.
@@ -72,6 +92,14 @@ pub fn restart(ec: &'static Ec) -> Next {
     }
     ec.cont.set(Cont::Sysret);
     dispatch(ec)
+}
+
+/// A portion of what is to be destroyed, for a hypercall that waits for that. `false`: nothing is. The caller may be ended
+/// by it.
+fn wait_for_destruction(ec: &'static Ec) -> bool {
+    // If nothing refers to it any more it goes on with nothing.
+    let Some(_held) = Ref::try_from_found(ec) else { return true };
+    refs::work()
 }
 
 fn perform(ec: &'static Ec, call: Option<Hypercall>) -> Outcome {

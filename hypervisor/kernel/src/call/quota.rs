@@ -1,7 +1,6 @@
 //! `move_quota` and `read_quota` (docs/design/0010, X2).
 
-use super::{Done, Outcome, selector};
-use crate::mem::refs;
+use super::{Done, Outcome, selector, wait_for_destruction};
 use crate::object::{ec::Ec, pd::Pd};
 use abi::{Sel, Status, perm};
 
@@ -24,10 +23,15 @@ pub fn move_quota(ec: &'static Ec) -> Outcome {
     if from.account().transfer(to.account(), frames) { Ok(Done::Now) } else { Err(Status::MemObj) }
 }
 
+/// So often at most `read_quota` waits: others may go on creating and destroying.
+const PATIENCE: u32 = 1000;
+
 /// Limit and use of the account that a PD's objects are charged to.
 pub fn read_quota(ec: &'static Ec) -> Outcome {
     // What nothing refers to any more does not count, nor does it on other CPUs when they have been in the kernel.
-    refs::settle_all();
+    if ec.restarts.get() < PATIENCE && wait_for_destruction(ec) {
+        return Ok(Done::Again);
+    }
     let (limit, used) = find(ec, selector(ec))?.account().read();
     ec.regs().set_rsi(limit.into());
     ec.regs().set_rdx(used.into());

@@ -5,16 +5,20 @@
 //! stack of this CPU refers to any object, after all other CPUs have passed one too (a grace period, [`crate::remote`]).
 //! So a hypercall may use a `&'static` reference to an object that it found through a capability until it leaves the
 //! kernel, without counting. To count on such an object fails if its count is zero already: it is on a list then.
+//!
+//! An object may also be destroyed while references are left ([`doom`]): no capability leads to it any more, it is ended
+//! (on its own CPU, where it has one), and after a grace period it is taken apart. What is left is a shell, whose memory
+//! stays until the last reference goes. Objects are taken apart in portions, one at each kernel exit.
 
 use crate::arch::cpu::cpu;
 use crate::mem::{pool, slab};
 use crate::object::account::Account;
 use crate::{object, remote};
 use cap::Kind;
-use core::cell::Cell;
+use core::cell::{Cell, UnsafeCell};
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use smp::Count;
 
 /// First field of every kernel object.
@@ -22,13 +26,43 @@ use smp::Count;
 pub struct Header {
     count: Count,
     kind: Kind,
+    /// A [`Life`].
+    life: AtomicU8,
     next_dead: Cell<Option<NonNull<Header>>>,
+}
+
+/// How far an object is destroyed, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Life {
+    /// It is not.
+    Whole,
+    /// No capability leads to it.
+    Doomed,
+    /// It does nothing any more; who found it before may still look at it.
+    Ended,
+    /// A shell.
+    Gone,
 }
 
 impl Header {
     /// Header of a new object that one reference counts on.
     pub const fn new(kind: Kind) -> Header {
-        Header { count: Count::new(), kind, next_dead: Cell::new(None) }
+        Header { count: Count::new(), kind, life: AtomicU8::new(Life::Whole as u8), next_dead: Cell::new(None) }
+    }
+
+    /// Whether it is destroyed or about to be.
+    #[inline]
+    pub fn doomed(&self) -> bool {
+        self.life.load(Ordering::Acquire) != Life::Whole as u8
+    }
+
+    fn is(&self, l: Life) -> bool {
+        self.life.load(Ordering::Acquire) == l as u8
+    }
+
+    fn set(&self, l: Life) {
+        self.life.store(l as u8, Ordering::Release);
     }
 }
 
@@ -41,6 +75,12 @@ impl Header {
 pub unsafe trait Object: Sized + 'static {
     /// Kind in capabilities.
     const KIND: Kind;
+
+    /// Its header.
+    fn header(&self) -> &Header {
+        // SAFETY: (1).
+        unsafe { NonNull::from(self).cast().as_ref() }
+    }
 }
 
 /// Room for an object that is still to be made; it goes back if it is not.
@@ -136,6 +176,91 @@ impl<T: Object> Drop for Ref<T> {
     }
 }
 
+/// A counted reference to an object of any kind.
+pub struct AnyRef(NonNull<Header>);
+
+impl AnyRef {
+    /// Whether it is destroyed and nothing but its shell is left.
+    pub fn gone(&self) -> bool {
+        // SAFETY: counted.
+        unsafe { self.0.as_ref() }.is(Life::Gone)
+    }
+}
+
+impl Drop for AnyRef {
+    fn drop(&mut self) {
+        // SAFETY: the count that this reference stands for is given up here.
+        unsafe { release(self.0) };
+    }
+}
+
+/// A counted reference that an object gives up when it is taken apart, and nobody looks at from then on: an ended object
+/// does nothing, and who was looking meanwhile has left the kernel.
+pub struct Held<T: Object>(NonNull<T>, Cell<bool>);
+
+impl<T: Object> Held<T> {
+    /// A reference without count, good until this CPU leaves the kernel.
+    pub fn found(&self) -> &'static T {
+        // SAFETY: as in `deref`; the object is reclaimed at a quiescent point at the earliest.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Gives it up.
+    pub fn let_go(&self) {
+        if self.1.replace(false) {
+            drop(Ref(self.0));
+        }
+    }
+}
+
+impl<T: Object> From<Ref<T>> for Held<T> {
+    fn from(r: Ref<T>) -> Self {
+        let at = r.0;
+        core::mem::forget(r);
+        Held(at, Cell::new(true))
+    }
+}
+
+impl<T: Object> Deref for Held<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: counted until nobody looks any more.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T: Object> Drop for Held<T> {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+/// What an object has until it is taken apart.
+pub struct Part<T>(UnsafeCell<Option<T>>);
+
+impl<T> Part<T> {
+    /// Perhaps it has none from the start.
+    pub const fn new(t: Option<T>) -> Self {
+        Part(UnsafeCell::new(t))
+    }
+
+    /// Looks at it.
+    #[inline]
+    pub fn as_ref(&self) -> Option<&T> {
+        // SAFETY: it is taken when nobody looks.
+        unsafe { &*self.0.get() }.as_ref()
+    }
+
+    /// Takes it out.
+    ///
+    /// # Safety
+    /// Nobody looks at it: the object is being taken apart.
+    pub unsafe fn take(&self) -> Option<T> {
+        // SAFETY: by the caller.
+        unsafe { &mut *self.0.get() }.take()
+    }
+}
+
 /// Counts once more on the object at that address, for a copied capability word. `false`: it is about to be destroyed.
 ///
 /// # Safety
@@ -143,6 +268,39 @@ impl<T: Object> Drop for Ref<T> {
 pub unsafe fn retain(address: u64) -> bool {
     // SAFETY: by the caller; its memory is there until this CPU leaves the kernel.
     unsafe { &*(address as *const Header) }.count.try_more()
+}
+
+/// Whether a capability word for the object at that address reads as null.
+///
+/// # Safety
+/// As [`retain`].
+#[inline]
+pub unsafe fn reads_null(address: u64) -> bool {
+    // SAFETY: by the caller.
+    unsafe { &*(address as *const Header) }.doomed()
+}
+
+/// Destroys the object at that address, step by step; whoever waits for the end of it looks at the reference.
+/// `None`: somebody else does already.
+///
+/// # Safety
+/// As [`retain`].
+pub unsafe fn doom(address: u64) -> Option<AnyRef> {
+    let o = NonNull::new(address as *mut Header)?;
+    // SAFETY: by the caller.
+    let h = unsafe { o.as_ref() };
+    // Counted first: what is about to be destroyed anyway is left to that.
+    let counted = h.count.try_more().then(|| AnyRef(o))?;
+    h.life.compare_exchange(Life::Whole as u8, Life::Doomed as u8, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+    // For the lists.
+    h.count.more();
+    UNDESTROYED.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: it is counted.
+    match unsafe { object::home(h.kind, o, true) } {
+        Some(other) => remote::condemn(other, Dead(o)),
+        None => cpu().reclaim.condemn(Dead(o)),
+    }
+    Some(counted)
 }
 
 /// Gives up one count on the object.
@@ -160,12 +318,13 @@ pub unsafe fn release(object: NonNull<Header>) {
     }
 }
 
-/// An object that nothing counts on; whoever has it is the only one.
+/// An object that nothing counts on, or that is being destroyed and on whose counts one stands for this; whoever has it
+/// is the only one.
 pub struct Dead(NonNull<Header>);
 // SAFETY: as above; the objects may be shared between CPUs.
 unsafe impl Send for Dead {}
 
-/// Objects that nothing counts on, linked through their headers.
+/// Such objects, linked through their headers.
 pub struct DeadList {
     head: Cell<Option<NonNull<Header>>>,
     len: Cell<usize>,
@@ -199,6 +358,12 @@ impl DeadList {
         DeadList { head: Cell::new(self.head.take()), len: Cell::new(self.len.take()) }
     }
 
+    /// Becomes another list; it was empty.
+    fn become_list(&self, other: DeadList) {
+        self.head.set(other.head.take());
+        self.len.set(other.len.take());
+    }
+
     fn is_empty(&self) -> bool {
         self.head.get().is_none()
     }
@@ -213,100 +378,142 @@ pub struct Reclaim {
     /// For the one that is under way.
     waiting: DeadList,
     period: Cell<u64>,
-    /// Their grace period is over.
+    /// To be ended, or their grace period is over.
     condemned: DeadList,
+}
+
+impl Reclaim {
+    fn condemn(&self, d: Dead) {
+        self.condemned.push(d);
+        self.chores.set(true);
+    }
+
+    fn wait(&self, d: Dead) {
+        self.dead.push(d);
+        self.chores.set(true);
+    }
 }
 
 /// So many dead objects are let pile up before this CPU waits for a grace period.
 const BACKLOG: usize = 64;
-
-/// A quiescent point of this CPU: destroys what nothing refers to any more.
-#[inline]
-pub fn quiescent() {
-    if cpu().reclaim.chores.get() {
-        chores(false);
-    }
-}
+/// Objects that are ended or destroyed at one kernel exit. Large ones are taken apart in portions, of which one is as
+/// good as all of these.
+pub const PORTION: u32 = 32;
 
 /// Whether this CPU has something to destroy.
+#[inline]
 pub fn chores_left() -> bool {
     cpu().reclaim.chores.get()
 }
 
-/// A quiescent point at which there is nothing else to do: leaves nothing to be destroyed later.
-pub fn settle() {
-    if chores_left() {
-        chores(true);
-    }
-}
-
-/// Objects on all CPUs that nothing counts on and that are not destroyed yet.
+/// Objects on all CPUs that are to be destroyed and are not yet.
 static UNDESTROYED: AtomicU32 = AtomicU32::new(0);
 
-/// An object may take others along, each after a grace period of its own, and some are destroyed by another CPU: so many
-/// times at most is waited for that.
-const GENERATIONS: u32 = 16;
-
-/// As [`settle`], and has all other CPUs destroy what is to be destroyed there. Where nothing is, no CPU is disturbed.
-pub fn settle_all() {
-    settle();
-    for _ in 0..GENERATIONS {
-        if UNDESTROYED.load(Ordering::Relaxed) == 0 {
-            return;
-        }
+/// Does a portion of what is to be destroyed, or waits until it can be, here and elsewhere. `false`: nothing is.
+/// Only at a quiescent point: what the caller wants to see again it has to count on.
+pub fn work() -> bool {
+    if chores_left() {
+        portion(true);
+    } else if UNDESTROYED.load(Ordering::Relaxed) != 0 {
+        // Other CPUs do a portion whenever they leave the kernel.
         remote::wait_for_grace(remote::begin_grace());
-        settle();
+    } else {
+        return false;
     }
+    true
 }
 
+/// A quiescent point of this CPU: destroys a portion of what is to be destroyed here. `patient`: waits for a grace
+/// period that is not over.
 #[cold]
-fn chores(patient: bool) {
+pub fn portion(mut patient: bool) {
     let r = &cpu().reclaim;
-    loop {
-        bury(&r.condemned);
-        if !r.waiting.is_empty() {
+    let mut left = PORTION;
+    while left > 0 {
+        if let Some(d) = r.condemned.pop() {
+            left = left.saturating_sub(bury(d));
+        } else if !r.waiting.is_empty() {
             if !remote::grace_over(r.period.get()) {
                 if !patient && r.dead.len.get() < BACKLOG {
                     return;
                 }
                 remote::wait_for_grace(r.period.get());
+                patient = false;
             }
-            bury(&r.waiting.take());
+            r.condemned.become_list(r.waiting.take());
         } else if !r.dead.is_empty() {
             r.period.set(remote::begin_grace());
-            let batch = r.dead.take();
-            r.waiting.head.set(batch.head.take());
-            r.waiting.len.set(batch.len.take());
+            r.waiting.become_list(r.dead.take());
         } else {
-            break;
+            r.chores.set(false);
+            return;
         }
     }
-    r.chores.set(false);
 }
 
-/// Another CPU's objects that only this one may destroy, after their grace period.
+/// Objects of another CPU that only this one may end or destroy.
 pub fn take_over(list: DeadList) {
-    let r = &cpu().reclaim;
     while let Some(d) = list.pop() {
-        r.condemned.push(d);
-        r.chores.set(true);
+        cpu().reclaim.condemn(d);
     }
 }
 
-/// Destroys objects whose grace period is over, or has their CPU do it.
-fn bury(list: &DeadList) {
-    while let Some(Dead(o)) = list.pop() {
-        // SAFETY: nobody refers to it; its memory is still there.
-        let kind = unsafe { o.as_ref() }.kind;
-        // SAFETY: as above.
-        match unsafe { object::home(kind, o) } {
-            Some(other) => remote::condemn(other, Dead(o)),
-            None => {
-                // SAFETY: count zero, and all CPUs have passed a quiescent point since.
-                unsafe { object::destroy(kind, o) };
-                // What it had the last count of is in the number already.
-                UNDESTROYED.fetch_sub(1, Ordering::Relaxed);
+/// What is left to do of taking an object apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing.
+    Done,
+    /// Another portion.
+    More,
+    /// What other CPUs have to do first.
+    Later,
+}
+
+/// Goes on with an object; returns how much of a portion that was.
+fn bury(d: Dead) -> u32 {
+    let (r, o) = (&cpu().reclaim, d.0);
+    // SAFETY: its memory is still there.
+    let h = unsafe { o.as_ref() };
+    let doomed = h.is(Life::Doomed);
+    // SAFETY: as above.
+    if let Some(other) = unsafe { object::home(h.kind, o, doomed) } {
+        remote::condemn(other, d);
+        return 1;
+    }
+    // An EC leaves a page of its host space, which other CPUs may have to hear of.
+    let cost = if h.kind == Kind::Ec { PORTION / 4 } else { 1 };
+    let progress = match () {
+        // SAFETY: it is counted, and this is its CPU.
+        _ if doomed => unsafe { object::end(h.kind, o) },
+        _ if h.is(Life::Gone) => Progress::Done,
+        // SAFETY: no capability leads to it, it does nothing, and all CPUs have passed a quiescent point since.
+        _ => unsafe { object::strip(h.kind, o) },
+    };
+    match progress {
+        Progress::More => {
+            r.condemn(d);
+            return PORTION;
+        }
+        Progress::Later => {
+            r.wait(d);
+            return PORTION;
+        }
+        Progress::Done if doomed => {
+            h.set(Life::Ended);
+            r.wait(d);
+        }
+        Progress::Done => {
+            if h.is(Life::Ended) {
+                h.set(Life::Gone);
+                // SAFETY: the count that `doom` has made for the lists.
+                unsafe { release(o) };
+            } else {
+                // SAFETY: nobody refers to it.
+                unsafe { object::free(h.kind, o) };
             }
+            // What it had the last count of is in the number already.
+            UNDESTROYED.fetch_sub(1, Ordering::Relaxed);
         }
     }
+    cost
 }

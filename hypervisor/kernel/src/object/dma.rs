@@ -2,11 +2,13 @@
 //!
 //! It does not own its devices, nor they it: when it goes they are blocked, and then its tables go.
 
+use super::member::{Joins, Member};
 use super::tables::Tables;
 use super::{account::Account, kernel_object};
 use crate::iommu::{Machine, Target};
 use crate::mem::pool::Page;
-use crate::mem::refs::{Header, Object, Ref, account_of};
+use crate::mem::refs::{Header, Object, PORTION, Part, Progress, Ref, account_of};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use ptab::{Dma, Full, Leaf, PageTable};
 use spin::Mutex;
 
@@ -15,12 +17,20 @@ use spin::Mutex;
 pub struct DmaSpace {
     header: Header,
     table: Mutex<PageTable<Dma>>,
-    /// `None` once a unit that does not answer may still walk it.
-    top: Option<Page>,
+    top: Part<Page>,
     domain: u16,
+    /// Whether the domain was given back.
+    released: AtomicBool,
     units: &'static Machine,
+    member: Member,
 }
 kernel_object!(DmaSpace, Dma);
+
+impl Joins for DmaSpace {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+}
 
 impl DmaSpace {
     /// An empty one.
@@ -29,7 +39,8 @@ impl DmaSpace {
         units.prepare(top.phys());
         let table = Mutex::new(PageTable::new(top.phys(), units.format));
         let domain = units.take_domain()?;
-        Ref::new(a, DmaSpace { header: Header::new(Self::KIND), table, top: Some(top), domain, units })
+        let (header, top, released) = (Header::new(Self::KIND), Part::new(Some(top)), AtomicBool::new(false));
+        Ref::new(a, DmaSpace { header, table, top, domain, released, units, member: Member::new() })
     }
 
     /// End of what devices can name, as a page number.
@@ -61,16 +72,35 @@ impl DmaSpace {
         }
         // Else a unit may still walk the frames: they are never used again.
     }
+
+    /// Blocks its devices; then gives back a portion of its tables, or at last the rest.
+    pub fn strip(&'static self) -> Progress {
+        if self.top.as_ref().is_none() {
+            return Progress::Done;
+        }
+        let silent = !self.released.swap(true, Relaxed) && !self.units.release(self.domain);
+        let mut mem = Tables::none();
+        if !silent && !self.table.lock().prune(&mut mem, ptab::spec::ENTRIES, PORTION) {
+            mem.flushed();
+            return Progress::More;
+        }
+        mem.flushed();
+        // SAFETY: no capability leads to the space, and none of its devices.
+        let top = unsafe { self.top.take() };
+        if silent {
+            // A unit that does not answer may still walk the frames: they are never used again.
+            top.map(Page::into_phys);
+        }
+        self.member.leave();
+        Progress::Done
+    }
 }
 
 impl Drop for DmaSpace {
     fn drop(&mut self) {
-        if !self.units.release(self.domain) {
-            self.top.take().map(Page::into_phys);
-            return;
+        // It was never filled in, and has no devices.
+        if !*self.released.get_mut() {
+            self.units.release(self.domain);
         }
-        let mut mem = Tables::none();
-        self.table.lock().clear(&mut mem, ptab::spec::ENTRIES);
-        mem.flushed();
     }
 }

@@ -3,12 +3,13 @@
 //! An EC that is not running is a register frame and a continuation ([`Cont`]), not a stack. Its cells are touched by
 //! its own CPU only; what others may touch is atomic, or a link of a queue with a lock.
 
+use super::member::{Joins, Member};
 use super::obj::{ObjSpace, Window};
-use super::{account::Account, hst::HstSpace, kernel_object, pio::PioSpace, sc::Sc, sm::Sm};
+use super::{account::Account, hst::HstSpace, kernel_object, pio::PioSpace, pt::Pt, sc::Sc, sm::Sm};
 use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
 use crate::mem::pool::Page;
-use crate::mem::refs::{Header, Object, Ref, Room};
-use crate::{schedule, trace};
+use crate::mem::refs::{AnyRef, Header, Held, Object, Part, Progress, Ref, Room};
+use crate::{event, remote, schedule, trace};
 use abi::{Sel, Status, Utcb};
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::AtomicBool;
@@ -42,7 +43,7 @@ pub enum Cont {
     Event(u16),
     /// Do the `ipc_call` again: its callee was busy.
     Call,
-    /// Go on with the hypercall of which [`Ec::progress`] is done.
+    /// Go on with the hypercall, of which [`Ec::progress`] is done.
     Restart,
     /// A local thread waits for a message.
     Receive,
@@ -90,18 +91,20 @@ pub struct Ec {
     pub expect: Cell<Expect>,
     /// Event base.
     pub evt: Sel,
-    utcb: Option<Page>,
+    utcb: Part<Page>,
     utcb_page: u64,
     /// Object space.
-    pub obj: Ref<ObjSpace>,
+    pub obj: Held<ObjSpace>,
     /// Host space.
-    pub hst: Ref<HstSpace>,
+    pub hst: Held<HstSpace>,
     /// PIO space of a host EC.
-    pub pio: Option<Ref<PioSpace>>,
+    pub pio: Part<Ref<PioSpace>>,
     /// Where capabilities that are sent to it arrive.
     pub window: Window,
     /// Whom it serves: the EC that its next reply goes to.
     pub caller: Cell<Option<Ref<Ec>>>,
+    /// The portal that the caller came by: to be compared only.
+    pub entrance: Cell<*const Pt>,
     /// Who serves it.
     pub callee: Cell<Option<Ref<Ec>>>,
     /// The SC at the start of the call chain that it is part of.
@@ -119,15 +122,28 @@ pub struct Ec {
     /// FS and GS base while it is not the current EC.
     pub fs_gs: Cell<(u64, u64)>,
     /// Vector state.
-    pub fpu: Option<fpu::Area>,
+    pub fpu: Part<fpu::Area>,
     /// A recall is pending.
     pub recall: AtomicBool,
     /// Virtual CPU state.
-    pub vcpu: Option<Vcpu>,
+    pub vcpu: Part<Vcpu>,
     /// An SC is bound.
     pub bound: AtomicBool,
+    /// The object whose end its `destroy` waits for.
+    pub awaits: Cell<Option<AnyRef>>,
+    /// A hypercall lacked memory and is waiting for what is still to be destroyed.
+    pub settling: Cell<bool>,
+    /// How often its hypercall was gone on with.
+    pub restarts: Cell<u32>,
+    member: Member,
 }
 kernel_object!(Ec, Ec);
+
+impl Joins for Ec {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+}
 
 /// In the queue of a semaphore.
 pub struct Waiting;
@@ -177,8 +193,8 @@ pub struct NewEc {
 }
 
 /// Frame that is mapped into the host space: UTCB or vAPIC page.
-fn mapped_frame(utcb: &Option<Page>, vcpu: &Option<Vcpu>) -> Option<u64> {
-    utcb.as_ref().map(Page::phys).or(vcpu.as_ref().and_then(|v| v.vapic_frame()))
+fn mapped_frame(utcb: Option<&Page>, vcpu: Option<&Vcpu>) -> Option<u64> {
+    utcb.map(Page::phys).or(vcpu.and_then(|v| v.vapic_frame()))
 }
 
 impl Ec {
@@ -191,7 +207,7 @@ impl Ec {
         let root = if n.kind == EcKind::Idle { None } else { Some(n.hst.new_root(n.cpu)?) };
         let room = Room::new(a)?;
         // The last step that can fail, and the first that shows: a space keeps its tables.
-        if let Some(phys) = mapped_frame(&utcb, &vcpu) {
+        if let Some(phys) = mapped_frame(utcb.as_ref(), vcpu.as_ref()) {
             n.hst.map_page(n.page, phys)?;
         }
         if let Some(root) = root {
@@ -206,13 +222,14 @@ impl Ec {
             progress: Cell::new(0),
             expect: Cell::new(Expect::Words),
             evt: n.evt,
-            utcb,
+            utcb: Part::new(utcb),
             utcb_page: n.page,
-            obj: n.obj,
-            hst: n.hst,
-            pio: n.pio,
+            obj: n.obj.into(),
+            hst: n.hst.into(),
+            pio: Part::new(n.pio),
             window: Window::none(),
             caller: Cell::new(None),
+            entrance: Cell::new(core::ptr::null()),
             callee: Cell::new(None),
             chain: Cell::new(None),
             waiters: Queue::new(),
@@ -222,10 +239,14 @@ impl Ec {
             posted: Link::new(),
             deadline: Deadline::new(),
             fs_gs: Cell::new((0, 0)),
-            fpu,
+            fpu: Part::new(fpu),
             recall: AtomicBool::new(false),
-            vcpu,
+            vcpu: Part::new(vcpu),
             bound: AtomicBool::new(false),
+            awaits: Cell::new(None),
+            settling: Cell::new(false),
+            restarts: Cell::new(0),
+            member: Member::new(),
         }))
     }
 
@@ -266,34 +287,87 @@ impl Ec {
         self.regs().set_rdi(s as u64);
     }
 
-    /// Releases it from a semaphore with a status: whoever waits for it becomes ready.
+    /// The end of the call chain that it is part of.
+    pub fn end_of_chain(&'static self) -> &'static Ec {
+        let mut end = self;
+        while let Some(next) = end.callee() {
+            end = next;
+        }
+        end
+    }
+
+    /// It, and who serves it, are paid by that SC from now on, or by none. Returns the end of the chain.
+    pub fn pay(&'static self, sc: Option<&'static Sc>) -> &'static Ec {
+        let mut end = self;
+        end.chain.set(sc);
+        while let Some(next) = end.callee() {
+            end = next;
+            end.chain.set(sc);
+        }
+        end
+    }
+
+    /// Whom it serves.
+    pub fn caller(&self) -> Option<&'static Ec> {
+        let held = self.caller.take();
+        let caller = held.as_ref().map(Ref::found);
+        self.caller.set(held);
+        caller
+    }
+
+    /// Who serves it.
+    pub fn callee(&self) -> Option<&'static Ec> {
+        let held = self.callee.take();
+        let callee = held.as_ref().map(Ref::found);
+        self.callee.set(held);
+        callee
+    }
+
+    /// Releases it from a semaphore with a status, if it is blocked: whoever waits for it becomes ready.
     pub fn unblock(&'static self, s: Status) {
+        if !self.blocked.replace(false) {
+            return;
+        }
         cpu().timeouts.disarm::<Timed>(self);
         self.blocked_on.take();
-        self.blocked.set(false);
         self.set_status(s);
         while let Some(sc) = self.waiters.head() {
             sc.unpark();
             schedule::ready(sc);
         }
     }
-}
 
-impl Drop for Ec {
-    fn drop(&mut self) {
-        let c = cpu();
-        let me = &raw const *self;
-        if c.ec.get().is_some_and(|e| core::ptr::eq(e, me)) {
+    /// Gives back what it has, on its CPU.
+    pub fn strip(&'static self) -> Progress {
+        if self.blocked.get() {
+            // It worked for somebody who is gone, and nothing refers to it any more; but another CPU may be releasing it.
+            event::end(self);
+            return Progress::Later;
+        }
+        if self.posted.queued() {
+            // It was killed while another CPU released it.
+            remote::open_mail();
+        }
+        let (c, me) = (cpu(), |e: &'static Ec| core::ptr::eq(e, self));
+        if c.ec.get().is_some_and(me) {
             c.ec.set(None);
         }
-        if c.fpu_owner.get().is_some_and(|e| core::ptr::eq(e, me)) {
+        if c.fpu_owner.get().is_some_and(me) {
             fpu::disown();
         }
-        if c.debug_owner.get().is_some_and(|e| core::ptr::eq(e, me)) {
+        if c.debug_owner.get().is_some_and(me) {
             c.debug_owner.set(None);
         }
-        if let Some(phys) = mapped_frame(&self.utcb, &self.vcpu) {
+        if let Some(phys) = mapped_frame(self.utcb.as_ref(), self.vcpu.as_ref()) {
             self.hst.unmap_page(self.utcb_page, phys);
         }
+        // SAFETY: it is dead, or nothing refers to it.
+        unsafe {
+            drop((self.utcb.take(), self.fpu.take(), self.vcpu.take(), self.pio.take()));
+        }
+        self.obj.let_go();
+        self.hst.let_go();
+        self.member.leave();
+        Progress::Done
     }
 }

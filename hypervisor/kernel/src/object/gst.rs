@@ -1,10 +1,11 @@
 //! Guest space (spec 2.1.3): guest-physical memory.
 
+use super::member::{Joins, Member};
 use super::tables::Tables;
 use super::{account::Account, kernel_object};
 use crate::arch::{cpu::cpu, guest, svm, vmx};
 use crate::mem::pool::Page;
-use crate::mem::refs::{Header, Object, Ref};
+use crate::mem::refs::{Header, Object, PORTION, Part, Progress, Ref};
 use crate::remote;
 use core::sync::atomic::{AtomicU32, Ordering::*};
 use ptab::{Change, Ept, Full, Leaf, Npt, PageTable};
@@ -36,10 +37,10 @@ impl Nested {
         }
     }
 
-    fn clear(&mut self, mem: &mut Tables) {
+    fn prune(&mut self, mem: &mut Tables) -> bool {
         match self {
-            Nested::Ept(t) => t.clear(mem, 512),
-            Nested::Npt(t) => t.clear(mem, 512),
+            Nested::Ept(t) => t.prune(mem, 512, PORTION),
+            Nested::Npt(t) => t.prune(mem, 512, PORTION),
         }
     }
 }
@@ -49,26 +50,33 @@ impl Nested {
 pub struct GstSpace {
     header: Header,
     table: Mutex<Nested>,
-    top: Page,
+    top: Part<Page>,
     /// Counts the changes after which vCPUs flush (SVM).
     epoch: AtomicU32,
     /// CPUs on which a vCPU has run in the space.
     users: CpuSet,
+    member: Member,
 }
 kernel_object!(GstSpace, Gst);
+
+impl Joins for GstSpace {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+}
 
 impl GstSpace {
     /// An empty one.
     pub fn create(a: &'static Account) -> Option<Ref<GstSpace>> {
         let top = Page::new(a)?;
         let table = Mutex::new(Nested::new(top.phys()));
-        let (header, epoch, users) = (Header::new(Self::KIND), AtomicU32::new(0), CpuSet::new());
-        Ref::new(a, GstSpace { header, table, top, epoch, users })
+        let (header, top, epoch) = (Header::new(Self::KIND), Part::new(Some(top)), AtomicU32::new(0));
+        Ref::new(a, GstSpace { header, table, top, epoch, users: CpuSet::new(), member: Member::new() })
     }
 
     /// Physical address of the top-level table.
     pub fn root(&self) -> u64 {
-        self.top.phys()
+        self.top.as_ref().map_or(0, Page::phys)
     }
 
     /// Number of changes that vCPUs have to flush for.
@@ -100,13 +108,22 @@ impl GstSpace {
         guest::flush_all();
         remote::shoot(&self.users, remote::GUEST);
     }
-}
 
-impl Drop for GstSpace {
-    fn drop(&mut self) {
+    /// Gives back a portion of its tables, or at last the rest.
+    pub fn strip(&'static self) -> Progress {
+        if self.top.as_ref().is_none() {
+            return Progress::Done;
+        }
         self.flush();
         let mut mem = Tables::none();
-        self.table.lock().clear(&mut mem);
+        let empty = self.table.lock().prune(&mut mem);
         mem.flushed();
+        if !empty {
+            return Progress::More;
+        }
+        // SAFETY: no vCPU runs in the space, and none will.
+        drop(unsafe { self.top.take() });
+        self.member.leave();
+        Progress::Done
     }
 }

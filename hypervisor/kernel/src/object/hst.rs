@@ -7,13 +7,14 @@
 //! Where the CPU has PCIDs each space has one, and a switch flushes only if the space was changed since it was last in
 //! use on that CPU.
 
+use super::member::{Joins, Member};
 use super::tables::{self, Tables};
 use super::{account::Account, kernel_object};
 use crate::arch::cpu::cpu;
 use crate::arch::{guest, paging};
 use crate::boot::cpus_online;
 use crate::mem::pool::Page;
-use crate::mem::refs::{Header, Object, Ref, account_of};
+use crate::mem::refs::{Header, Object, PORTION, Part, Progress, Ref, account_of};
 use crate::mem::tags::Tags;
 use crate::remote;
 use abi::{Mad, perm::Mem};
@@ -37,14 +38,24 @@ static PCIDS: Tags<4096> = Tags::new();
 pub struct HstSpace {
     header: Header,
     table: Mutex<PageTable<Hpt>>,
-    master: Page,
+    master: Part<Page>,
     /// For each CPU its [`Root`].
-    roots: Page,
+    roots: Part<Page>,
     pcid: u64,
     /// The NOVA host space: not a page table but all physical memory that may be delegated.
     pub nova: bool,
+    member: Member,
 }
 kernel_object!(HstSpace, Hst);
+
+impl Joins for HstSpace {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+}
+
+/// Those of a space that was taken apart.
+static NO_ROOTS: [Root; MAX_CPUS] = [const { Root::new() }; MAX_CPUS];
 
 /// A root for a CPU that has none.
 pub struct NewRoot(Option<Page>);
@@ -59,12 +70,13 @@ impl HstSpace {
         let table = Mutex::new(PageTable::new(master.phys(), format));
         // Without one of its own the space has PCID 0, which is flushed at every switch.
         let pcid = if cpu().features.get().pcid { PCIDS.take().unwrap_or(0) as u64 } else { 0 };
-        Ref::new(a, HstSpace { header: Header::new(Self::KIND), table, master, roots, pcid, nova })
+        let (header, master, roots) = (Header::new(Self::KIND), Part::new(Some(master)), Part::new(Some(roots)));
+        Ref::new(a, HstSpace { header, table, master, roots, pcid, nova, member: Member::new() })
     }
 
     fn roots(&self) -> &[Root; MAX_CPUS] {
         // SAFETY: a zeroed frame that belongs to the space.
-        unsafe { self.roots.at().as_ref() }
+        self.roots.as_ref().map_or(&NO_ROOTS, |r| unsafe { r.at().as_ref() })
     }
 
     fn slot(&self) -> &Root {
@@ -94,9 +106,9 @@ impl HstSpace {
         self.slot().get().map(|r| r | self.pcid)
     }
 
-    /// Switches this CPU to the space. `false`: it has no root.
+    /// Switches this CPU to the space. `false`: it has no root, or is destroyed.
     pub fn enter(&self) -> bool {
-        let (Some(cr3), c) = (self.cr3(), cpu()) else { return false };
+        let (Some(cr3), c) = (self.cr3().filter(|_| !self.header.doomed()), cpu()) else { return false };
         let moves = c.cr3.replace(cr3) != cr3;
         if moves {
             // Before the mark is looked at: who sets it sees that this CPU is in the space, or this CPU sees the mark.
@@ -135,7 +147,7 @@ impl HstSpace {
     }
 
     fn copy_top(&self, root: u64) {
-        let master = self.master.phys();
+        let Some(master) = self.master.as_ref().map(Page::phys) else { return };
         for i in 0..USER_ENTRIES {
             // SAFETY: entries of the master lead to tables that stay.
             unsafe { paging::write(root, i, paging::read(master, i)) };
@@ -144,11 +156,10 @@ impl HstSpace {
 
     /// Whether a fault at `addr` was only for a top-level entry that this CPU had not copied yet.
     pub fn sync(&self, addr: u64) -> bool {
-        let Some(root) = self.cr3().map(|c| c & !0xfff).filter(|_| addr < crate::mem::layout::USER_END) else {
-            return false;
-        };
-        let i = ptab::top_index(addr >> abi::PAGE_BITS);
-        let e = paging::read(self.master.phys(), i);
+        let user = addr < crate::mem::layout::USER_END && !self.header.doomed();
+        let Some(root) = self.cr3().map(|c| c & !0xfff).filter(|_| user) else { return false };
+        let (i, Some(master)) = (ptab::top_index(addr >> abi::PAGE_BITS), self.master.as_ref()) else { return false };
+        let e = paging::read(master.phys(), i);
         let missing = e != 0 && paging::read(root, i) == 0;
         if missing {
             // SAFETY: as in `copy_top`.
@@ -183,7 +194,7 @@ impl HstSpace {
 
     /// Takes it out again if it is still there.
     pub fn unmap_page(&self, page: u64, phys: u64) {
-        if self.lookup(page).is_ok_and(|l| l.phys == phys) {
+        if !self.header.doomed() && self.lookup(page).is_ok_and(|l| l.phys == phys) {
             // Revoking a single page that is mapped as such needs no memory.
             let _ = self.update(page, 0, Leaf { phys: 0, order: 0, perms: Mem::empty(), mad: Mad::WB });
         }
@@ -196,18 +207,25 @@ impl HstSpace {
         self.settle(mem);
         r
     }
-}
 
-impl Drop for HstSpace {
-    fn drop(&mut self) {
-        self.expel();
-        for r in self.roots().iter().filter_map(Root::get) {
-            tables::free(r);
+    /// Gives back a portion of its tables, or at last the rest.
+    pub fn strip(&'static self) -> Progress {
+        if self.master.as_ref().is_none() {
+            return Progress::Done;
         }
+        self.expel();
         let mut mem = Tables::none();
-        self.table.lock().clear(&mut mem, USER_ENTRIES);
+        let empty = self.table.lock().prune(&mut mem, USER_ENTRIES, PORTION);
         mem.flushed();
+        if !empty {
+            return Progress::More;
+        }
+        self.roots().iter().filter_map(Root::get).for_each(tables::free);
+        // SAFETY: no CPU is in the space, and none enters it.
+        drop(unsafe { (self.master.take(), self.roots.take()) });
         // The next owner of the PCID starts stale on every CPU.
         PCIDS.give(self.pcid as u16);
+        self.member.leave();
+        Progress::Done
     }
 }

@@ -5,6 +5,7 @@ pub mod dma;
 pub mod ec;
 pub mod gst;
 pub mod hst;
+pub mod member;
 pub mod msr;
 pub mod obj;
 pub mod pd;
@@ -14,53 +15,100 @@ pub mod sc;
 pub mod sm;
 pub mod tables;
 
-use crate::arch::cpu::cpu;
-use crate::mem::refs::{Header, Object};
+use crate::arch::{cpu::cpu, guest};
+use crate::event;
+use crate::mem::refs::{Header, Object, Progress};
 use crate::mem::slab;
 use cap::Kind;
 use core::ptr::NonNull;
 
-/// The CPU that has to destroy an object, if that is another one: an EC is known to registers and per-CPU data.
+/// The CPU that has to end (`doomed`) or destroy an object, if that is another one: an EC is known to registers and
+/// per-CPU data, an SC to queues, and who is inside a portal waits on its EC's CPU.
 ///
 /// # Safety
-/// As [`destroy`].
-pub unsafe fn home(kind: Kind, object: NonNull<Header>) -> Option<u16> {
-    if kind != Kind::Ec {
-        return None;
-    }
+/// `object` is the header of an object of that kind that nobody has freed.
+pub unsafe fn home(kind: Kind, object: NonNull<Header>, doomed: bool) -> Option<u16> {
     // SAFETY: by the caller.
-    let home = unsafe { object.cast::<ec::Ec>().as_ref() }.cpu;
+    let home = unsafe {
+        match kind {
+            Kind::Ec => object.cast::<ec::Ec>().as_ref().cpu,
+            Kind::Sc if doomed => object.cast::<sc::Sc>().as_ref().ec.cpu,
+            Kind::Pt if doomed => object.cast::<pt::Pt>().as_ref().ec.cpu,
+            _ => return None,
+        }
+    };
     (home != cpu().id.get()).then_some(home)
 }
 
-/// Drops an object and gives its cell back.
+/// Ends an object that is being destroyed: what it does, and who waits for it. On its CPU.
+///
+/// # Safety
+/// `object` is the header of an object of that kind, which stays.
+pub unsafe fn end(kind: Kind, object: NonNull<Header>) -> Progress {
+    // SAFETY: by the caller.
+    unsafe {
+        match kind {
+            Kind::Ec => event::end(object.cast::<ec::Ec>().as_ref()),
+            Kind::Sc => object.cast::<sc::Sc>().as_ref().end(),
+            Kind::Pt => event::expel(object.cast::<pt::Pt>().as_ref()),
+            Kind::Sm => return object.cast::<sm::Sm>().as_ref().close(),
+            Kind::Gst | Kind::Pio | Kind::Msr => guest::note_space_gone(),
+            Kind::Pd | Kind::Obj | Kind::Hst | Kind::Dma | Kind::Account => {}
+        }
+    }
+    Progress::Done
+}
+
+/// Takes an object apart, a portion at each call: what is left is a shell. On its CPU.
+///
+/// # Safety
+/// 1. `object` is the header of an object of that kind. No capability leads to it, and it is ended if it ever did something.
+/// 2. This is a quiescent point, and all CPUs have passed one since: no reference to it is in use.
+pub unsafe fn strip(kind: Kind, object: NonNull<Header>) -> Progress {
+    // SAFETY: by the caller.
+    unsafe {
+        match kind {
+            Kind::Pd => object.cast::<pd::Pd>().as_ref().strip(),
+            Kind::Ec => object.cast::<ec::Ec>().as_ref().strip(),
+            Kind::Obj => object.cast::<obj::ObjSpace>().as_ref().strip(),
+            Kind::Hst => object.cast::<hst::HstSpace>().as_ref().strip(),
+            Kind::Gst => object.cast::<gst::GstSpace>().as_ref().strip(),
+            Kind::Pio => object.cast::<pio::PioSpace>().as_ref().strip(),
+            Kind::Msr => object.cast::<msr::MsrSpace>().as_ref().strip(),
+            Kind::Dma => object.cast::<dma::DmaSpace>().as_ref().strip(),
+            Kind::Sc | Kind::Pt | Kind::Sm | Kind::Account => Progress::Done,
+        }
+    }
+}
+
+/// Drops an object that was taken apart, and gives its cell back.
 ///
 /// # Safety
 /// 1. `object` is the header of an object of that kind, made by `Room::fill`, and its count is zero.
 /// 2. This is a quiescent point: no reference to it is in use.
-pub unsafe fn destroy(kind: Kind, object: NonNull<Header>) {
+pub unsafe fn free(kind: Kind, object: NonNull<Header>) {
     // SAFETY: (1) gives the type, (2) that nobody looks.
     unsafe {
         match kind {
-            Kind::Pd => free::<pd::Pd>(object),
-            Kind::Ec => free::<ec::Ec>(object),
-            Kind::Sc => free::<sc::Sc>(object),
-            Kind::Pt => free::<pt::Pt>(object),
-            Kind::Sm => free::<sm::Sm>(object),
-            Kind::Obj => free::<obj::ObjSpace>(object),
-            Kind::Hst => free::<hst::HstSpace>(object),
-            Kind::Gst => free::<gst::GstSpace>(object),
-            Kind::Pio => free::<pio::PioSpace>(object),
-            Kind::Msr => free::<msr::MsrSpace>(object),
-            Kind::Dma => free::<dma::DmaSpace>(object),
-            Kind::Account => free::<account::Account>(object),
+            Kind::Pd => free_as::<pd::Pd>(object),
+            Kind::Ec => free_as::<ec::Ec>(object),
+            Kind::Sc => free_as::<sc::Sc>(object),
+            Kind::Pt => free_as::<pt::Pt>(object),
+            Kind::Sm => free_as::<sm::Sm>(object),
+            Kind::Obj => free_as::<obj::ObjSpace>(object),
+            Kind::Hst => free_as::<hst::HstSpace>(object),
+            Kind::Gst => free_as::<gst::GstSpace>(object),
+            Kind::Pio => free_as::<pio::PioSpace>(object),
+            Kind::Msr => free_as::<msr::MsrSpace>(object),
+            Kind::Dma => free_as::<dma::DmaSpace>(object),
+            Kind::Account => free_as::<account::Account>(object),
         }
     }
 }
 
 /// # Safety
-/// As [`destroy`], with the right type.
-unsafe fn free<T: Object>(object: NonNull<Header>) {
+/// As [`free`], with the right type.
+unsafe fn free_as<T: Object>(object: NonNull<Header>) {
     let p = object.cast::<T>();
     // SAFETY: by the caller.
     unsafe {

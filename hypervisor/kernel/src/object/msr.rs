@@ -3,10 +3,11 @@
 //! The layout is the VMX MSR bitmap (Intel SDM vol. 3, 26.6.9): read low, read high, write low, write high, 1 KiB
 //! each; a set bit exits.
 
+use super::member::{Joins, Member};
 use super::{account::Account, kernel_object};
 use crate::arch::svm;
 use crate::mem::pool::{Page, Pages};
-use crate::mem::refs::{Header, Object, Ref};
+use crate::mem::refs::{Header, Object, Part, Progress, Ref};
 use crate::{arch::cpu::cpu, remote};
 use abi::perm;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -19,13 +20,20 @@ pub const MSRS: u64 = 0xc000_2000;
 #[repr(C, align(32))]
 pub struct MsrSpace {
     header: Header,
-    bitmap: Page,
+    bitmap: Part<Page>,
     /// The same as SVM wants it.
-    map: Option<Pages<2>>,
+    map: Part<Pages<2>>,
     /// CPUs on which a vCPU has run in the space.
     users: CpuSet,
+    member: Member,
 }
 kernel_object!(MsrSpace, Msr);
+
+impl Joins for MsrSpace {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+}
 
 /// Offset of the bit for reading; writing is 2 KiB behind.
 fn position(msr: u64) -> Option<(usize, u8)> {
@@ -40,24 +48,25 @@ fn position(msr: u64) -> Option<(usize, u8)> {
 impl MsrSpace {
     /// A space in which every access exits.
     pub fn create(a: &'static Account) -> Option<Ref<MsrSpace>> {
-        let bitmap = Page::filled(a, 0xff)?;
-        let map = if svm::active() { Some(Pages::filled(a, 0xff)?) } else { None };
-        Ref::new(a, MsrSpace { header: Header::new(Self::KIND), bitmap, map, users: CpuSet::new() })
+        let bitmap = Part::new(Some(Page::filled(a, 0xff)?));
+        let map = Part::new(if svm::active() { Some(Pages::filled(a, 0xff)?) } else { None });
+        let (header, users) = (Header::new(Self::KIND), CpuSet::new());
+        Ref::new(a, MsrSpace { header, bitmap, map, users, member: Member::new() })
     }
 
-    /// Physical address of the bitmap.
-    pub fn frame(&self) -> u64 {
-        self.bitmap.phys()
+    /// Physical address of the bitmap. `None`: the space is destroyed.
+    pub fn frame(&self) -> Option<u64> {
+        self.bitmap.as_ref().filter(|_| !self.header.doomed()).map(Page::phys)
     }
 
     /// Physical address of SVM's permission map, if SVM is in use.
     pub fn map(&self) -> Option<u64> {
-        self.map.as_ref().map(Pages::phys)
+        self.map.as_ref().filter(|_| !self.header.doomed()).map(Pages::phys)
     }
 
-    fn byte(&self, i: usize) -> &AtomicU8 {
+    fn byte(&self, i: usize) -> Option<&AtomicU8> {
         // SAFETY: byte of a frame that belongs to the space.
-        unsafe { self.bitmap.at::<AtomicU8>().add(i % abi::PAGE_SIZE).as_ref() }
+        self.bitmap.as_ref().map(|b| unsafe { b.at::<AtomicU8>().add(i % abi::PAGE_SIZE).as_ref() })
     }
 
     /// This CPU is about to run a vCPU in the space.
@@ -73,9 +82,10 @@ impl MsrSpace {
     /// Permissions of an MSR.
     pub fn get(&self, msr: u64) -> perm::Msr {
         let Some((i, bit)) = position(msr) else { return perm::Msr::empty() };
+        let allows = |i| self.byte(i).is_some_and(|b| b.load(Relaxed) & bit == 0);
         let mut p = perm::Msr::empty();
-        p.set(perm::Msr::R, self.byte(i).load(Relaxed) & bit == 0);
-        p.set(perm::Msr::W, self.byte(i + 0x800).load(Relaxed) & bit == 0);
+        p.set(perm::Msr::R, allows(i));
+        p.set(perm::Msr::W, allows(i + 0x800));
         p
     }
 
@@ -83,10 +93,11 @@ impl MsrSpace {
     pub fn set(&self, msr: u64, p: perm::Msr) {
         let Some((i, bit)) = position(msr) else { return };
         for (i, allow) in [(i, p.contains(perm::Msr::R)), (i + 0x800, p.contains(perm::Msr::W))] {
+            let Some(byte) = self.byte(i) else { return };
             if allow {
-                self.byte(i).fetch_and(!bit, Relaxed);
+                byte.fetch_and(!bit, Relaxed);
             } else {
-                self.byte(i).fetch_or(bit, Relaxed);
+                byte.fetch_or(bit, Relaxed);
             }
         }
         self.set_map(msr as u32, p);
@@ -94,7 +105,7 @@ impl MsrSpace {
 
     fn set_map(&self, msr: u32, p: perm::Msr) {
         let Some(at) = ::svm::msrpm::position(msr).filter(|_| !::svm::msrpm::always_exits(msr)) else { return };
-        let Some(map) = &self.map else { return };
+        let Some(map) = self.map.as_ref() else { return };
         // SAFETY: byte of the two frames, which belong to the space.
         let byte = unsafe { map.at::<AtomicU8>().add(at.byte).as_ref() };
         for (bit, allow) in [(at.read, p.contains(perm::Msr::R)), (at.write, p.contains(perm::Msr::W))] {
@@ -104,5 +115,13 @@ impl MsrSpace {
                 byte.fetch_or(bit, Relaxed);
             }
         }
+    }
+
+    /// Gives its bitmaps back.
+    pub fn strip(&'static self) -> Progress {
+        // SAFETY: nobody runs in the space.
+        drop(unsafe { (self.bitmap.take(), self.map.take()) });
+        self.member.leave();
+        Progress::Done
     }
 }

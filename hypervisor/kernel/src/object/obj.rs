@@ -1,10 +1,11 @@
 //! Object space (spec 2.1.1): selectors to capabilities, a two-level table; and the way back, from an object to the
 //! selector that stands for it ([`identity`]).
 
+use super::member::{Joins, Member};
 use super::{account::Account, kernel_object, tables};
 use crate::mem::layout;
 use crate::mem::pool::{self, Page};
-use crate::mem::refs::{self, Header, Object, Ref, account_of};
+use crate::mem::refs::{self, Header, Object, Part, Progress, Ref, account_of};
 use abi::{Arrival, Item, Sel};
 use cap::identity::{self, BUCKETS, Links};
 use cap::{Cap, FANOUT, LEAF_ORDER};
@@ -20,12 +21,19 @@ type Leaf = [AtomicU64; FANOUT];
 #[repr(C, align(32))]
 pub struct ObjSpace {
     header: Header,
-    root: Page,
+    root: Part<Page>,
     /// Heads of the index.
-    buckets: Page,
+    buckets: Part<Page>,
     lock: Mutex<()>,
+    member: Member,
 }
 kernel_object!(ObjSpace, Obj);
+
+impl Joins for ObjSpace {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+}
 
 /// A slot cannot be filled because its table frame cannot be allocated.
 pub struct NoMemory;
@@ -70,11 +78,13 @@ impl identity::Memory for Words<'_> {
     }
 
     fn head(&self, bucket: usize) -> u32 {
-        self.0.heads()[bucket].load(Relaxed)
+        self.0.heads().map_or(0, |h| h[bucket].load(Relaxed))
     }
 
     fn set_head(&mut self, bucket: usize, head: u32) {
-        self.0.heads()[bucket].store(head, Relaxed);
+        if let Some(h) = self.0.heads() {
+            h[bucket].store(head, Relaxed);
+        }
     }
 
     fn links(&self, slot: u32) -> Links {
@@ -91,23 +101,25 @@ impl identity::Memory for Words<'_> {
 impl ObjSpace {
     /// An empty one.
     pub fn create(a: &'static Account) -> Option<Ref<ObjSpace>> {
-        let (root, buckets) = (Page::new(a)?, Page::new(a)?);
-        Ref::new(a, ObjSpace { header: Header::new(Self::KIND), root, buckets, lock: Mutex::new(()) })
+        let (root, buckets) = (Part::new(Some(Page::new(a)?)), Part::new(Some(Page::new(a)?)));
+        let (header, lock) = (Header::new(Self::KIND), Mutex::new(()));
+        Ref::new(a, ObjSpace { header, root, buckets, lock, member: Member::new() })
     }
 
-    fn root(&self) -> &[AtomicPtr<Leaf>; FANOUT] {
-        // SAFETY: the frame lives as long as the space; zeroed pointers are null.
-        unsafe { self.root.at().as_ref() }
+    /// `None`: the space was taken apart.
+    fn root(&self) -> Option<&[AtomicPtr<Leaf>; FANOUT]> {
+        // SAFETY: the frame is zeroed, and zeroed pointers are null.
+        self.root.as_ref().map(|r| unsafe { r.at().as_ref() })
     }
 
-    fn heads(&self) -> &[AtomicU32; BUCKETS] {
-        // SAFETY: the frame lives as long as the space.
-        unsafe { self.buckets.at().as_ref() }
+    fn heads(&self) -> Option<&[AtomicU32; BUCKETS]> {
+        // SAFETY: as above.
+        self.buckets.as_ref().map(|b| unsafe { b.at().as_ref() })
     }
 
     fn leaf(&self, i: usize) -> Option<&Leaf> {
-        // SAFETY: leaf frames stay as long as the space.
-        unsafe { self.root()[i].load(Acquire).as_ref() }
+        // SAFETY: leaf frames stay until the space is taken apart.
+        unsafe { self.root()?[i].load(Acquire).as_ref() }
     }
 
     fn companion(&self, slot: u32) -> Option<&AtomicU64> {
@@ -123,9 +135,15 @@ impl ObjSpace {
         self.leaf(i).map_or(Cap::NULL, |l| Cap(l[j].load(Acquire)))
     }
 
-    /// The capability at `sel`; null if there is none or the selector is out of range.
+    /// The capability at `sel`; null if there is none, the selector is out of range, or the object or the space is
+    /// destroyed.
     pub fn get(&self, sel: Sel) -> Cap {
-        self.word(sel)
+        if self.header.doomed() { Cap::NULL } else { readable(self.word(sel)) }
+    }
+
+    /// Whether a new capability may be put at `sel`.
+    pub fn is_free(&self, sel: Sel) -> bool {
+        cap::index(sel).is_some() && !self.header.doomed() && self.get(sel).is_null()
     }
 
     /// The object at `sel` if it is a `T` and the capability has all of `perms`.
@@ -147,7 +165,8 @@ impl ObjSpace {
     fn install(&self, sel: Sel, room: Room) {
         let (Some([slots, words]), Some((i, _))) = (room.0, cap::index(sel)) else { return };
         pool::set_next(slots.phys(), words.phys());
-        if self.root()[i].compare_exchange(null_mut(), slots.at().as_ptr(), AcqRel, Relaxed).is_ok() {
+        let new = |r: &AtomicPtr<Leaf>| r.compare_exchange(null_mut(), slots.at().as_ptr(), AcqRel, Relaxed).is_ok();
+        if self.root().is_some_and(|r| new(&r[i])) {
             slots.into_phys();
             words.into_phys();
         }
@@ -186,7 +205,7 @@ impl ObjSpace {
 
     /// Makes room for a window, so that nothing that arrives there lacks memory.
     pub fn open(&self, window: &Range<Sel>) -> Result<(), NoMemory> {
-        if window.is_empty() {
+        if window.is_empty() || self.header.doomed() {
             return Ok(());
         }
         let (first, last) = (window.start, window.end - 1);
@@ -201,7 +220,7 @@ impl ObjSpace {
 
     /// A capability word arrives here from another space: what became of it.
     pub fn receive(&self, cap: Cap, window: Range<Sel>) -> Item {
-        if cap.is_null() {
+        if cap.is_null() || self.header.doomed() {
             return Item::default();
         }
         self.locked(|ix| {
@@ -244,6 +263,31 @@ impl ObjSpace {
         }
         drop_cap(old);
     }
+
+    /// Gives a table of capabilities back, or at last the root.
+    pub fn strip(&'static self) -> Progress {
+        let Some(root) = self.root() else { return Progress::Done };
+        if let Some((entry, leaf)) = root.iter().find_map(|e| Some((e, NonNull::new(e.load(Relaxed))?))) {
+            entry.store(null_mut(), Relaxed);
+            tables::free(pool::next(pool::phys(leaf.cast())));
+            // SAFETY: nobody uses the space any more.
+            unsafe {
+                leaf.as_ref().iter().for_each(|s| drop_cap(Cap(s.load(Relaxed))));
+                pool::free(leaf.cast());
+            }
+            return Progress::More;
+        }
+        self.member.leave();
+        // SAFETY: as above.
+        drop(unsafe { (self.root.take(), self.buckets.take()) });
+        Progress::Done
+    }
+}
+
+/// What a word that was read from a slot in this kernel entry reads as: null if its object is destroyed.
+fn readable(c: Cap) -> Cap {
+    // SAFETY: the slot counted on the object when it was read.
+    if !c.is_null() && unsafe { refs::reads_null(c.address()) } { Cap::NULL } else { c }
 }
 
 /// Key of all indices.
@@ -265,21 +309,5 @@ fn drop_cap(c: Cap) {
     if let Some(p) = NonNull::new(c.address() as *mut Header).filter(|_| !c.is_null()) {
         // SAFETY: the slot owned a count, and the word is no longer in it.
         unsafe { refs::release(p) };
-    }
-}
-
-impl Drop for ObjSpace {
-    fn drop(&mut self) {
-        for i in 0..FANOUT {
-            let Some(p) = NonNull::new(self.root()[i].load(Relaxed)) else { continue };
-            tables::free(pool::next(pool::phys(p.cast())));
-            // SAFETY: nobody uses the space any more.
-            unsafe {
-                for s in p.as_ref() {
-                    drop_cap(Cap(s.load(Relaxed)));
-                }
-                pool::free(p.cast());
-            }
-        }
     }
 }

@@ -1,22 +1,32 @@
 //! Protection domain (spec 2.1): the spaces that its execution contexts are bound to.
 
+use super::member::{Joins, Member, Members};
 use super::{account::Account, hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace};
-use crate::mem::refs::{Header, Object, Ref};
-use core::ptr::null_mut;
+use crate::mem::refs::{Header, Held, Object, Progress, Ref};
+use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicPtr, Ordering::*};
 
 /// Protection domain.
 #[repr(C, align(32))]
 pub struct Pd {
     header: Header,
-    account: Ref<Account>,
+    account: Held<Account>,
     /// The account was made with it: a capability to the PD is one to the account.
     pub founder: bool,
+    /// ECs, spaces and PDs that were created for it.
+    pub members: Members,
+    member: Member,
     obj: Slot<ObjSpace>,
     hst: Slot<HstSpace>,
     pio: Slot<PioSpace>,
 }
 kernel_object!(Pd, Pd);
+
+impl Joins for Pd {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+}
 
 /// A counted reference that is set once.
 struct Slot<T: Object>(AtomicPtr<T>);
@@ -36,16 +46,15 @@ impl<T: Object> Slot<T> {
         ok
     }
 
+    /// A space that is destroyed counts as none.
     fn get(&self) -> Option<Ref<T>> {
-        // SAFETY: once set it stays, counted, as long as the PD.
-        unsafe { self.0.load(Acquire).as_ref() }.map(Ref::from_found)
+        // SAFETY: once set it stays, counted, as long as the PD is whole.
+        unsafe { self.0.load(Acquire).as_ref() }.filter(|t| !t.header().doomed()).and_then(Ref::try_from_found)
     }
-}
 
-impl<T: Object> Drop for Slot<T> {
-    fn drop(&mut self) {
-        if let Some(p) = core::ptr::NonNull::new(*self.0.get_mut()) {
-            // SAFETY: the slot owns a count.
+    fn clear(&self) {
+        if let Some(p) = NonNull::new(self.0.swap(null_mut(), AcqRel)) {
+            // SAFETY: the slot owned a count.
             unsafe { crate::mem::refs::release(p.cast()) };
         }
     }
@@ -55,7 +64,32 @@ impl Pd {
     /// A protection domain without spaces, charged to `payer`. What it will own is charged to `account`.
     pub fn create(payer: &'static Account, account: Ref<Account>, founder: bool) -> Option<Ref<Pd>> {
         let (header, obj, hst, pio) = (Header::new(Self::KIND), Slot::empty(), Slot::empty(), Slot::empty());
-        Ref::new(payer, Pd { header, account, founder, obj, hst, pio })
+        Ref::new(
+            payer,
+            Pd {
+                header,
+                account: account.into(),
+                founder,
+                members: Members::new(),
+                member: Member::new(),
+                obj,
+                hst,
+                pio,
+            },
+        )
+    }
+
+    /// Destroys what belongs to it if it is destroyed itself, and lets go of everything.
+    pub fn strip(&'static self) -> Progress {
+        let members = if self.header.doomed() { self.members.doom() } else { self.members.dismiss() };
+        if members == Progress::Done {
+            self.obj.clear();
+            self.hst.clear();
+            self.pio.clear();
+            self.account.let_go();
+            self.member.leave();
+        }
+        members
     }
 
     /// What it owns is charged to this account.

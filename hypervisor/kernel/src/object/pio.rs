@@ -1,8 +1,9 @@
 //! PIO space (spec 2.1.5): which ports a host or guest EC may access. A set bit denies, as the hardware has it.
 
+use super::member::{Joins, Member};
 use super::{account::Account, kernel_object};
 use crate::mem::pool::Pages;
-use crate::mem::refs::{Header, Object, Ref};
+use crate::mem::refs::{Header, Object, Part, Progress, Ref};
 use crate::{arch::cpu::cpu, remote};
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use sched::CpuSet;
@@ -15,11 +16,18 @@ pub const PORTS: u64 = 1 << 16;
 #[repr(C, align(32))]
 pub struct PioSpace {
     header: Header,
-    bitmap: Pages<3>,
+    bitmap: Part<Pages<3>>,
     /// CPUs on which a vCPU has run in the space.
     users: CpuSet,
+    member: Member,
 }
 kernel_object!(PioSpace, Pio);
+
+impl Joins for PioSpace {
+    fn member(&self) -> &Member {
+        &self.member
+    }
+}
 
 impl PioSpace {
     /// A space in which every port has the same access.
@@ -29,22 +37,24 @@ impl PioSpace {
             // SAFETY: the first two frames of ours.
             unsafe { core::ptr::write_bytes(bitmap.at::<u8>().as_ptr(), 0, PORTS as usize / 8) };
         }
-        Ref::new(a, PioSpace { header: Header::new(Self::KIND), bitmap, users: CpuSet::new() })
+        let (header, users) = (Header::new(Self::KIND), CpuSet::new());
+        Ref::new(a, PioSpace { header, bitmap: Part::new(Some(bitmap)), users, member: Member::new() })
     }
 
-    /// Physical addresses of the two halves.
-    pub fn frames(&self) -> [u64; 2] {
-        [self.bitmap.phys(), self.bitmap.phys() + abi::PAGE_SIZE as u64]
+    /// Physical addresses of the two halves. `None`: the space is destroyed.
+    pub fn frames(&self) -> Option<[u64; 2]> {
+        let first = self.bitmap.as_ref().filter(|_| !self.header.doomed())?.phys();
+        Some([first, first + abi::PAGE_SIZE as u64])
     }
 
-    fn byte(&self, port: u64) -> &AtomicU8 {
+    fn byte(&self, port: u64) -> Option<&AtomicU8> {
         // SAFETY: byte of the first two frames, which belong to the space.
-        unsafe { self.bitmap.at::<AtomicU8>().add((port % PORTS) as usize / 8).as_ref() }
+        self.bitmap.as_ref().map(|b| unsafe { b.at::<AtomicU8>().add((port % PORTS) as usize / 8).as_ref() })
     }
 
     /// Whether a port may be accessed.
     pub fn allows(&self, port: u64) -> bool {
-        self.byte(port).load(Relaxed) & 1 << (port & 7) == 0
+        self.byte(port).is_some_and(|b| b.load(Relaxed) & 1 << (port & 7) == 0)
     }
 
     /// This CPU is about to run a vCPU in the space.
@@ -59,11 +69,19 @@ impl PioSpace {
 
     /// Allows or denies a port.
     pub fn set(&self, port: u64, allow: bool) {
-        let bit = 1 << (port & 7);
+        let (bit, Some(byte)) = (1 << (port & 7), self.byte(port)) else { return };
         if allow {
-            self.byte(port).fetch_and(!bit, Relaxed);
+            byte.fetch_and(!bit, Relaxed);
         } else {
-            self.byte(port).fetch_or(bit, Relaxed);
+            byte.fetch_or(bit, Relaxed);
         }
+    }
+
+    /// Gives its bitmap back.
+    pub fn strip(&'static self) -> Progress {
+        // SAFETY: nobody runs in the space.
+        drop(unsafe { self.bitmap.take() });
+        self.member.leave();
+        Progress::Done
     }
 }

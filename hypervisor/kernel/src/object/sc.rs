@@ -1,8 +1,9 @@
 //! Scheduling context (spec 2.3): priority and budget, bound to an EC, donated along calls.
 
 use super::{account::Account, ec::Ec, kernel_object};
+use crate::arch::{cpu::cpu, time};
 use crate::mem::refs::{Header, Object, Ref, Room};
-use crate::{arch::time, schedule};
+use crate::{remote, schedule};
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering::*};
 use sched::{Budget, Link, Node};
@@ -82,11 +83,38 @@ impl Sc {
         true
     }
 
-    /// Its EC died: nothing but capabilities keep it, and nothing refers to another EC.
+    /// It runs no more: nothing but capabilities keep it, and nothing refers to another EC.
     pub fn retire(&'static self) {
+        let c = cpu();
+        c.ready.remove::<Ready>(self, self.prio);
+        if c.sc.get().is_some_and(|s| core::ptr::eq(s, self)) {
+            schedule::charge();
+            c.sc.set(None);
+            self.clock(0);
+        }
         self.unpark();
         self.leaf.set(self.ec.found());
         self.active.take();
+    }
+
+    /// It is destroyed: its EC, and who works for that, run no more until there is another.
+    pub fn end(&'static self) {
+        // It may still be among the new ones.
+        remote::open_mail();
+        if !self.is_active() {
+            return;
+        }
+        // From its end: its own EC may be dead, and cut off.
+        let mut member = Some(self.leaf.get());
+        while let Some(ec) = member {
+            ec.chain.set(None);
+            member = ec.caller();
+        }
+        if self.ec.dead() {
+            self.ec.callee.take();
+        }
+        self.retire();
+        self.ec.bound.store(false, Release);
     }
 
     /// Whether its EC lives.
@@ -138,10 +166,11 @@ impl Sc {
     /// Schedules a new SC, on its own CPU.
     pub fn start(&'static self) {
         let ec = self.ec.found();
-        if ec.dead() {
+        if ec.dead() || !self.is_active() {
             return self.retire();
         }
-        ec.chain.set(Some(self));
+        // It may be in the middle of a call, if there was another SC before.
+        self.leaf.set(ec.pay(Some(self)));
         schedule::ready(self);
     }
 }

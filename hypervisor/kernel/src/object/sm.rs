@@ -2,7 +2,7 @@
 
 use super::{account::Account, ec::Ec, ec::Waiting, kernel_object};
 use crate::arch::{cpu::cpu, interrupt};
-use crate::mem::refs::{Header, Object, Ref};
+use crate::mem::refs::{Header, Object, PORTION, Progress, Ref};
 use crate::remote;
 use abi::Status;
 use sched::Queue;
@@ -24,6 +24,17 @@ pub enum Down {
     Taken,
     /// The EC is queued.
     Queued,
+    /// The semaphore is destroyed.
+    Closed,
+}
+
+/// Releases an EC that is in no queue any more.
+fn release(ec: &'static Ec, s: Status) {
+    if ec.cpu == cpu().id.get() {
+        ec.unblock(s);
+    } else {
+        remote::release(ec, s);
+    }
 }
 
 impl Sm {
@@ -35,12 +46,24 @@ impl Sm {
 
     /// Releases the first blocked EC, or increments the counter.
     pub fn up(&self) -> Result<(), Status> {
-        match self.state.up(|q| q.pop_front::<Waiting>()).map_err(|smp::Overflow| Status::Ovrflow)? {
-            Some(ec) if ec.cpu == cpu().id.get() => ec.unblock(Status::Success),
-            Some(ec) => remote::release(ec),
-            None => {}
+        if let Some(ec) = self.state.up(|q| q.pop_front::<Waiting>()).map_err(|smp::Overflow| Status::Ovrflow)? {
+            release(ec, Status::Success);
         }
         Ok(())
+    }
+
+    /// It is destroyed: releases a portion of those who wait.
+    pub fn close(&self) -> Progress {
+        for _ in 0..PORTION {
+            let mut first = None;
+            let _ = self.state.forget(|q| {
+                first = q.pop_front::<Waiting>();
+                first.is_some()
+            });
+            let Some(ec) = first else { return Progress::Done };
+            release(ec, Status::Aborted);
+        }
+        Progress::More
     }
 
     /// Decrements the counter (or zeroes it), or queues `ec`.
@@ -48,7 +71,19 @@ impl Sm {
         if let Some(gsi) = self.gsi {
             interrupt::unmask(gsi);
         }
-        if self.state.down(zero, |q| q.push_back::<Waiting>(ec)) { Down::Taken } else { Down::Queued }
+        let mut closed = false;
+        // Looked at under the lock: `close`, which takes it later, finds who is queued here.
+        let taken = self.state.down(zero, |q| {
+            closed = self.header.doomed();
+            if !closed {
+                q.push_back::<Waiting>(ec);
+            }
+        });
+        match (taken, closed) {
+            (true, _) => Down::Taken,
+            (false, false) => Down::Queued,
+            (false, true) => Down::Closed,
+        }
     }
 
     /// Takes `ec` out of the queue, because its timeout came first; `false` if it was released meanwhile.

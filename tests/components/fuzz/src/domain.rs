@@ -3,15 +3,13 @@
 //! Key types: [`Domain`]; [`Slot`].
 
 use abi::{CreatePdOp, Mad, PAGE_SIZE, Sel, Status, event, perm};
-use fuzz_logic::{SLOTS, fixed};
+use fuzz_logic::fixed;
 use parent::sel;
 use rt::hypercall as hc;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Selectors below are emptied when a domain ends: all that is usually filled, in blocks of this order.
 const USUAL: (u64, u32) = (0x4000, 12);
-/// Slots of all workers.
-const WORKERS_SLOTS: u64 = 1024;
 
 /// A selector of our own; null again when it goes.
 #[derive(Debug)]
@@ -111,7 +109,7 @@ impl Domain {
             for n in 0..EVENTS {
                 self.give(events + n, to + n, 0, event)?;
             }
-            self.give(echo, fixed::ECHO + cpu as u64, 0, perm::ALL)?;
+            self.give(echo, fixed::ECHO + cpu as u64, 0, event)?;
         }
         Ok(())
     }
@@ -123,23 +121,18 @@ impl Domain {
         }
     }
 
-    /// Empties object spaces that its workers have made, which may hold themselves, and then its own.
+    /// Whether PD and spaces are there.
+    pub fn is_whole(&self) -> bool {
+        // SAFETY: the destination is another space.
+        let there = |own, space: &Slot| unsafe { hc::ctrl_pd(own, space.0, 0, 0, 0, 0, Mad::WB) }.is_ok();
+        let sm = Slot::new().map(|s| hc::create_sm(s.0, self.pd.0, 0));
+        there(sel::OBJ, &self.obj) && there(sel::HST, &self.hst) && sm != Ok(Err(Status::BadCap))
+    }
+
+    /// Destroys it, with the domains that its workers have made.
     pub fn end(self) {
-        if let Some(window) = rt::sel::alloc_range(WORKERS_SLOTS, WORKERS_SLOTS) {
-            // SAFETY: object spaces.
-            let _ = unsafe {
-                hc::ctrl_pd(self.obj.0, sel::OBJ, fixed::SLOTS & !(WORKERS_SLOTS - 1), window, 10, perm::ALL, Mad::WB)
-            };
-            for s in window..window + WORKERS_SLOTS {
-                // SAFETY: an object space, or refused.
-                let _ = unsafe { hc::ctrl_pd(sel::OBJ, s, 0, 0, USUAL.1, 0, Mad::WB) };
-            }
-            rt::sel::free_range(window, WORKERS_SLOTS);
-        }
-        self.strip();
-        for i in USUAL.0 >> USUAL.1..abi::SEL_NUM >> USUAL.1 {
-            let _ = self.give(0, i << USUAL.1, USUAL.1, 0);
-        }
+        // SAFETY: none of ours. A worker may have done so.
+        let _ = unsafe { hc::destroy(self.pd.0) };
     }
 }
 
@@ -149,5 +142,3 @@ impl Slot {
         std::mem::ManuallyDrop::new(self)
     }
 }
-
-const _: () = assert!(fixed::SLOTS + 8 * SLOTS as u64 <= WORKERS_SLOTS);

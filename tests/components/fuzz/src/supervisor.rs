@@ -157,6 +157,8 @@ impl Supervisor {
     }
 
     fn one_domain(&mut self) -> Result<(), Failure> {
+        // The last one may have destroyed it.
+        let _ = hc::create_sm(self.common.sm, sel::PD, 1);
         let domain = Domain::new().map_err(why("a domain"))?;
         domain.endow(&self.common).map_err(why("capabilities of a domain"))?;
         self.events.stopping.store(false, SeqCst);
@@ -338,7 +340,7 @@ impl Run<'_> {
             let (_ec, portal) = match made {
                 Ok(both) => both,
                 Err(s) => {
-                    self.refused(s)?;
+                    self.refused(w, s)?;
                     continue;
                 }
             };
@@ -370,7 +372,7 @@ impl Run<'_> {
             let (ec, _sc) = match made {
                 Ok(both) => both,
                 Err(s) => {
-                    self.refused(s)?;
+                    self.refused(w, s)?;
                     continue;
                 }
             };
@@ -392,12 +394,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// There may be no memory at the moment.
-    fn refused(&self, s: Status) -> Result<(), Failure> {
+    /// There may be no memory at the moment, or a worker has destroyed the domain, or another worker that was just made.
+    fn refused(&self, w: &Worker, s: Status) -> Result<(), Failure> {
         self.books.refusals.fetch_add(1, Relaxed);
         thread::sleep(TICK);
         match s {
             Status::MemObj | Status::MemCap => Ok(()),
+            Status::BadCap | Status::Aborted => {
+                if !self.domain.is_whole() {
+                    w.desk.stop.store(1, Relaxed);
+                }
+                Ok(())
+            }
             other => Err(format!("the supervisor's own call: {other:?}")),
         }
     }

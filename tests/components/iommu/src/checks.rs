@@ -24,6 +24,7 @@ pub const CHECKS: &[Check] = &[
     ),
     ("assign_dev-9", "another device of the unit is not concerned", other_device),
     ("assign_dev-10", "when a space goes, its devices are blocked", gone),
+    ("destroy-34", "and when it is destroyed", destroyed),
     ("spaces-63", "the unit's registers cannot be delegated", registers),
     ("assign_dev-11", "a device that faults all the time: some lines a second, and the system goes on", storm),
 ];
@@ -153,11 +154,20 @@ pub fn drop_cap(sel: Sel) -> Result<(), Status> {
 }
 
 fn gone(m: &mut Machine) -> Outcome {
+    ended(m, drop_cap)
+}
+
+fn destroyed(m: &mut Machine) -> Outcome {
+    // SAFETY: nothing of ours is in the space.
+    ended(m, |s| unsafe { hc::destroy(s) }.and_then(|()| drop_cap(s)))
+}
+
+fn ended(m: &mut Machine, end: impl FnOnce(Sel) -> Result<(), Status>) -> Outcome {
     let s = first_space(m)?;
     m.assign(s, 1)?;
     round_trip(m, 1, (Shared(0), HERE), (Shared(1), HERE + 0x1000), GOOD)?;
     let (_, used) = hc::read_quota(root_obj::ROOT_PD).map_err(|e| format!("{e:?}"))?;
-    drop_cap(s).map_err(|e| format!("{e:?}"))?;
+    end(s).map_err(|e| format!("{e:?}"))?;
     let (_, now) = hc::read_quota(root_obj::ROOT_PD).map_err(|e| format!("{e:?}"))?;
     if now >= used {
         return Err(format!("the space is still there: {used} frames used, then {now}"));

@@ -96,7 +96,7 @@ fn caller_flags() -> Outcome {
 }
 
 fn reserved_number() -> Outcome {
-    equal("status", raw(0xf, 0, 0, 0, 0).0, Status::BadHyp as u64)?;
+    equal("status", raw(0x8f, 0, 0, 0, 0).0, Status::BadHyp as u64)?;
     equal("status with flags and selector", raw(0x1234_56ff, 0, 0, 0, 0).0, Status::BadHyp as u64)
 }
 

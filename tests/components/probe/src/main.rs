@@ -22,6 +22,7 @@ mod ctrl_pd;
 mod ctrl_pt;
 mod ctrl_sc;
 mod ctrl_sm;
+mod destroy;
 mod foreign;
 mod guest;
 mod ipc_call;
@@ -60,6 +61,7 @@ const PAGES: &[(&str, &[Check])] = &[
     ("state", state::CHECKS),
     ("items", transfer::CHECKS),
     ("set_window", set_window::CHECKS),
+    ("destroy", destroy::CHECKS),
     ("platform", platform::CHECKS),
     ("isolation", isolation::CHECKS),
 ];
@@ -79,6 +81,7 @@ fn main() {
     if config.contains("run = \"bench\"") {
         return bench::run().unwrap_or_else(|why| println!("bench: FAILED: {why}"));
     }
+    let only = config.lines().find_map(|l| l.strip_prefix("run = \"")?.strip_suffix('"'));
     let (mut passed, mut failed) = (0, 0);
     let guests = rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
     if !guests {
@@ -88,7 +91,8 @@ fn main() {
     let guest_pages = guests.then_some([("guest", guest::CHECKS), ("isolation", isolation::GUEST_CHECKS)]);
     // The last leaves threads that never end.
     let last = [("cpus", cpus::CHECKS), ("circles", ipc_call::CIRCLES)];
-    for (page, checks) in PAGES.iter().copied().chain(guest_pages.into_iter().flatten()).chain(last) {
+    let pages = PAGES.iter().copied().chain(guest_pages.into_iter().flatten()).chain(last);
+    for (page, checks) in pages.filter(|(page, _)| only.is_none_or(|o| o == *page)) {
         for (_, name, check) in checks {
             if let Some((_, why)) = NOT_ON_TCG.iter().find(|(n, _)| tcg && name.starts_with(n)) {
                 println!("probe: left out {page}: {name}: {why}");

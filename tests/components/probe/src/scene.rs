@@ -5,7 +5,8 @@
 //! Key types: [`Slot`], [`Local`] (a local thread on bare code), [`Global`] (a thread on bare code), [`Fault`].
 
 use crate::check::done;
-use crate::own::{sel, start};
+use crate::own::sel;
+pub use crate::own::start;
 use abi::{ArchState, CreatePdOp, Mad, Mtd, Sel, Status, event, perm};
 use parent::layout;
 use rt::hypercall::{self as hc, EcArgs};
@@ -217,7 +218,8 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    fn probe_entry();
+    /// Entry of local threads on bare code; their stack has at its end the UTCB's address and a [`Body`].
+    pub fn probe_entry();
 }
 
 /// Code that a [`Local`] runs for each message: identifier, descriptor, UTCB; returns the reply's descriptor, and

@@ -57,7 +57,7 @@ const NO_CAP: &[Status] = &[Status::MemCap];
 
 fn domains() -> Outcome {
     let kind = |op| move |c: &Child, _| Slot::with(|s| hc::create_pd(op, s, c.pd.0));
-    used_up("PDs", 1000, NO_OBJECT, kind(CreatePdOp::Pd))?;
+    used_up("PDs", 600, NO_OBJECT, kind(CreatePdOp::Pd))?;
     used_up("accounts", 10, NO_OBJECT, |c, _| Slot::with(|s| hc::create_account(s, c.pd.0, 3)))?;
     used_up("PIO spaces", 10, NO_OBJECT, kind(CreatePdOp::Pio))?;
     used_up("MSR spaces", 10, NO_OBJECT, kind(CreatePdOp::Msr))?;

@@ -125,7 +125,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     }
     // The exit comes back with this CR3: that of the VMM.
     if !ec.hst.enter() {
-        return event::kill(ec, "no memory for its page-table root");
+        return event::kill(ec, "has no host space on this CPU any more");
     }
     schedule::make_current(ec);
     v.prepare(c, &vcpu.spaces);

@@ -76,7 +76,7 @@ impl Vcpu {
         let changed = self.epoch.replace(epoch) != epoch;
         let moved = spaces.take_moved() || asid.is_some();
         if moved {
-            let ports = spaces.pio(|p| p.map(|p| p.frames()[0]));
+            let ports = spaces.pio(|p| p.and_then(|p| p.frames())).map(|f| f[0]);
             let msrs = spaces.msr(|m| m.and_then(|m| m.map()));
             if let Some(s) = self.setup(root, ports, msrs) {
                 svm::assign(self.vmcb(), &s);

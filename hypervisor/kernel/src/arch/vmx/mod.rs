@@ -176,7 +176,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     let Some(c) = CONTROLS.get() else { return event::kill(ec, "no VT-x") };
     // The exit comes back with this CR3: that of the VMM.
     if !ec.hst.enter() {
-        return event::kill(ec, "no memory for its page-table root");
+        return event::kill(ec, "has no host space on this CPU any more");
     }
     schedule::make_current(ec);
     v.make_current();
@@ -232,7 +232,7 @@ pub extern "C" fn exit() -> ! {
 ///
 /// An event whose delivery it interrupted is given up for it.
 fn reflect(ec: &Ec) -> bool {
-    let Some(v) = &ec.vcpu else { return false };
+    let Some(v) = ec.vcpu.as_ref() else { return false };
     let info = Port.read(field::VM_EXIT_INTERRUPTION_INFO) as u32;
     let bit = 1u32.checked_shl(info & virt::info::VECTOR).unwrap_or(0);
     if bit & virt::ENDLESS_EXCEPTIONS & !v.exceptions.get() == 0 {

@@ -115,11 +115,11 @@ impl Vcpu {
             return;
         }
         let ones = self.all_exit.phys();
-        let [a, b] = spaces.pio(|p| p.map_or([ones; 2], |p| p.frames()));
+        let [a, b] = spaces.pio(|p| p.and_then(|p| p.frames())).unwrap_or([ones; 2]);
         Port.write(field::HOST_CR3, host_cr3);
         Port.write(field::IO_BITMAP_A, a);
         Port.write(field::IO_BITMAP_B, b);
-        Port.write(field::MSR_BITMAP, spaces.msr(|m| m.map_or(ones, |m| m.frame())));
+        Port.write(field::MSR_BITMAP, spaces.msr(|m| m.and_then(|m| m.frame())).unwrap_or(ones));
         Port.write(field::EPTP, spaces.gst(|g| g.map_or(0, |g| vmx::eptp(g.root()))));
     }
 
