@@ -100,6 +100,17 @@ fn wait_ms(n: u64) {
     rt::Semaphore::new(0).down_until(in_ms(n));
 }
 
+/// Runs so far, when threads of the checks before are done.
+fn runs() -> u64 {
+    loop {
+        let n = RUNS.load(SeqCst);
+        wait_ms(20);
+        if RUNS.load(SeqCst) == n {
+            return n;
+        }
+    }
+}
+
 fn fresh() -> Outcome {
     let (t, before) = (Thread::new(notes, 4711)?, RUNS.load(SeqCst));
     t.start(50, 10)?;
@@ -129,7 +140,7 @@ fn runs_first() -> Outcome {
 fn bad_cap() -> Outcome {
     let (t, s, sm) = (Thread::new(notes, 0)?, Slot::new(), Slot::sm(0)?);
     let weak = Slot::masked(sel::PD, perm::ALL & !perm::Pd::SC.bits())?;
-    let before = RUNS.load(SeqCst);
+    let before = runs();
     refused("slot not null", create(sm.0, sel::PD, t.ec.0, SCD), Status::BadCap)?;
     refused("slot beyond SEL_NUM", create(SEL_NUM, sel::PD, t.ec.0, SCD), Status::BadCap)?;
     for (what, pd) in [("null", s.0), ("semaphore", sm.0), ("no SC", weak.0), ("beyond", SEL_NUM), ("EC", t.ec.0)] {
@@ -178,7 +189,7 @@ fn aborted() -> Outcome {
 
 fn bad_par() -> Outcome {
     let (t, s) = (Thread::new(notes, 0)?, Slot::new());
-    let before = RUNS.load(SeqCst);
+    let before = runs();
     for (what, scd) in [
         ("budget 0", Scd { budget_ms: 0, ..SCD }),
         ("priority 0", Scd { prio: 0, ..SCD }),
