@@ -56,15 +56,12 @@ fn foreign(root: &Path, out: Option<&Path>) -> Result<PathBuf> {
         Some(out) => out.to_path_buf(),
         None => tree::build(format!("ferronova-{}.iso", root.file_stem().unwrap_or_default().to_string_lossy())),
     };
-    let payload = Payload::Hypervisor { kernel, cmdline: String::new(), modules: foreign_modules(root), madt: None };
+    // It is all that there is: what it needs besides, it brings along.
+    let modules = vec![Module { name: "root".into(), file: root }];
+    let payload = Payload::Hypervisor { kernel, cmdline: String::new(), modules, madt: None };
     iso::make(&payload, &iso, &step)?;
     step.done(&tree::shown(&iso));
     Ok(iso)
-}
-
-/// It is all that there is: what it needs besides, it brings along.
-pub fn foreign_modules(root: PathBuf) -> Vec<Module> {
-    vec![Module { name: "root".into(), file: root }]
 }
 
 /// A boot image, and what it was made of.

@@ -129,8 +129,7 @@ fn install(scenarios: &[Scenario]) -> Result<()> {
 }
 
 fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, std::path::PathBuf)>)> {
-    let scenarios = scenarios.iter().filter(|s| s.flavour() == flavour);
-    let scenarios: Vec<_> = scenarios.collect();
+    let scenarios: Vec<_> = scenarios.iter().filter(|s| s.flavour() == flavour).collect();
     let roots: BTreeSet<_> = scenarios.iter().filter_map(|s| s.root.clone()).collect();
     let systems: Vec<System> =
         scenarios.iter().map(|s| s.system().with_context(|| format!("scenario {}", s.name))).collect::<Result<_>>()?;
