@@ -6,6 +6,7 @@
 mod entries;
 mod native;
 mod prompt;
+mod suite;
 
 use crate::build::Flavour;
 use crate::emulator::{Debugger, End, Machine};
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use suite::Suite;
 
 /// Arguments of `perf`.
 #[derive(clap::Args)]
@@ -33,6 +35,9 @@ pub struct Args {
     /// Count only entries of the kernel.
     #[arg(long, conflicts_with = "native")]
     entries: bool,
+    /// Run only the perf suite.
+    #[arg(long, conflicts_with_all = ["native", "entries"])]
+    suite: bool,
 }
 
 /// Longest run of an emulator.
@@ -59,6 +64,7 @@ struct Budgets {
     kernel_text_rodata_bytes: f64,
     kernel_memory_bytes: f64,
     vmm_memory_bytes: f64,
+    suite: suite::Limits,
 }
 
 /// What was measured.
@@ -67,6 +73,7 @@ struct Figures {
     boots: Vec<Boot>,
     prompt: Prompt,
     entries: Vec<Entries>,
+    suite: Vec<Suite>,
     kernel_text_rodata_bytes: u64,
     kernel_memory_bytes: u64,
     vmm_memory_bytes: u64,
@@ -109,6 +116,12 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let needs = platforms.iter().flat_map(Platform::needs).chain(packages::FOR_GDB);
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(needs))?;
     let budgets: Budgets = toml::from_str(&tree::read_text(&tree::root().join("perf/budgets.toml"))?)?;
+    if args.suite {
+        let suites = platforms.iter().map(suite::measure).collect::<Result<Vec<_>>>()?;
+        let (text, kept) = show_suites(&suites, &budgets);
+        print!("{text}");
+        return Ok(ExitCode::from(u8::from(!kept)));
+    }
     if args.entries {
         let entries = platforms.iter().map(entries::measure).collect::<Result<Vec<_>>>()?;
         entries.iter().for_each(|e| print!("{}", show_entries(e)));
@@ -134,7 +147,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let guest = Guest::of(&text, PROMPT_CMDLINE)?;
     let prompt = prompt::measure(&Platform::load("qemu")?, &guest, &image(&guest, "")?)?;
     let entries = platforms.iter().map(entries::measure).collect::<Result<_>>()?;
-    let figures = Figures::of(measured, prompt, entries).context("nothing was measured")?;
+    let suite = platforms.iter().map(suite::measure).collect::<Result<_>>()?;
+    let figures = Figures::of(measured, prompt, entries, suite).context("nothing was measured")?;
     std::fs::write(tree::build("perf.json"), serde_json::to_string_pretty(&figures)?)?;
     let (text, kept) = report(&figures, &budgets);
     print!("{text}");
@@ -226,13 +240,14 @@ fn ours(platform: &Platform, guest: &Guest, name: String, native_ticks: u64) -> 
 
 impl Figures {
     /// `None` if nothing was measured. The sizes are the same in all boots.
-    fn of(measured: Vec<Measured>, prompt: Prompt, entries: Vec<Entries>) -> Option<Figures> {
+    fn of(measured: Vec<Measured>, prompt: Prompt, entries: Vec<Entries>, suite: Vec<Suite>) -> Option<Figures> {
         let m = measured.last()?;
         let (text, memory, vmm) = (m.kernel_text_rodata_bytes, m.kernel_memory_bytes, m.vmm_memory_bytes);
         Some(Figures {
             boots: measured.into_iter().map(|m| m.boot).collect(),
             prompt,
             entries,
+            suite,
             kernel_text_rodata_bytes: text,
             kernel_memory_bytes: memory,
             vmm_memory_bytes: vmm,
@@ -324,7 +339,15 @@ fn report(f: &Figures, b: &Budgets) -> (String, bool) {
         f.prompt.ours_s, f.prompt.native_s
     );
     let (table, kept) = compare(&rows);
-    (text + &table, kept)
+    let (suites, suites_kept) = show_suites(&f.suite, b);
+    (text + &suites + &table, kept && suites_kept)
+}
+
+/// The rows of all platforms, what is above its limit, and whether nothing is.
+fn show_suites(suites: &[Suite], b: &Budgets) -> (String, bool) {
+    let broken: Vec<_> = suites.iter().flat_map(|s| s.broken(&b.suite)).collect();
+    let text = suites.iter().map(Suite::show).chain(broken.iter().map(|what| format!("BROKEN: {what}\n"))).collect();
+    (text, broken.is_empty())
 }
 
 /// Figure, promise, and whether it is kept.
@@ -394,16 +417,17 @@ mod tests {
         let budgets: Budgets = toml::from_str(&budgets).unwrap();
         let entries = |ticks| Entries { platform: "qemu".into(), figures: vec![("ipc_round_trip".into(), ticks)] };
         let figures = |natives: [u64; 2]| {
-            Figures::of(natives.map(|n| measured("console", n)).into(), PROMPT, vec![entries(1)]).unwrap()
+            Figures::of(natives.map(|n| measured("console", n)).into(), PROMPT, vec![entries(1)], vec![]).unwrap()
         };
         let (text, kept) = report(&figures([2_500_000, 2_000_000]), &budgets);
         assert!(kept && text.contains("1.250") && text.contains("interrupt window"), "{text}");
         let (text, kept) = report(&figures([2_500_000, 1_900_000]), &budgets);
         assert!(!kept && text.contains("BROKEN"), "{text}");
         let slow = Prompt { ours_s: 9.1, ..PROMPT };
-        assert!(!report(&Figures::of(vec![measured("console", 2_500_000)], slow, vec![]).unwrap(), &budgets).1);
-        let dear = Figures::of(vec![measured("console", 2_500_000)], PROMPT, vec![entries(1), entries(1 << 20)]);
+        assert!(!report(&Figures::of(vec![measured("console", 2_500_000)], slow, vec![], vec![]).unwrap(), &budgets).1);
+        let dear =
+            Figures::of(vec![measured("console", 2_500_000)], PROMPT, vec![entries(1), entries(1 << 20)], vec![]);
         assert!(!report(&dear.unwrap(), &budgets).1);
-        assert!(Figures::of(vec![], PROMPT, vec![]).is_none());
+        assert!(Figures::of(vec![], PROMPT, vec![], vec![]).is_none());
     }
 }

@@ -1,0 +1,182 @@
+//! Local threads on bare code: what answers a call or an exit with as few instructions as can be, in our domain or in
+//! one of its own.
+//!
+//! Key types: [`Domain`], [`Server`].
+
+use abi::{ArchState, CreatePdOp, Hypercall, Mad, Sel, Status, perm};
+use parent::sel;
+use rt::hypercall::{self as hc, EcArgs};
+use std::alloc::Layout;
+use std::arch::global_asm;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+const PAGE: u64 = abi::PAGE_SIZE as u64;
+/// Frames of the account of a domain.
+const FRAMES: u64 = 64;
+/// Where the UTCB is in a domain of its own.
+const UTCB: u64 = 0x50_0000_0000;
+/// Pages of UTCBs in our own domain that the runtime does not use.
+static NEXT_UTCB: AtomicU64 = AtomicU64::new(1 << 23);
+
+// `bare_echo` replies at once, with the descriptor that it got. `bare_exit` notes the ticks since it ran last, advances
+// the guest's RIP in the UTCB and replies; at the last sample it ups a semaphore and kills the virtual CPU. It has its
+// parameters in registers, which the kernel keeps between reply and next message, and which `bare_exit_begin` has loaded
+// from its stack.
+global_asm!(
+    ".balign 4096",
+    "bare_page:",
+    "bare_echo:",
+    "mov edi, {reply}",
+    "syscall",
+    "ud2",
+    "bare_exit_begin:",
+    "mov rbx, [rsp]",      // where samples go
+    "mov r12, [rsp + 8]",  // how many
+    "mov r13, [rsp + 16]", // UTCB
+    "mov r14, [rsp + 24]", // length of the instruction
+    "mov r15, [rsp + 32]", // descriptor of the reply
+    "mov r10, [rsp + 40]", // hypercall that says that it is over
+    "xor esi, esi",
+    "mov edi, {reply}",
+    "syscall",
+    "ud2",
+    "bare_exit:",
+    "rdtsc",
+    "mov r9d, eax",
+    "sub eax, r8d",
+    "mov r8d, r9d",
+    "mov [rbx], eax",
+    "add rbx, 4",
+    "add [r13 + {rip}], r14",
+    "mov esi, r15d",
+    "mov edi, {reply}",
+    "dec r12",
+    "jz 1f",
+    "syscall",
+    "ud2",
+    "1:",
+    "mov rdi, r10",
+    "syscall",
+    "mov esi, 1", // POISON
+    "mov edi, {reply}",
+    "syscall",
+    "ud2",
+    reply = const Hypercall::IpcReply as u8,
+    rip = const offset_of!(ArchState, rip),
+);
+
+unsafe extern "C" {
+    static bare_page: u8;
+    static bare_echo: u8;
+    static bare_exit_begin: u8;
+    static bare_exit: u8;
+}
+
+/// What a server runs.
+#[derive(Clone, Copy)]
+pub enum Code {
+    /// Replies with as many words as came.
+    Echo,
+    /// Loads its parameters from its stack, and replies.
+    Load,
+    /// Handles an exit.
+    Exit,
+}
+
+impl Code {
+    fn ip(self) -> u64 {
+        match self {
+            Code::Echo => &raw const bare_echo as u64,
+            Code::Load => &raw const bare_exit_begin as u64,
+            Code::Exit => &raw const bare_exit as u64,
+        }
+    }
+}
+
+/// A failure with what was tried.
+pub fn done<T>(what: &str, r: Result<T, Status>) -> Result<T, String> {
+    r.map_err(|s| format!("{what}: {s:?}"))
+}
+
+/// A new selector, never given back.
+pub fn selector() -> Result<Sel, String> {
+    rt::sel::alloc().ok_or_else(|| "no free selector".into())
+}
+
+/// Zeroed memory, never given back.
+pub fn memory(len: usize, align: usize) -> Result<u64, String> {
+    let l = Layout::from_size_align(len, align).map_err(|e| e.to_string())?;
+    // SAFETY: not of size zero.
+    let p = unsafe { std::alloc::alloc_zeroed(l) };
+    if p.is_null() { Err("no memory".into()) } else { Ok(p.expose_provenance() as u64) }
+}
+
+/// Sets a word of such memory.
+pub fn poke(addr: u64, v: u64) {
+    // SAFETY: callers name memory of their own that nothing in Rust refers to.
+    unsafe { std::ptr::with_exposed_provenance_mut::<u64>(addr as usize).write_volatile(v) };
+}
+
+/// Reads a sample of such memory.
+pub fn peek(addr: u64) -> u32 {
+    // SAFETY: as above.
+    unsafe { std::ptr::with_exposed_provenance::<u32>(addr as usize).read_volatile() }
+}
+
+/// Where servers live.
+pub struct Domain {
+    pd: Sel,
+    /// A domain of its own, which has our bare code and nothing else.
+    other: bool,
+}
+
+impl Domain {
+    /// Ours.
+    pub const fn own() -> Domain {
+        Domain { pd: sel::PD, other: false }
+    }
+
+    /// Another one.
+    pub fn other() -> Result<Domain, String> {
+        let (pd, obj, hst) = (selector()?, selector()?, selector()?);
+        done("create_pd", hc::create_account(pd, sel::PD, FRAMES))?;
+        done("object space", hc::create_pd(CreatePdOp::Obj, obj, pd))?;
+        done("host space", hc::create_pd(CreatePdOp::Hst, hst, pd))?;
+        let p = &raw const bare_page as u64 / PAGE;
+        let perms = perm::Mem::R | perm::Mem::XU;
+        // SAFETY: code that is only read.
+        done("show code", unsafe { hc::ctrl_pd(sel::HST, hst, p, p, 0, perms.bits(), Mad::WB) })?;
+        Ok(Domain { pd, other: true })
+    }
+
+    /// A server on that CPU.
+    pub fn server(&self, cpu: u16, fpu: bool) -> Result<Server, String> {
+        let utcb = if self.other { UTCB } else { parent::layout::UTCBS + NEXT_UTCB.fetch_add(1, Relaxed) * PAGE };
+        let sp = memory(PAGE as usize, PAGE as usize)?;
+        let ec = selector()?;
+        let args = EcArgs { utcb_page: utcb, cpu, sp, evt: 0, guest: false, global_or_offset: false, fpu };
+        // SAFETY: page and stack are new, and it is entered at bare code only.
+        done("create_ec", unsafe { hc::create_ec(ec, self.pd, args) })?;
+        Ok(Server { pd: self.pd, ec, utcb, sp })
+    }
+}
+
+/// A local thread.
+pub struct Server {
+    pd: Sel,
+    ec: Sel,
+    /// Its UTCB's address.
+    pub utcb: u64,
+    /// Where its stack's words are, if it is in our own domain.
+    pub sp: u64,
+}
+
+impl Server {
+    /// A portal at `at`; events transfer `mtd`.
+    pub fn portal(&self, at: Sel, code: Code, mtd: u32) -> Result<(), String> {
+        // SAFETY: bare code, which touches nothing but its stack's words and its UTCB.
+        done("create_pt", unsafe { hc::create_pt(at, self.pd, self.ec, code.ip()) })?;
+        done("ctrl_pt", hc::ctrl_pt(at, 0, mtd))
+    }
+}

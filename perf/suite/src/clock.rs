@@ -1,0 +1,73 @@
+//! Samples: the TSC right before and right after one thing.
+
+use perf_suite::Summary;
+use std::arch::asm;
+
+/// Samples of a row.
+pub const SAMPLES: usize = 1024;
+/// Before them, as many that do not count.
+const WARM_UP: usize = 64;
+/// Instructions between two readings with nothing in between: the second RDTSC, and the move that saves the first.
+pub const OVERHEAD: u32 = 2;
+
+/// Registers of a hypercall.
+#[derive(Clone, Copy)]
+pub struct Registers {
+    pub rdi: u64,
+    pub rsi: u64,
+}
+
+/// Ticks of nothing.
+pub fn empty() -> u32 {
+    let d: u32;
+    // SAFETY: reads the clock.
+    unsafe {
+        asm!("rdtsc", "mov r9d, eax", "rdtsc", "sub eax, r9d", out("eax") d, out("rdx") _, out("r9") _, options(nomem, nostack))
+    };
+    d
+}
+
+/// Ticks of a hypercall, and its status.
+///
+/// # Safety
+/// The call must not change memory that Rust relies on, nor give it away.
+pub unsafe fn hypercall(r: Registers) -> (u32, u64) {
+    let (d, status): (u32, u64);
+    // SAFETY: R9 and the rest is kept by the kernel (docs/spec/abi.md); vector registers are given up.
+    unsafe {
+        asm!(
+            "rdtsc", "mov r9d, eax", "syscall", "rdtsc", "sub eax, r9d",
+            inlateout("rdi") r.rdi => status, inlateout("rsi") r.rsi => _,
+            lateout("eax") d, lateout("rdx") _, out("r9") _, lateout("rcx") _, lateout("r11") _,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _, out("xmm6") _,
+            out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _,
+            out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack),
+        );
+    }
+    (d, status & 0xff)
+}
+
+/// Samples of `one`, which says how many ticks it took.
+pub fn sample(mut one: impl FnMut() -> Result<u32, String>) -> Result<Vec<u32>, String> {
+    for _ in 0..WARM_UP {
+        one()?;
+    }
+    (0..SAMPLES).map(|_| one()).collect()
+}
+
+/// Prints a row: `perf: NAME min .. median .. p99 .. max .. of ..`.
+pub fn row(name: &str, mut samples: Vec<u32>, overhead: u32) {
+    match Summary::of(&mut samples, overhead) {
+        Some(s) => println!("perf: {name} {s}"),
+        None => println!("perf: {name} missing: no samples"),
+    }
+}
+
+/// Prints a row, or why there is none.
+pub fn report(name: &str, samples: Result<Vec<u32>, String>, overhead: u32) {
+    match samples {
+        Ok(s) => row(name, s, overhead),
+        Err(why) => println!("perf: {name} missing: {why}"),
+    }
+}
