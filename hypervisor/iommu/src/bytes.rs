@@ -1,4 +1,6 @@
-//! Little-endian fields of firmware tables, and structures one after the other.
+//! Little-endian fields of firmware tables, structures one after the other, and whether a table is sound.
+
+use core::fmt;
 
 /// The word at an offset; `None` beyond the end.
 pub fn u16_at(b: &[u8], at: usize) -> Option<u16> {
@@ -23,6 +25,12 @@ impl<'t> Chain<'t> {
     pub fn new(rest: &'t [u8], length: fn(&[u8]) -> Option<usize>) -> Chain<'t> {
         Chain { rest, length }
     }
+
+    /// Whether they fill `rest`.
+    pub fn whole(mut self) -> bool {
+        while self.next().is_some() {}
+        self.rest.is_empty()
+    }
 }
 
 impl<'t> Iterator for Chain<'t> {
@@ -34,4 +42,41 @@ impl<'t> Iterator for Chain<'t> {
         self.rest = rest;
         Some(first)
     }
+}
+
+/// Why a firmware table is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Its bytes do not add up to 0.
+    Checksum,
+    /// Its structures do not fill it: what would be left out might be an IOMMU.
+    Structures,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Damage::Checksum => "wrong checksum",
+            Damage::Structures => "structures that do not fit",
+        })
+    }
+}
+
+/// The structures that begin at an offset of a table and have their length at [`LENGTH`].
+pub fn structures(table: &[u8], at: usize) -> Result<Chain<'_>, Damage> {
+    if table.iter().fold(0u8, |sum, b| sum.wrapping_add(*b)) != 0 {
+        return Err(Damage::Checksum);
+    }
+    let all = Chain::new(table.get(at..).ok_or(Damage::Structures)?, |b| u16_at(b, LENGTH).map(usize::from));
+    if all.clone().whole() { Ok(all) } else { Err(Damage::Structures) }
+}
+
+/// Where a structure has its length.
+const LENGTH: usize = 2;
+
+/// Makes the bytes of a table add up.
+#[cfg(test)]
+pub fn sum_up(table: &mut [u8]) {
+    table[9] = 0;
+    table[9] = table.iter().fold(0u8, |sum, b| sum.wrapping_sub(*b));
 }

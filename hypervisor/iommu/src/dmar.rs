@@ -1,14 +1,14 @@
 //! DMAR, the firmware's table of VT-d units (VT-d specification, chapter 8).
 
+use crate::Damage;
 use crate::Requester;
-use crate::bytes::{Chain, u16_at, u64_at};
+use crate::bytes::{self, Chain, u16_at, u64_at};
 
 mod spec {
     //! Offsets and types (8.1 to 8.4).
     pub const STRUCTURES: usize = 48;
     pub const DRHD: u16 = 0;
     pub const RMRR: u16 = 1;
-    pub const LENGTH: usize = 2;
     pub const DRHD_SIZE: usize = 5;
     pub const SEGMENT: usize = 6;
     pub const BASE: usize = 8;
@@ -48,10 +48,9 @@ pub enum Structure<'t> {
     },
 }
 
-/// The structures of the table, header included in `table`. Damaged ones are left out.
-pub fn structures(table: &[u8]) -> impl Iterator<Item = Structure<'_>> {
-    let all = table.get(spec::STRUCTURES..).unwrap_or_default();
-    Chain::new(all, |b| u16_at(b, spec::LENGTH).map(usize::from)).filter_map(structure)
+/// The structures of the table, header included in `table`. What is too short for its type is left out.
+pub fn structures(table: &[u8]) -> Result<impl Iterator<Item = Structure<'_>>, Damage> {
+    Ok(bytes::structures(table, spec::STRUCTURES)?.filter_map(structure))
 }
 
 fn structure(b: &[u8]) -> Option<Structure<'_>> {
@@ -100,6 +99,7 @@ impl Iterator for Scopes<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes::sum_up;
     use proptest::prelude::*;
 
     /// Header, width 38, interrupt remapping.
@@ -109,7 +109,12 @@ mod tests {
         t.extend([38, 1]);
         t.resize(48, 0);
         t.extend(structures.concat());
+        sum_up(&mut t);
         t
+    }
+
+    fn all(t: &[u8]) -> Vec<Structure<'_>> {
+        structures(t).unwrap().collect()
     }
 
     /// As QEMU writes it: all devices, and an IOAPIC at ff:00.0.
@@ -123,7 +128,7 @@ mod tests {
     #[test]
     fn units_and_reserved_regions_are_found() {
         let t = table(&[UNIT, &[9, 0, 8, 0, 1, 2, 3, 4], RESERVED]);
-        let all: Vec<_> = structures(&t).collect();
+        let all = all(&t);
         let [Structure::Unit { segment, base, pages, scopes }, reserved] = &all[..] else { panic!("{all:?}") };
         assert_eq!((*segment, *base, *pages), (0, 0xfed9_0000, 1));
         let ioapic = Scope { first: Requester(0xff00), direct: true, ioapic: Some(0) };
@@ -142,22 +147,28 @@ mod tests {
         unit[17] = 10;
         unit.extend([3, 1]);
         let t = table(&[&unit]);
-        let Some(Structure::Unit { pages, mut scopes, .. }) = structures(&t).next() else { panic!() };
+        let Structure::Unit { pages, mut scopes, .. } = all(&t).remove(0) else { panic!() };
         assert_eq!((pages, scopes.next().map(|s| s.direct)), (4, Some(false)));
     }
 
     #[test]
-    fn what_does_not_fit_ends_the_list() {
-        let t = table(&[UNIT, RESERVED]);
-        assert_eq!(structures(&t[..48 + 24 + 39]).count(), 1);
-        assert_eq!(structures(&table(&[&[0, 0, 0, 0]])).count(), 0, "no length, no progress");
-        assert_eq!(structures(&table(&[&[0, 0, 8, 0, 0, 0, 0, 0], UNIT])).count(), 1, "too short for its type");
+    fn a_damaged_table_is_refused() {
+        let mut t = table(&[UNIT, RESERVED]);
+        t[40] ^= 1;
+        assert_eq!(structures(&t).err(), Some(Damage::Checksum));
+        t.truncate(48 + 24 + 39);
+        sum_up(&mut t);
+        assert_eq!(structures(&t).err(), Some(Damage::Structures));
+        assert_eq!(structures(&table(&[&[0, 0, 0, 0]])).err(), Some(Damage::Structures), "no length, no progress");
+        assert_eq!(structures(&[0; 20]).err(), Some(Damage::Structures), "less than a header");
+        assert_eq!(all(&table(&[&[0, 0, 8, 0, 0, 0, 0, 0], UNIT])).len(), 1, "too short for its type");
     }
 
     proptest! {
         #[test]
-        fn any_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            for s in structures(&bytes) {
+        fn any_bytes_end(mut bytes in prop::collection::vec(any::<u8>(), 10..200)) {
+            sum_up(&mut bytes);
+            for s in structures(&bytes).into_iter().flatten() {
                 let (Structure::Unit { scopes, .. } | Structure::Reserved { scopes, .. }) = s;
                 prop_assert!(scopes.count() < 100);
             }

@@ -1,16 +1,15 @@
 //! IVRS, the firmware's table of AMD-Vi units (AMD I/O virtualization specification, 5.2).
 
-use crate::Requester;
-use crate::bytes::{Chain, u16_at, u64_at};
+use crate::bytes::{self, Chain, u16_at, u64_at};
+use crate::{Damage, Requester};
 
 mod spec {
     //! Offsets and types (5.2.1 and 5.2.2).
     pub const BLOCKS: usize = 48;
     pub const IVHD: [u8; 3] = [0x10, 0x11, 0x40];
     pub const IVMD: [u8; 3] = [0x20, 0x21, 0x22];
-    pub const LENGTH: usize = 2;
+    pub const FLAGS: usize = 1;
     pub const DEVICE: usize = 4;
-    pub const CAPABILITY: usize = 6;
     pub const BASE: usize = 8;
     pub const SEGMENT: usize = 16;
     pub const ENTRIES: usize = 24;
@@ -51,8 +50,8 @@ pub enum Block<'t> {
 pub struct Unit<'t> {
     /// The unit's own function.
     pub device: Requester,
-    /// Its capability block in configuration space.
-    pub capability: u16,
+    /// How it is connected ([`crate::amdvi::control`]).
+    pub flags: u8,
     /// Physical address of its registers.
     pub base: u64,
     /// PCI segment.
@@ -60,10 +59,9 @@ pub struct Unit<'t> {
     entries: Chain<'t>,
 }
 
-/// The blocks of the table, header included in `table`.
-pub fn blocks(table: &[u8]) -> impl Iterator<Item = Block<'_>> {
-    let all = table.get(spec::BLOCKS..).unwrap_or_default();
-    Chain::new(all, |b| u16_at(b, spec::LENGTH).map(usize::from)).filter_map(block)
+/// The blocks of the table, header included in `table`. What is too short for its type is left out.
+pub fn blocks(table: &[u8]) -> Result<impl Iterator<Item = Block<'_>>, Damage> {
+    Ok(bytes::structures(table, spec::BLOCKS)?.filter_map(block))
 }
 
 fn block(b: &[u8]) -> Option<Block<'_>> {
@@ -78,7 +76,7 @@ fn block(b: &[u8]) -> Option<Block<'_>> {
     let entries = b.get(if kind == spec::IVHD[0] { spec::ENTRIES } else { spec::LONG_ENTRIES }..)?;
     Some(Block::Unit(Unit {
         device,
-        capability: u16_at(b, spec::CAPABILITY)?,
+        flags: *b.get(spec::FLAGS)?,
         base: u64_at(b, spec::BASE)?,
         segment: u16_at(b, spec::SEGMENT)?,
         entries: Chain::new(entries, entry_length),
@@ -116,19 +114,21 @@ impl Unit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes::sum_up;
     use proptest::prelude::*;
 
     fn table(blocks: &[&[u8]]) -> Vec<u8> {
         let mut t = b"IVRS".to_vec();
         t.resize(48, 0);
         t.extend(blocks.concat());
+        sum_up(&mut t);
         t
     }
 
     fn unit(kind: u8, entries: &[&[u8]]) -> Vec<u8> {
         let entries = entries.concat();
         let header = if kind == 0x10 { 24 } else { 40 };
-        let mut b = vec![kind, 0];
+        let mut b = vec![kind, 0xb1];
         b.extend((header + entries.len() as u16).to_le_bytes());
         b.extend([0x02, 0, 0x40, 0]);
         b.extend(0xfed8_0000u64.to_le_bytes());
@@ -145,7 +145,7 @@ mod tests {
 
     fn units(t: &[u8]) -> Vec<Unit<'_>> {
         let only = |b| if let Block::Unit(u) = b { Some(u) } else { None };
-        blocks(t).filter_map(only).collect()
+        blocks(t).into_iter().flatten().filter_map(only).collect()
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
         for kind in [0x10, 0x11, 0x40] {
             let t = table(&[&unit(kind, &[SELECT, HPET, IOAPIC])]);
             let [u] = &units(&t)[..] else { panic!() };
-            assert_eq!((u.device, u.capability, u.base, u.segment), (Requester(2), 0x40, 0xfed8_0000, 0));
+            assert_eq!((u.device, u.flags, u.base, u.segment), (Requester(2), 0xb1, 0xfed8_0000, 0));
             assert_eq!(u.last(), Requester(0xf8));
             assert_eq!(u.ioapics().collect::<Vec<_>>(), [(0, Requester(0xa0))]);
         }
@@ -181,14 +181,28 @@ mod tests {
         ivmd.extend(0x7f00_0000u64.to_le_bytes());
         ivmd.extend(0x1_0000u64.to_le_bytes());
         let t = table(&[&[0x77, 0, 6, 0, 0, 0], &ivmd, &unit(0x10, &[SELECT])]);
-        let all: Vec<_> = blocks(&t).collect();
+        let all: Vec<_> = blocks(&t).unwrap().collect();
         let [Block::Reserved { device, base, len }, Block::Unit(_)] = all[..] else { panic!("{all:?}") };
         assert_eq!((device, base, len), (Requester(0x90), 0x7f00_0000, 0x1_0000));
     }
 
+    #[test]
+    fn a_damaged_table_is_refused() {
+        let mut t = table(&[&unit(0x10, &[SELECT])]);
+        t[50] += 1;
+        assert_eq!(blocks(&t).err(), Some(Damage::Checksum));
+        sum_up(&mut t);
+        assert_eq!(blocks(&t).err(), Some(Damage::Structures), "a block that is longer than what is there");
+        t[50] -= 2;
+        sum_up(&mut t);
+        assert_eq!(blocks(&t).err(), Some(Damage::Structures), "one that is shorter");
+        assert_eq!(blocks(&[0; 40]).err(), Some(Damage::Structures));
+    }
+
     proptest! {
         #[test]
-        fn any_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_end(mut bytes in prop::collection::vec(any::<u8>(), 10..200)) {
+            sum_up(&mut bytes);
             for u in units(&table(&[&unit(0x10, &[&bytes])])).iter().chain(&units(&bytes)) {
                 prop_assert!(u.ioapics().count() < 100 && u.last() >= u.device);
             }

@@ -13,10 +13,19 @@ pub mod ivrs;
 mod limit;
 pub mod vtd;
 
+pub use bytes::Damage;
 pub use fault::{Access, Fault};
 pub use limit::{LINES, Limit};
 
 use core::fmt;
+
+/// A command, a report, half of a long entry: 16 bytes, lower half first.
+pub type Pair = [u64; 2];
+
+/// The best number of levels that is in all of the sets: four, else three, else five.
+pub fn choose_levels(sets: u32) -> Option<u32> {
+    [4, 3, 5].into_iter().find(|n| sets & 1 << n != 0)
+}
 
 /// A requester on PCI: bus in bits 15:8, device in 7:3, function in 2:0. What IOMMUs tell devices apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,6 +97,13 @@ mod tests {
         assert_eq!(assignment(0x0001_12fb), Some((1, Requester::new(0x12, 0x1f, 3))));
         assert_eq!(assignment(1 << 32), None);
         assert_eq!(assignment(u64::MAX), None);
+    }
+
+    #[test]
+    fn four_levels_are_best() {
+        for (set, want) in [(0, None), (0b11_1000, Some(4)), (0b10_1000, Some(3)), (0b10_0000, Some(5))] {
+            assert_eq!(choose_levels(set), want);
+        }
     }
 
     #[test]

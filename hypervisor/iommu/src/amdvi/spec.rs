@@ -10,6 +10,8 @@ pub mod reg {
     pub const EVENTS: u64 = 0x10;
     /// Control.
     pub const CONTROL: u64 = 0x18;
+    /// Base of the range that is excluded from translation, bit 0: there is one.
+    pub const EXCLUSION: u64 = 0x20;
     /// Extended features.
     pub const FEATURES: u64 = 0x30;
     /// Command-buffer head and tail.
@@ -24,7 +26,7 @@ pub mod reg {
     pub const STATUS: u64 = 0x2020;
 }
 
-/// Bytes of registers without the performance counters.
+/// Bytes of registers without the performance counters; the base is a multiple of it.
 pub const REGISTERS: u64 = 0x4000;
 /// Bytes with them (PCSup).
 pub const REGISTERS_WITH_COUNTERS: u64 = 0x8_0000;
@@ -33,12 +35,18 @@ pub const REGISTERS_WITH_COUNTERS: u64 = 0x8_0000;
 pub mod control {
     /// The unit is on.
     pub const IOMMU_EN: u64 = 1 << 0;
+    /// HyperTransport tunnel.
+    pub const HT_TUN_EN: u64 = 1 << 1;
     /// Events are logged.
     pub const EVENT_LOG_EN: u64 = 1 << 2;
-    /// Events raise an interrupt.
-    pub const EVENT_INT_EN: u64 = 1 << 3;
+    /// Requests pass posted writes.
+    pub const PASS_PW: u64 = 1 << 8;
+    /// Responses do.
+    pub const RES_PASS_PW: u64 = 1 << 9;
     /// The unit snoops caches when it reads its tables.
     pub const COHERENT: u64 = 1 << 10;
+    /// The unit's own requests are isochronous.
+    pub const ISOC: u64 = 1 << 11;
     /// Commands are executed.
     pub const CMD_BUF_EN: u64 = 1 << 12;
 }
@@ -53,20 +61,20 @@ pub mod features {
     pub const HATS_SHIFT: u32 = 10;
 }
 
-/// Status register (3.4.10); the first two are cleared by writing them.
+/// Status register (3.4.10).
 pub mod status {
-    /// The log was full.
+    /// The log was full, and nothing is logged since; written as 1 to clear it.
     pub const EVENT_OVERFLOW: u64 = 1 << 0;
-    /// An event was logged.
-    pub const EVENT_LOG_INT: u64 = 1 << 1;
-    /// A completion was signalled.
-    pub const COM_WAIT_INT: u64 = 1 << 2;
     /// The log is on.
     pub const EVENT_LOG_RUN: u64 = 1 << 3;
+    /// Commands are executed.
+    pub const CMD_BUF_RUN: u64 = 1 << 4;
 }
 
-/// Length field of command buffer and event log, bits 59:56: 2^8 entries.
+/// Length field of command buffer and event log, bits 59:56: 2^8 entries of 16 bytes, which is a frame.
 pub const LENGTH_256: u64 = 8 << 56;
+/// Offset in command buffer or event log, as head and tail registers have it.
+pub const OFFSET: u64 = 0xff0;
 
 /// Device-table entry (2.2.2.1), by 64-bit word.
 pub mod dte {
@@ -86,8 +94,6 @@ pub mod dte {
     pub const IV: u64 = 1 << 0;
     /// Word 2: log2 entries of the interrupt table, bits 4:1.
     pub const TABLE_LENGTH_SHIFT: u32 = 1;
-    /// Word 2: address of the interrupt table, bits 51:6.
-    pub const TABLE: u64 = 0x000f_ffff_ffff_ffc0;
     /// Word 2: interrupts are remapped; 0: aborted. Bits 61:60.
     pub const INT_CTL_REMAP: u64 = 2 << 60;
 }
@@ -116,6 +122,8 @@ pub mod command {
     pub const INVALIDATE_IOMMU_PAGES: u64 = 3;
     /// Interrupt table of a device.
     pub const INVALIDATE_INTERRUPT_TABLE: u64 = 5;
+    /// Everything.
+    pub const INVALIDATE_IOMMU_ALL: u64 = 8;
     /// Completion wait: store the second word.
     pub const STORE: u64 = 1 << 0;
     /// Domain, bits 47:32.
@@ -130,8 +138,6 @@ pub mod event {
     pub const CODE_SHIFT: u32 = 60;
     /// IO_PAGE_FAULT.
     pub const IO_PAGE_FAULT: u8 = 2;
-    /// INVALID_DEVICE_REQUEST.
-    pub const INVALID_DEVICE_REQUEST: u8 = 8;
     /// ILLEGAL_COMMAND_ERROR and COMMAND_HARDWARE_ERROR: not about a device.
     pub const COMMAND: core::ops::RangeInclusive<u8> = 5..=6;
     /// Page fault: an interrupt.
@@ -139,6 +145,3 @@ pub mod event {
     /// Page fault: a write.
     pub const RW: u64 = 1 << 53;
 }
-
-/// Entries of command buffer and event log: 16 bytes, 256 of them.
-pub const ENTRIES: u64 = 256;

@@ -2,11 +2,8 @@
 
 pub mod spec;
 
-use crate::{Access, Fault, MESSAGES, Requester, Target};
+use crate::{Access, Fault, MESSAGES, Pair, Requester, Target};
 use spec::{cap, context, descriptor, ecap, fault, irta, irte, message, rte};
-
-/// An entry or descriptor of 16 bytes, lower half first.
-pub type Pair = [u64; 2];
 
 /// Capability and extended-capability register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,11 +70,6 @@ impl Abilities {
     pub const fn fault_records(self) -> (u64, u64) {
         ((self.cap >> cap::FRO_SHIFT & 0x3ff) * 16, (self.cap >> cap::NFR_SHIFT & 0xff) + 1)
     }
-}
-
-/// The best number of levels that is in all of the sets: four, else three, else five.
-pub fn choose_levels(sets: u32) -> Option<u32> {
-    [4, 3, 5].into_iter().find(|n| sets & 1 << n != 0)
 }
 
 /// Root entry of a bus.
@@ -203,13 +195,6 @@ mod tests {
         assert_eq!((with(1).domains(), with(7).domains()), (64, 1 << 16));
         assert_eq!(with(1 << 11).levels(), 1 << 5);
         assert_eq!(with(1 << 8 | 1 << 12).levels(), 0, "two levels, and six, are not defined any more");
-    }
-
-    #[test]
-    fn four_levels_are_best() {
-        for (set, want) in [(0, None), (0b11_1000, Some(4)), (0b10_1000, Some(3)), (0b10_0000, Some(5))] {
-            assert_eq!(choose_levels(set), want);
-        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use super::cpu::{cpu, cpuid};
 use super::{paging, time};
+use crate::iommu::{self, Machine};
 use crate::object::sm::Sm;
-use crate::{iommu, remote, trace};
+use crate::{remote, trace};
 use ::iommu::{Requester, Target, plain_message, vtd::redirection};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
@@ -27,8 +28,9 @@ const SPURIOUS: u8 = 0xff;
 pub const MESSAGES: u16 = 32;
 /// Number of the first.
 pub const FIRST_MESSAGE: u16 = MAX_PINS as u16;
-const LINES: usize = MAX_PINS + MESSAGES as usize;
-const _: () = assert!(PIN_VECTORS as usize + LINES <= TIMER as usize && LINES <= iommu::INTERRUPTS);
+/// Pins and message-signalled interrupts.
+pub const LINES: usize = MAX_PINS + MESSAGES as usize;
+const _: () = assert!(PIN_VECTORS as usize + LINES <= TIMER as usize);
 const MAX_IOAPICS: usize = 8;
 
 struct Controller {
@@ -265,15 +267,20 @@ pub enum Unroutable {
     NoAnswer,
 }
 
-/// An entry of the IOMMUs for an interrupt. `false`: they do not remap.
-fn remap(n: u16, r: &Routing, level: bool, source: Option<Requester>) -> Result<bool, Unroutable> {
-    let Some(m) = iommu::machine().filter(|m| m.remaps()) else { return Ok(false) };
+/// Whether that holds for the identifiers of all IOAPICs.
+pub fn all_ioapics(f: impl Fn(u8) -> bool) -> bool {
+    CONTROLLERS.lock().iter().flatten().all(|c| f(c.id))
+}
+
+/// An entry of the IOMMUs for an interrupt. `None`: they do not remap it.
+fn remap(n: u16, r: &Routing, level: bool, source: Option<Requester>) -> Result<Option<&'static Machine>, Unroutable> {
+    let Some(m) = iommu::machine().filter(|m| m.remaps(n)) else { return Ok(None) };
     let (apic, vector) = (remote::apic_of(r.cpu), PIN_VECTORS + n as u8);
     if apic >= 0xff && !m.wide {
         return Err(Unroutable::Far);
     }
     let target = (!r.masked).then_some(Target { apic, vector, level });
-    if m.set_interrupt(n, target, source) { Ok(true) } else { Err(Unroutable::NoAnswer) }
+    if m.units.set_interrupt(n, target, source) { Ok(Some(m)) } else { Err(Unroutable::NoAnswer) }
 }
 
 /// Configures a message-signalled interrupt, and returns address and data of the message.
@@ -281,8 +288,8 @@ pub fn route_message(n: u16, r: &Routing) -> Result<(u32, u32), Unroutable> {
     let pin = &PINS[n as usize];
     let apic = remote::apic_of(r.cpu);
     let message = match remap(n, r, false, Some(r.device))? {
-        true => ::iommu::vtd::interrupt_message(n),
-        false => plain_message(Target { apic, vector: PIN_VECTORS + n as u8, level: false }).ok_or(Unroutable::Far)?,
+        Some(m) => m.units.message(n),
+        None => plain_message(Target { apic, vector: PIN_VECTORS + n as u8, level: false }).ok_or(Unroutable::Far)?,
     };
     pin.ignored.store(r.masked, Relaxed);
     pin.cpu.store(r.cpu, Relaxed);
@@ -309,7 +316,7 @@ fn write_redirection(c: &Controller, pin: u8, entry: u64) {
 pub fn route(gsi: u16, r: &Routing) -> Result<(), Unroutable> {
     let pin = &PINS[gsi as usize];
     let source = controller_id(gsi).and_then(iommu::ioapic);
-    let remapped = remap(gsi, r, r.level, source)?;
+    let remapped = remap(gsi, r, r.level, source)?.is_some();
     if !remapped && remote::apic_of(r.cpu) >= 0xff {
         // Pins name their target in 8 bits, all ones are all CPUs.
         return Err(Unroutable::Far);

@@ -5,15 +5,19 @@ use crate::arch::{interrupt, time};
 use crate::call::Outcome;
 use crate::mem::window;
 use crate::{iommu, say};
+use ::iommu::Damage;
 use abi::{HwOp, Status};
 use acpi::address::{AddressSpace, GenericAddress};
 use acpi::fadt::Fadt;
 use acpi::madt::{Madt, MadtEntry};
 use acpi::sdt::{SdtHeader, Signature};
-use acpi::{AcpiHandler, AcpiTable, AcpiTables, PhysicalMapping};
+use acpi::{AcpiHandler, AcpiResult, AcpiTable, AcpiTables, PhysicalMapping};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use x86::io::{inw, outb, outw};
+
+/// Bytes of a table, at most.
+const LONGEST: usize = 16 << 20;
 
 /// Maps tables through the boot window.
 #[derive(Clone, Copy)]
@@ -21,6 +25,8 @@ struct Window;
 
 impl AcpiHandler for Window {
     unsafe fn map_physical_region<T>(&self, address: usize, size: usize) -> PhysicalMapping<Self, T> {
+        // None is longer, but some say so: what is cut off does not add up.
+        let size = size.min(LONGEST);
         let p = window::map(address as u64, size as u64).expect("boot window used up by ACPI tables");
         let p = NonNull::new(p as *mut T).expect("window at address 0");
         // SAFETY: mapped for `size` bytes until the window closes, when nothing of `acpi` is in use any more.
@@ -73,24 +79,36 @@ pub fn init(rsdp: Option<u64>) {
         Ok(m) => madt(&m),
         Err(e) => say!("ACPI: no MADT: {e:?}"),
     }
-    if let Ok(d) = t.find_table::<Dmar>() {
-        iommu::found_vtd(bytes(&d));
-    }
+    iommus::<false>(&t, iommu::found_vtd);
+    iommus::<true>(&t, iommu::found_amdvi);
     if let Ok(f) = t.find_table::<Fadt>() {
         fadt(&f);
     }
 }
 
-/// DMAR, which the crate does not know: the header that all tables have.
+/// IVRS or DMAR, which the crate does not know: the header that all tables have. `iommu` checks the rest, so that there is a
+/// line if it is damaged.
 #[repr(transparent)]
-struct Dmar(SdtHeader);
+struct Iommus<const AMD: bool>(SdtHeader);
 
-// SAFETY: tables of that signature begin with the header.
-unsafe impl AcpiTable for Dmar {
-    const SIGNATURE: Signature = Signature::DMAR;
+// SAFETY: tables of these signatures begin with the header.
+unsafe impl<const AMD: bool> AcpiTable for Iommus<AMD> {
+    const SIGNATURE: Signature = if AMD { Signature::IVRS } else { Signature::DMAR };
 
     fn header(&self) -> &SdtHeader {
         &self.0
+    }
+
+    fn validate(&self) -> AcpiResult<()> {
+        Ok(())
+    }
+}
+
+fn iommus<const AMD: bool>(t: &AcpiTables<Window>, note: fn(&[u8]) -> Result<(), Damage>) {
+    if let Ok(m) = t.find_table::<Iommus<AMD>>()
+        && let Err(why) = note(bytes(&m))
+    {
+        say!("ACPI: {} has {why}: its IOMMUs are not used", Iommus::<AMD>::SIGNATURE);
     }
 }
 

@@ -39,8 +39,17 @@ pub fn open((start, end): (u64, u64), perms: perm::Mem) {
 /// Protects what every machine has: the MSI window, and addresses beyond the CPU's width.
 pub fn protect_fixed() {
     protect(0xfee0_0000, 0xfef0_0000);
-    let width = cpuid().get_processor_capacity_feature_info().map_or(36, |c| c.physical_address_bits());
-    protect(1 << width, u64::MAX);
+    protect(1 << width(), u64::MAX);
+}
+
+/// Bits of a physical address.
+fn width() -> u8 {
+    cpuid().get_processor_capacity_feature_info().map_or(36, |c| c.physical_address_bits())
+}
+
+/// Whether registers of a device may be there.
+pub fn can_be_device(phys: u64) -> bool {
+    phys != 0 && phys.is_multiple_of(1 << PAGE_BITS) && phys >> width() == 0 && !is_kernel(phys)
 }
 
 /// Whether an address is in the kernel's image or pool, and not open.

@@ -1,8 +1,9 @@
 //! Reports of blocked accesses: a line each, so many in a second, then none until the second is over. Meanwhile the units
-//! are silent, so that a device that faults all the time costs a bounded number of interrupts.
+//! are silent, so that a device that faults all the time costs a bounded number of interrupts. Units that do not interrupt
+//! are looked at from time to time. All of this is the boot CPU's.
 
-use super::machine;
-use crate::arch::time;
+use super::{Machine, machine};
+use crate::arch::{cpu::cpu, time};
 use crate::say;
 use ::iommu::Limit;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -11,59 +12,70 @@ use spin::Mutex;
 struct Reports {
     limit: Limit,
     left_out: u64,
+    /// Until the second is over.
+    silent: bool,
 }
 
-static REPORTS: Mutex<Reports> = Mutex::new(Reports { limit: Limit::new(), left_out: 0 });
-/// When the units may interrupt again; `u64::MAX`: they may.
+static REPORTS: Mutex<Reports> = Mutex::new(Reports { limit: Limit::new(), left_out: 0, silent: false });
+/// When there is something to do without an interrupt of a unit; `u64::MAX`: never.
 static RESUME: AtomicU64 = AtomicU64::new(u64::MAX);
+/// So often in a second units are looked at that do not interrupt.
+const LOOKS: u64 = 4;
 
-/// A unit has something to report.
+/// The units are on.
+pub fn start(m: &Machine) {
+    if m.polled {
+        RESUME.store(0, Relaxed);
+    }
+}
+
+/// A unit has something to report, or may have.
 pub fn interrupt() {
     let Some(m) = machine() else { return };
     let (mut r, second) = (REPORTS.lock(), time::frequency());
-    for unit in m.all() {
-        let lost = unit.drain(|fault| {
-            if r.limit.admit(time::now(), second) {
-                say!("{fault}");
-            } else {
-                r.left_out += 1;
-            }
-        });
-        if lost && r.limit.admit(time::now(), second) {
-            say!("DMA faults: more than the IOMMU could record");
+    let lost = m.units.drain(&mut |fault| {
+        if r.limit.admit(time::now(), second) {
+            say!("{fault}");
         } else {
-            r.left_out += u64::from(lost);
+            r.left_out += 1;
         }
+    });
+    if lost && r.limit.admit(time::now(), second) {
+        say!("DMA faults: more than the IOMMU could record");
+    } else {
+        r.left_out += u64::from(lost);
     }
-    if r.limit.exhausted() && RESUME.load(Relaxed) == u64::MAX {
-        m.all().for_each(|u| u.silence(true));
+    if r.limit.exhausted() && !r.silent {
+        r.silent = true;
+        m.units.silence(true);
         let at = time::now() + second;
         RESUME.store(at, Relaxed);
         time::arm(at);
     }
 }
 
-/// When [`resume`] has something to do.
+/// When [`resume`] has something to do on this CPU.
 pub fn resume_at() -> u64 {
-    RESUME.load(Relaxed)
+    if cpu().id.get() == 0 { RESUME.load(Relaxed) } else { u64::MAX }
 }
 
-/// The timer fired: lets the units report again if it is time.
+/// The timer fired: lets the units report again if it is time, or looks what they have.
 pub fn resume(now: u64) {
     if now < resume_at() {
         return;
     }
     let Some(m) = machine() else { return };
-    RESUME.store(u64::MAX, Relaxed);
-    // What came while the units were silent is in their registers, and there may be more of it than these hold.
-    let mut more = false;
-    for unit in m.all() {
-        let lost = unit.drain(|_| REPORTS.lock().left_out += 1);
-        more |= lost;
+    RESUME.store(if m.polled { now + time::frequency() / LOOKS } else { u64::MAX }, Relaxed);
+    let mut r = REPORTS.lock();
+    if !core::mem::take(&mut r.silent) {
+        drop(r);
+        return interrupt();
     }
-    let n = core::mem::take(&mut REPORTS.lock().left_out) + u64::from(more);
+    // What came while the units were silent is in their records, and there may be more of it than these hold.
+    let mut n = core::mem::take(&mut r.left_out);
+    n += u64::from(m.units.drain(&mut |_| n += 1));
     if n != 0 {
         say!("DMA faults: at least {n} more");
     }
-    m.all().for_each(|u| u.silence(false));
+    m.units.silence(false);
 }

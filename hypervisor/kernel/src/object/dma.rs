@@ -21,7 +21,7 @@ pub struct DmaSpace {
     domain: u16,
     /// Whether the domain was given back.
     released: AtomicBool,
-    units: &'static Machine,
+    machine: &'static Machine,
     member: Member,
 }
 kernel_object!(DmaSpace, Dma);
@@ -34,18 +34,18 @@ impl Joins for DmaSpace {
 
 impl DmaSpace {
     /// An empty one.
-    pub fn create(a: &'static Account, units: &'static Machine) -> Option<Ref<DmaSpace>> {
+    pub fn create(a: &'static Account, machine: &'static Machine) -> Option<Ref<DmaSpace>> {
         let top = Page::new(a)?;
-        units.prepare(top.phys());
-        let table = Mutex::new(PageTable::new(top.phys(), units.format));
-        let domain = units.take_domain()?;
+        machine.prepare(top.phys());
+        let table = Mutex::new(PageTable::new(top.phys(), machine.format));
+        let domain = machine.take_domain()?;
         let (header, top, released) = (Header::new(Self::KIND), Part::new(Some(top)), AtomicBool::new(false));
-        Ref::new(a, DmaSpace { header, table, top, domain, released, units, member: Member::new() })
+        Ref::new(a, DmaSpace { header, table, top, domain, released, machine, member: Member::new() })
     }
 
     /// End of what devices can name, as a page number.
     pub fn end_page(&self) -> u64 {
-        1 << (ptab::spec::INDEX_BITS * self.units.format.levels)
+        1 << (ptab::spec::INDEX_BITS * self.machine.format.levels)
     }
 
     /// What a unit has to know.
@@ -56,7 +56,7 @@ impl DmaSpace {
 
     /// Frames for changes.
     pub fn tables(&self) -> Tables {
-        Tables::of_device(account_of(self), self.units.flush)
+        Tables::of_device(account_of(self), self.machine.flush)
     }
 
     /// Maps or revokes 2^order pages. [`DmaSpace::settle`] has to follow.
@@ -67,7 +67,7 @@ impl DmaSpace {
 
     /// Has the units forget what changes have outdated.
     pub fn settle(&self, mem: Tables) {
-        if !(mem.stale || self.units.invalidate_always) || self.units.invalidate(self.domain) {
+        if !(mem.stale || self.machine.invalidate_always) || self.machine.units.invalidate(self.domain) {
             mem.flushed();
         }
         // Else a unit may still walk the frames: they are never used again.
@@ -78,7 +78,7 @@ impl DmaSpace {
         if self.top.as_ref().is_none() {
             return Progress::Done;
         }
-        let silent = !self.released.swap(true, Relaxed) && !self.units.release(self.domain);
+        let silent = !self.released.swap(true, Relaxed) && !self.machine.release(self.domain);
         let mut mem = Tables::none();
         if !silent && !self.table.lock().prune(&mut mem, ptab::spec::ENTRIES, PORTION) {
             mem.flushed();
@@ -100,7 +100,7 @@ impl Drop for DmaSpace {
     fn drop(&mut self) {
         // It was never filled in, and has no devices.
         if !*self.released.get_mut() {
-            self.units.release(self.domain);
+            self.machine.release(self.domain);
         }
     }
 }

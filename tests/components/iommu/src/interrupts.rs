@@ -13,6 +13,8 @@ pub const CHECKS: &[Check] = &[
     ("assign_int-5 assign_int-18", "a device raises the interrupt that it was given", arrives),
     ("assign_int-1", "a masked message-signalled interrupt does not arrive, an unmasked one does", masked),
     ("assign_int-19", "interrupt remapping: a message that is another device's does not arrive", anothers),
+    ("assign_int-19", "an interrupt that was given to another device is that one's alone", moved),
+    ("assign_int-19", "an interrupt that is given to the IOAPIC, or to no device, disturbs no other", nobodys),
     ("assign_int-10", "assign_int: BAD_CPU, and nothing has changed", no_cpu),
 ];
 
@@ -139,6 +141,39 @@ fn anothers(m: &mut Machine) -> Outcome {
     expect("raised by another device", came(sm)?, false)?;
     own.interrupt();
     expect("raised by its own", came(sm)?, true)
+}
+
+fn moved(m: &mut Machine) -> Outcome {
+    let (first, second, sms) = (m.edu[0], m.edu[1], [semaphore(m, 0)?, semaphore(m, 1)?]);
+    program(first.bdf, assign(sms[0], first.bdf, 0)?)?;
+    program(second.bdf, assign(sms[1], second.bdf, 0)?)?;
+    // Each gets the other's.
+    let messages = [assign(sms[0], second.bdf, 0)?, assign(sms[1], first.bdf, 0)?];
+    if m.iommu() {
+        first.interrupt();
+        expect("raised by the device that had it", came(sms[0])?, false)?;
+    }
+    program(first.bdf, messages[1])?;
+    program(second.bdf, messages[0])?;
+    first.interrupt();
+    expect("raised by the first with that of the second", came(sms[1])?, true)?;
+    second.interrupt();
+    expect("raised by the second with that of the first", came(sms[0])?, true)?;
+    program(first.bdf, assign(sms[0], first.bdf, 0)?)
+}
+
+fn nobodys(m: &mut Machine) -> Outcome {
+    /// As what the IOAPIC appears: with VT-d, with AMD-Vi (QEMU's firmware tables).
+    const IOAPIC: [u16; 2] = [0xff00, 0x00a0];
+    let (edu, sms) = (m.edu[0], [semaphore(m, 0)?, semaphore(m, 1)?]);
+    program(edu.bdf, assign(sms[0], edu.bdf, 0)?)?;
+    for bdf in IOAPIC.into_iter().chain([0, u16::MAX]) {
+        assign(sms[1], bdf, 0)?;
+        edu.interrupt();
+        expect("a device's", came(sms[0])?, true)?;
+        pin(m)?;
+    }
+    Ok(())
 }
 
 fn no_cpu(m: &mut Machine) -> Outcome {

@@ -25,6 +25,9 @@ fn main() {
         Ok(m) => m,
         Err(why) => return eprintln!("iommu: {why}"),
     };
+    if m.iommu() && !m.reports() {
+        println!("this unit reports nothing: whether something was blocked is seen by the memory alone");
+    }
     let all = match m.iommu() {
         true => [checks::CHECKS, refusals::CHECKS, interrupts::CHECKS].concat(),
         // Without devices there is nobody to raise an interrupt.

@@ -12,7 +12,7 @@ pub const CHECKS: &[Check] = &[
     ("assign_dev-14 assign_dev-17", "assign_dev: BAD_DEV", assign_dev),
     ("ctrl_pd-1 ctrl_pd-16 ctrl_pd-17 spaces-64", "ctrl_pd into a DMA space: BAD_CAP", delegate_cap),
     ("ctrl_pd-18 ctrl_pd-19 spaces-62", "ctrl_pd into a DMA space: BAD_PAR", delegate_par),
-    ("assign_dev-15", "assign_dev: MEM_OBJ", assign_memory),
+    ("assign_dev-15 assign_dev-23", "assign_dev: MEM_OBJ; BAD_DEV with AMD-Vi", assign_memory),
     ("create_pd-19 ctrl_pd-23", "DMA space: MEM_OBJ, MEM_CAP where the account has no frame", no_memory),
 ];
 
@@ -69,6 +69,11 @@ fn assign_dev(m: &mut Machine) -> Outcome {
 
 fn assign_memory(m: &mut Machine) -> Outcome {
     let (s, pd, other_bus) = (first_space(m)?, selector(), 7 << 8);
+    if m.amdvi {
+        // Its table is there from boot on, for all devices that firmware names.
+        refused("a device that firmware does not name", hc::assign_dev(s, m.unit(), other_bus), Status::BadDev)?;
+        return works(m);
+    }
     hc::create_account(pd, root_obj::ROOT_PD, 1).map_err(|e| format!("{e:?}"))?;
     let (limit, used) = hc::read_quota(root_obj::ROOT_PD).map_err(|e| format!("{e:?}"))?;
     hc::move_quota(root_obj::ROOT_PD, pd, limit - used).map_err(|e| format!("{e:?}"))?;
