@@ -1,4 +1,4 @@
-//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `spec`, `size`, `platforms`.
+//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `spec`, `size`, `coverage`, `platforms`.
 //!
 //! Below the verbs: [`packages`] (Debian packages), [`guest`] (kernel and initramfs of the guest), [`build`] (our
 //! binaries), [`iso`] (the boot image), [`emulator`] (what boots it), [`session`] (a running emulator and its
@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod coverage;
 mod debug;
 mod emulator;
 mod exec;
@@ -61,6 +62,8 @@ enum Verb {
     Spec,
     /// Count the lines of kernel-mode Rust, and compare with perf/size.toml.
     Size(size::Args),
+    /// Measure which lines of the pure crates their host tests run, and compare with perf/coverage.toml.
+    Coverage(coverage::Args),
     /// Make a trace for Perfetto of the kernel's trace in a log.
     Trace(trace::Args),
     /// List the platforms and whether they can be used here.
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Perf(args) => perf::main(&args),
         Verb::Spec => spec::main(),
         Verb::Size(args) => size::main(&args),
+        Verb::Coverage(args) => coverage::main(&args),
         Verb::Trace(args) => trace::main(&args),
         Verb::Platforms => platforms::main(),
     };

@@ -175,6 +175,16 @@ mod tests {
     use core::mem::{align_of, offset_of, size_of};
 
     #[test]
+    fn both_layouts_are_of_the_same_bytes() {
+        let mut u = Utcb::default();
+        assert!(u.words.iter().all(|w| *w == 0), "nothing of what was there before");
+        u.arch_mut().rflags = 0x202;
+        assert_eq!((u.words[0x80 / 8], u.arch().rflags), (0x202, 0x202));
+        u.words[0x1c0 / 8] = 7;
+        assert_eq!(u.arch().cr0, 7);
+    }
+
+    #[test]
     fn layout_is_that_of_the_specification() {
         assert_eq!(size_of::<Utcb>(), 4096);
         assert_eq!(align_of::<Utcb>(), 4096);

@@ -184,6 +184,14 @@ mod tests {
         assert!(!qa.remove::<A>(i), "a second removal does nothing");
     }
 
+    #[test]
+    fn at_first_nothing_is_queued() {
+        for q in [Queue::<Item>::new(), Queue::default()] {
+            assert!(q.is_empty() && q.head().is_none() && q.pop_front::<A>().is_none());
+        }
+        assert!(!Link::<Item>::default().queued());
+    }
+
     proptest! {
         #[test]
         fn behaves_like_a_deque(ops in prop::collection::vec((0u8..4, 0usize..8), 0..200)) {

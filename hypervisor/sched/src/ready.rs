@@ -113,6 +113,14 @@ mod tests {
     }
 
     #[test]
+    fn at_first_nobody_is_ready() {
+        for q in [ReadyQueue::<Item>::new(), ReadyQueue::default()] {
+            assert_eq!(q.highest(), None);
+            assert!(q.pop::<()>().is_none());
+        }
+    }
+
+    #[test]
     fn front_goes_before_its_equals_only() {
         let it = |id| -> &'static Item { Box::leak(Box::new(Item { id, link: Link::new() })) };
         let q = ReadyQueue::new();

@@ -112,6 +112,21 @@ mod tests {
         &i.d
     }
 
+    #[test]
+    fn one_that_is_armed_keeps_its_time() {
+        let q = Timeouts::default();
+        assert_eq!(q.next::<()>(d), None);
+        let i: &'static Item = Box::leak(Box::new(Item { at: 7, d: Deadline::default() }));
+        assert!(!i.d.armed());
+        q.arm::<()>(i, 7, d);
+        q.arm::<()>(i, 3, d);
+        assert!(i.d.armed() && q.expire::<()>(6, d).is_none());
+        assert_eq!(q.next::<()>(d), Some(7));
+        assert!(q.expire::<()>(7, d).is_some() && !i.d.armed());
+        q.arm::<()>(i, 3, d);
+        assert_eq!(q.next::<()>(d), Some(3), "armed anew after it came");
+    }
+
     proptest! {
         #[test]
         fn expire_in_order_and_never_early(times in prop::collection::vec(0u64..50, 1..40), skip in 0usize..40) {

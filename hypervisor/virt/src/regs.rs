@@ -191,6 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn a_vcpu_begins_with_what_a_reset_leaves() {
+        for regs in [VcpuRegs::new(), VcpuRegs::default()] {
+            assert_eq!((regs.gpr, regs.cr2, regs.cr8, regs.xss), ([0; 16], 0, 0, 0));
+            // SDM vol. 1, 13.3: after a reset only x87 is on; XSETBV takes it on every CPU.
+            assert_eq!((regs.xcr0, next_xcr0(0, regs.xcr0, 1)), (1, 1));
+            assert_eq!(regs.msrs, MsrArea::default());
+            assert!(regs.msrs.entries().iter().all(|e| e.value == 0 && e.index != 0));
+        }
+    }
+
+    #[test]
     fn xcr0_takes_only_what_xsetbv_takes() {
         const ALL: u64 = 0x6_00ff;
         for valid in [0x1, 0x3, 0x7, 0xe7, 0x1f, 0xff, 0x6_0007] {

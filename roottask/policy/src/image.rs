@@ -130,7 +130,6 @@ impl Image {
 
 fn header_error(e: ParseError) -> ImageError {
     match e {
-        ParseError::BadMagic(_) => ImageError::NotElf,
         ParseError::UnsupportedElfClass(_) | ParseError::UnsupportedElfEndianness(_) => ImageError::Machine,
         ParseError::SliceReadError(_) => ImageError::Truncated("the headers reach beyond its end".into()),
         other => ImageError::Damaged(other.to_string()),

@@ -202,6 +202,24 @@ mod tests {
     }
 
     #[test]
+    fn ranges_at_the_end_of_the_address_space_are_rounded_without_overflow() {
+        const LAST: u64 = !(PAGE - 1);
+        let top = |start| PhysRange { start, end: u64::MAX };
+        assert_eq!(top(LAST - PAGE + 1).outward(), PhysRange { start: LAST - PAGE, end: LAST });
+        assert!(top(LAST + 1).inward().is_empty());
+        assert_eq!(top(LAST - 1).inward().len(), 0);
+        let b = Book::new([top(LAST - 4 * PAGE)], [top(LAST - PAGE - 1)]);
+        assert_eq!(b.free_ranges(), [PhysRange::new(LAST - 4 * PAGE, 2 * PAGE)]);
+    }
+
+    #[test]
+    fn a_reserved_range_without_a_byte_takes_nothing() {
+        let whole = PhysRange::new(M, M);
+        let b = Book::new([whole], [PhysRange::new(M + PAGE, 0), PhysRange { start: 3 * M / 2, end: M }]);
+        assert_eq!(b.free_ranges(), [whole]);
+    }
+
+    #[test]
     fn overlapping_ranges_of_the_firmware_map_merge() {
         assert_eq!(book(&[(M, 3 * M), (2 * M, 4 * M), (4 * M, 5 * M)]).free_ranges(), [PhysRange::new(M, 4 * M)]);
     }

@@ -2,7 +2,7 @@
 //!
 //! Key types: [`Size`], [`Ledger`]. [`source`] counts.
 
-mod source;
+pub mod source;
 
 use crate::{exec, tree};
 use anyhow::{Context, Result, bail, ensure};
@@ -162,7 +162,8 @@ impl Size {
     }
 }
 
-fn percent(part: usize, whole: usize) -> String {
+/// A share, for people.
+pub fn percent(part: usize, whole: usize) -> String {
     format!("{:.1} %", 100.0 * part as f64 / whole.max(1) as f64)
 }
 

@@ -6,7 +6,7 @@
 use crate::tree;
 use anyhow::{Context, Result, anyhow};
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// A function longer than this needs a reason (CONTRIBUTING.md, `size-limits`).
@@ -34,15 +34,27 @@ impl Count {
 /// A crate: the file `root` and all modules below it.
 pub fn krate(root: &Path) -> Result<Count> {
     let mut count = Count::default();
+    files(root, |_, seen| count.add(seen.count()))?;
+    count.long.sort();
+    Ok(count)
+}
+
+/// The code lines of a crate, file by file.
+pub fn code_lines(root: &Path) -> Result<BTreeMap<PathBuf, BTreeSet<usize>>> {
+    let mut lines = BTreeMap::new();
+    files(root, |file, seen| _ = lines.insert(file.to_path_buf(), seen.lines))?;
+    Ok(lines)
+}
+
+fn files(root: &Path, mut each: impl FnMut(&Path, Seen)) -> Result<()> {
     // Where the modules of a file are: beside a root or a `mod.rs`, else in a folder of the file's name.
     let mut files = vec![(root.to_path_buf(), root.parent().context("no folder")?.to_path_buf())];
     while let Some((file, below)) = files.pop() {
-        let (one, modules) = text(&tree::shown(&file), &tree::read_text(&file)?)?;
-        count.add(one);
-        files.extend(modules.iter().map(|m| (module(&below, m), below.join(m))));
+        let seen = text(&tree::shown(&file), &tree::read_text(&file)?)?;
+        files.extend(seen.modules.iter().map(|m| (module(&below, m), below.join(m))));
+        each(&file, seen);
     }
-    count.long.sort();
-    Ok(count)
+    Ok(())
 }
 
 fn module(below: &Path, name: &str) -> PathBuf {
@@ -50,25 +62,29 @@ fn module(below: &Path, name: &str) -> PathBuf {
     if beside.is_file() { beside } else { below.join(name).join("mod.rs") }
 }
 
-/// A file's text, and the modules that it declares without a body.
-fn text(place: &str, text: &str) -> Result<(Count, Vec<String>)> {
+fn text(place: &str, text: &str) -> Result<Seen> {
     let tokens: TokenStream = text.parse().map_err(|e| anyhow!("{place}: {e}"))?;
     let mut seen = Seen { place: place.into(), ..Seen::default() };
     seen.walk(tokens);
-    let count = Count { lines: seen.lines.len(), unsafe_lines: seen.unsafe_lines.len(), long: seen.long };
-    Ok((count, seen.modules))
+    Ok(seen)
 }
 
+/// What is in a file.
 #[derive(Default)]
 struct Seen {
     place: String,
     lines: BTreeSet<usize>,
     unsafe_lines: BTreeSet<usize>,
     long: Vec<(String, usize)>,
+    /// Declared without a body.
     modules: Vec<String>,
 }
 
 impl Seen {
+    fn count(self) -> Count {
+        Count { lines: self.lines.len(), unsafe_lines: self.unsafe_lines.len(), long: self.long }
+    }
+
     fn walk(&mut self, tokens: TokenStream) {
         let tokens: Vec<_> = tokens.into_iter().collect();
         let mut i = 0;
@@ -194,7 +210,7 @@ mod tests {
     use super::*;
 
     fn count(s: &str) -> Count {
-        text("f.rs", s).unwrap().0
+        text("f.rs", s).unwrap().count()
     }
 
     #[test]
@@ -218,11 +234,14 @@ mod tests {
 
     #[test]
     fn modules_are_followed_but_for_tests() {
-        let found = text("f.rs", "mod a;\npub mod b;\n#[cfg(test)]\nmod tests;\nmod c {}\n").unwrap().1;
+        let found = text("f.rs", "mod a;\npub mod b;\n#[cfg(test)]\nmod tests;\nmod c {}\n").unwrap().modules;
         assert_eq!(found, ["a", "b"]);
         let root = tree::root().join("hypervisor/cap/src/lib.rs");
-        let (alone, _) = text("", &tree::read_text(&root).unwrap()).unwrap();
-        assert!(krate(&root).unwrap().lines > alone.lines);
+        let alone = text("", &tree::read_text(&root).unwrap()).unwrap().lines;
+        assert!(krate(&root).unwrap().lines > alone.len());
+        let each = code_lines(&root).unwrap();
+        assert_eq!(each[&root], alone);
+        assert_eq!(each.values().map(BTreeSet::len).sum::<usize>(), krate(&root).unwrap().lines);
         assert!(krate(Path::new("/no/such/lib.rs")).is_err());
     }
 
@@ -245,6 +264,6 @@ mod tests {
 
     #[test]
     fn what_is_no_rust_is_refused() {
-        assert!(text("f.rs", "fn a( {").unwrap_err().to_string().contains("f.rs"));
+        assert!(text("f.rs", "fn a( {").err().unwrap().to_string().contains("f.rs"));
     }
 }
