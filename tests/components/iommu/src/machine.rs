@@ -105,7 +105,10 @@ impl Machine {
         let (hst, nova_hst) = (take(nova_obj::ROOT_HST)?, take(nova_obj::NOVA_HST)?);
         let mut m = Machine { hip, hst, pio, nova_hst, log_at: 0, amdvi: false, edu: vec![] };
         m.map(hip.mbuf_start, LOG, perm::Mem::R, Mad::WB).map_err(|e| format!("the kernel's log: {e:?}"))?;
-        m.log();
+        // What was blocked before is said now, and how much more there was a second later.
+        while m.log().contains("DMA fault") {
+            std::thread::sleep(Duration::from_millis(1500));
+        }
         m.find_devices()?;
         Ok(m)
     }
