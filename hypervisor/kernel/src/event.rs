@@ -194,7 +194,7 @@ pub fn end(ec: &'static Ec) {
         ec.cont.set(Cont::Dead);
         fpu::discard(ec);
         ec.awaits.take();
-        let own = ec.chain.take().filter(|s| core::ptr::eq(s.ec.found(), ec));
+        let own = ec.chain.take().filter(|s| s.ec.dead());
         let handler = ec.callee();
         if let Some(h) = handler {
             h.caller.take();
@@ -202,7 +202,7 @@ pub fn end(ec: &'static Ec) {
         match (own, handler) {
             // Who works for it finishes that with its SC, and so holds no lock for ever; then the SC ends.
             (Some(_), Some(_)) => {}
-            (Some(sc), None) => sc.retire(),
+            (Some(sc), None) => sc.finish(),
             (None, _) => {
                 // The SC is the caller's. Whoever needs the handler next pays.
                 ec.callee.take();

@@ -120,10 +120,8 @@ fn next_of_payer(ec: &'static Ec) -> Next {
         // The end of a chain receives or is dead only if the chain has ended: its SC has nothing to run.
         Some(leaf) if matches!(leaf.cont.get(), Cont::Receive | Cont::Reply | Cont::Dead) => {
             charge();
-            if let Some(sc) = put_away().filter(|sc| sc.ec.dead()) {
-                // Its EC was killed in the middle of a call, which is over now.
-                sc.ec.callee.take();
-                sc.retire();
+            if let Some(sc) = put_away() {
+                sc.finish();
             }
             Next::Pick
         }

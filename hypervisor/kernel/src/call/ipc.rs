@@ -73,8 +73,13 @@ pub fn ipc_reply(ec: &'static Ec) -> Next {
     let mtd = ec.regs().rsi() as u32;
     fpu::discard(ec);
     ec.cont.set(Cont::Receive);
-    ec.chain.set(None);
-    let Some(caller) = ec.caller.take() else { return Next::Resched };
+    let payer = ec.chain.take();
+    let Some(caller) = ec.caller.take() else {
+        if let Some(sc) = payer {
+            sc.finish();
+        }
+        return Next::Resched;
+    };
     let caller = caller.found();
     trace!(REPLY, Some(ec), trace::name(caller).into(), mtd.into());
     match caller.expect.get() {

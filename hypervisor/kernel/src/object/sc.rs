@@ -97,6 +97,14 @@ impl Sc {
         self.active.take();
     }
 
+    /// The call is over that it was in. If its EC was killed meanwhile, so is the SC.
+    pub fn finish(&'static self) {
+        if self.ec.dead() {
+            self.ec.callee.take();
+            self.retire();
+        }
+    }
+
     /// It is destroyed: its EC, and who works for that, run no more until there is another.
     pub fn end(&'static self) {
         // It may still be among the new ones.
