@@ -2,6 +2,7 @@
 //!
 //! Key types: [`Creator`]; [`Wires`], the semaphores of all channels.
 
+use crate::end::end_domain;
 use crate::handler::BUDGET_MS;
 use crate::portals::Portals;
 use crate::shared::{Objects, Running};
@@ -46,6 +47,14 @@ impl Wires {
         semaphore.map(Semaphore::sel)
     }
 
+    /// Gives up a semaphore that nobody uses any more.
+    pub fn remove(&mut self, sm: Sm) {
+        match sm {
+            Sm::Server(component) => drop(self.servers.remove(&component)),
+            Sm::Client(channel) => drop(self.clients.remove(&channel)),
+        }
+    }
+
     /// Uses a semaphore that exists.
     pub fn set_client(&mut self, channel: usize, sel: Sel) {
         self.clients.insert(channel, Semaphore::from_sel(sel));
@@ -71,39 +80,53 @@ pub struct Creator<'a> {
 }
 
 impl Creator<'_> {
-    /// Creates component `index`; it does not run yet.
-    pub fn create(&mut self, plan: &Plan, index: usize, wires: &mut Wires) -> Result<Running, SpaceError> {
+    /// Creates component `index`; it does not run yet. What there is of one that fails is destroyed again.
+    pub fn create(&self, plan: &Plan, index: usize, wires: &mut Wires) -> Result<Running, SpaceError> {
         let bad_plan = SpaceError { what: "find its plan", status: Status::BadPar };
         let c = plan.component(index).ok_or(bad_plan)?;
-        let mut objects = self.create_domain(c)?;
-        self.fill(plan, index, c)?;
-        self.map(plan, index, c, &objects)?;
-        self.give_basics(c, &objects)?;
-        self.portals.give(index, objects.obj, c.first_cpu()).tried("create its portals")?;
-        give_semaphores(&plan.grants(index), &objects, wires)?;
-        objects.irqs = self.give_interrupts(c, &objects)?;
-        self.give_ports(c, &objects)?;
-        objects.ec = self.create_first_thread(c, &objects)?;
-        Ok(Running::new(c, objects))
+        let mut objects = Objects { cpu: c.first_cpu(), ..Objects::default() };
+        match self.build(plan, index, c, &mut objects, wires) {
+            Ok(()) => Ok(Running::new(c, objects)),
+            Err(e) => end_domain(&objects, self.portals).and(Err(e)),
+        }
     }
 
-    fn create_domain(&self, c: &ComponentPlan) -> Result<Objects, SpaceError> {
+    fn build(
+        &self,
+        plan: &Plan,
+        index: usize,
+        c: &ComponentPlan,
+        o: &mut Objects,
+        wires: &mut Wires,
+    ) -> Result<(), SpaceError> {
+        self.create_domain(c, o)?;
+        self.fill(plan, index, c)?;
+        self.map(plan, index, c, o)?;
+        self.give_basics(c, o)?;
+        self.portals.give(index, o.obj, c.first_cpu()).tried("create its portals")?;
+        give_semaphores(&plan.grants(index), o, wires)?;
+        self.give_interrupts(c, o)?;
+        self.give_ports(c, o)?;
+        self.create_first_thread(c, o)
+    }
+
+    fn create_domain(&self, c: &ComponentPlan, o: &mut Objects) -> Result<(), SpaceError> {
         let what = "create its protection domain, with kernel memory of its own";
-        let pd = space::free_selector().tried(what)?;
-        hypercall::create_account(pd, root_obj::ROOT_PD, c.kmem_frames).tried(what)?;
-        let create = |op, owner, what| {
-            let sel = space::free_selector().tried(what)?;
-            hypercall::create_pd(op, sel, owner).tried(what)?;
-            Ok(sel)
+        let new = |to: &mut Sel, create: &dyn Fn(Sel) -> Result<(), Status>| {
+            let sel = space::free_selector()?;
+            create(sel).inspect_err(|_| rt::sel::free(sel))?;
+            *to = sel;
+            Ok(())
         };
-        Ok(Objects {
-            pd,
-            obj: create(CreatePdOp::Obj, pd, "create its object space")?,
-            hst: create(CreatePdOp::Hst, pd, "create its host space")?,
-            // Host threads are bound to a PIO space also if they have no ports (2.2.1).
-            pio: create(CreatePdOp::Pio, pd, "create its PIO space")?,
-            ..Objects::default()
-        })
+        new(&mut o.cage, &|s| hypercall::create_pd(CreatePdOp::Pd, s, root_obj::ROOT_PD)).tried(what)?;
+        let cage = o.cage;
+        new(&mut o.pd, &|s| hypercall::create_account(s, cage, c.kmem_frames)).tried(what)?;
+        let pd = o.pd;
+        let space = |to, op, what| new(to, &|s| hypercall::create_pd(op, s, pd)).tried(what);
+        space(&mut o.obj, CreatePdOp::Obj, "create its object space")?;
+        space(&mut o.hst, CreatePdOp::Hst, "create its host space")?;
+        // Host threads are bound to a PIO space also if they have no ports (2.2.1).
+        space(&mut o.pio, CreatePdOp::Pio, "create its PIO space")
     }
 
     /// Zeroes its frames, then puts image, configuration and start information in.
@@ -149,28 +172,29 @@ impl Creator<'_> {
             .tried("give it its own domain")
     }
 
-    fn give_interrupts(&self, c: &ComponentPlan, o: &Objects) -> Result<Vec<Sel>, SpaceError> {
-        let one = |(slot, &gsi): (usize, &u32)| self.give_interrupt(o, c.first_cpu(), slot, gsi);
-        c.irqs.iter().enumerate().map(one).collect::<Result<_, _>>().tried("give it its interrupts")
+    fn give_interrupts(&self, c: &ComponentPlan, o: &mut Objects) -> Result<(), SpaceError> {
+        let mut all = c.irqs.iter().enumerate();
+        all.try_for_each(|(slot, &gsi)| self.give_interrupt(o, slot, gsi)).tried("give it its interrupts")
     }
 
-    fn give_interrupt(&self, o: &Objects, cpu: u16, slot: usize, gsi: u32) -> Result<Sel, Status> {
+    fn give_interrupt(&self, o: &mut Objects, slot: usize, gsi: u32) -> Result<(), Status> {
         let sm = perm::Sm::ASSIGN | perm::Sm::CTRL_DN;
         let own = space::take(nova_obj::INT_BASE + u64::from(gsi), sm.bits())?;
+        o.irqs.push(own);
         let pin = self.overrides.pin(gsi);
         let flags = if pin.level { int_flags::LEVEL } else { 0 } | if pin.low { int_flags::LOW } else { 0 };
-        hypercall::assign_int(own, cpu, 0, flags)?;
-        space::give(o.obj, own, policy::sel::irq(slot), perm::Sm::CTRL_DN.bits())?;
-        Ok(own)
+        hypercall::assign_int(own, o.cpu, 0, flags)?;
+        space::give(o.obj, own, policy::sel::irq(slot), perm::Sm::CTRL_DN.bits())
     }
 
     fn give_ports(&self, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
         c.io_ports.iter().try_for_each(|r| self.nova.give_ports(o.pio, r.first, r.count())).tried("give it its ports")
     }
 
-    fn create_first_thread(&self, c: &ComponentPlan, o: &Objects) -> Result<Sel, SpaceError> {
+    fn create_first_thread(&self, c: &ComponentPlan, o: &mut Objects) -> Result<(), SpaceError> {
         let what = "create its first thread";
-        let ec = space::free_selector().tried(what)?;
+        o.ec = space::free_selector().tried(what)?;
+        o.sc = space::free_selector().tried(what)?;
         let args = EcArgs {
             utcb_page: layout::UTCBS,
             cpu: c.first_cpu(),
@@ -180,20 +204,19 @@ impl Creator<'_> {
             global_or_offset: true,
             fpu: true,
         };
-        space::create_component_ec(ec, o.pd, args).tried(what)?;
-        space::give(o.obj, ec, sel::EC, perm::Ec::CTRL.bits()).tried(what)?;
-        Ok(ec)
+        space::create_component_ec(o.ec, o.pd, args).tried(what)?;
+        space::give(o.obj, o.ec, sel::EC, perm::Ec::CTRL.bits()).tried(what)
     }
 
     /// Lets a component run.
     pub fn start(&self, c: &Running) -> Result<(), SpaceError> {
         let what = "start its first thread";
-        let sc = space::free_selector().tried(what)?;
+        let o = &c.objects;
         let scd = Scd { cos: 0, prio: c.priority, budget_ms: BUDGET_MS };
         // On another CPU it starts at once; the handler of its STARTUP waits until it has the capability.
         let _waits = c.hold_start();
-        hypercall::create_sc(sc, c.pd, c.ec, scd).tried(what)?;
-        space::give(c.obj, sc, sel::SC, perm::Sc::CTRL.bits()).tried(what)
+        hypercall::create_sc(o.sc, o.pd, o.ec, scd).tried(what)?;
+        space::give(o.obj, o.sc, sel::SC, perm::Sc::CTRL.bits()).tried(what)
     }
 }
 

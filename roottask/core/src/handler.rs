@@ -12,7 +12,7 @@ use crate::space;
 use abi::perm;
 use abi::{ArchState, Mtd, Scd, Status, Utcb, event};
 use core_task_logic::fault::Fault;
-use parent::{Call, MAX_VCPUS, Refusal, THREAD_EXIT, layout};
+use parent::{Call, Refusal, THREAD_EXIT, layout};
 use policy::End;
 use rt::hypercall::EcArgs;
 
@@ -24,6 +24,8 @@ const UD: u64 = 6;
 const KIND_BITS: u32 = 8;
 /// The portal for calls to the parent.
 const CALL: u64 = 0xff;
+/// The portal of the handler's helper.
+const FLUSH: u64 = 0xfe;
 
 /// What a component's portal is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub enum Portal {
     Event(u64),
     /// Calls to the parent.
     Call,
+    /// Of no component: see [`crate::helpers`].
+    Flush,
 }
 
 impl Portal {
@@ -40,19 +44,24 @@ impl Portal {
         let kind = match self {
             Portal::Event(n) => n,
             Portal::Call => CALL,
+            Portal::Flush => FLUSH,
         };
         (index as u64) << KIND_BITS | kind
     }
 
     fn decode(pid: u64) -> (usize, Portal) {
-        let kind = pid & ((1 << KIND_BITS) - 1);
-        ((pid >> KIND_BITS) as usize, if kind == CALL { Portal::Call } else { Portal::Event(kind) })
+        let portal = match pid & ((1 << KIND_BITS) - 1) {
+            CALL => Portal::Call,
+            FLUSH => Portal::Flush,
+            event => Portal::Event(event),
+        };
+        ((pid >> KIND_BITS) as usize, portal)
     }
 
     /// What the kernel sends along.
     pub fn mtd(self) -> Mtd {
         match self {
-            Portal::Call => Mtd::empty(),
+            Portal::Call | Portal::Flush => Mtd::empty(),
             Portal::Event(event::HST_STARTUP) => START,
             Portal::Event(_) => Mtd::GPR_0_7 | Mtd::GPR_8_15 | Mtd::RFLAGS | Mtd::RIP | Mtd::QUAL,
         }
@@ -65,26 +74,27 @@ const START: Mtd = Mtd::GPR_0_7.union(Mtd::RIP);
 /// Handles a message that came through portal `pid`; returns the descriptor of the reply.
 pub fn handle(portals: &'static Portals, pid: u64, mtd: u32, utcb: &mut Utcb) -> u32 {
     let (index, portal) = Portal::decode(pid);
-    let Some(component) = portals.shared.component(index) else { return Mtd::POISON.bits() };
-    let caller = Caller { portals, index, component };
-    match portal {
-        Portal::Call => {
-            let result = caller.call(Mtd::word_count(mtd), utcb);
-            utcb.words[0] = result.map_or_else(|refusal| refusal as u64, |()| 0);
-            Mtd::words(1)
-        }
-        Portal::Event(n) => caller.event(n, utcb.arch_mut()).bits(),
+    if portal == Portal::Flush {
+        return Mtd::words(0);
     }
+    let Some(component) = portals.shared.component(index) else { return Mtd::POISON.bits() };
+    let caller = Caller { portals, index, component: &component };
+    if let Portal::Event(n) = portal {
+        return caller.event(n, utcb.arch_mut()).bits();
+    }
+    let result = caller.call(Mtd::word_count(mtd), utcb);
+    utcb.words[0] = result.map_or_else(|refusal| refusal as u64, |()| 0);
+    Mtd::words(1)
 }
 
 /// Who came in.
-struct Caller {
+struct Caller<'a> {
     portals: &'static Portals,
     index: usize,
-    component: &'static Running,
+    component: &'a Running,
 }
 
-impl Caller {
+impl Caller<'_> {
     fn event(&self, n: u64, state: &mut ArchState) -> Mtd {
         let c = self.component;
         if c.has_ended() {
@@ -108,7 +118,7 @@ impl Caller {
                     rip: state.rip,
                     rsp: state.gpr[ArchState::RSP],
                 };
-                self.portals.shared.end(self.index, End::Fault, Some(fault));
+                self.portals.shared.end(c, self.index, End::Fault, Some(fault));
                 Mtd::POISON
             }
         }
@@ -122,13 +132,12 @@ impl Caller {
         }
         match call {
             Call::StartThread { ec, sc, lower } => start_thread(self.component, ec, sc, lower),
-            Call::StartVcpu { ec, sc, lower } => start_vcpu(self.component, ec, sc, lower),
             Call::CreateEc { ec, cpu, flags, page, sp, events } => {
                 let args = EcArgs { utcb_page: page, cpu, sp, evt: events, ..EcArgs::default() };
                 self.create_ec(ec, args.with_flags(flags))
             }
             Call::Exit { code } => {
-                self.portals.shared.end(self.index, End::Exit(code), None);
+                self.portals.shared.end(self.component, self.index, End::Exit(code), None);
                 Ok(())
             }
             Call::Log { text } => {
@@ -144,11 +153,11 @@ impl Caller {
         if !c.cpus.contains(&args.cpu) {
             return Err(Refusal::NotYourCpu);
         }
-        let give = || self.portals.give(self.index, c.obj, args.cpu);
+        let give = || self.portals.give(self.index, c.objects.obj, args.cpu);
         c.open_cpu(args.cpu, give).map_err(refusal)?;
         let ec = space::free_selector().map_err(refusal)?;
-        let created = space::create_component_ec(ec, c.pd, args)
-            .and_then(|()| space::give(c.obj, ec, to, perm::Ec::all().bits()));
+        let created = space::create_component_ec(ec, c.objects.pd, args)
+            .and_then(|()| space::give(c.objects.obj, ec, to, perm::Ec::all().bits()));
         // Theirs stays: what they hold keeps the EC alive.
         rt::sel::free(ec);
         created.map_err(refusal)
@@ -157,23 +166,9 @@ impl Caller {
 
 fn start_thread(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Refusal> {
     // If there is something else at their selector, create_sc refuses it.
-    let own_ec = space::take_from(c.obj, ec, perm::Ec::BIND_SC.bits()).map_err(refusal)?;
+    let own_ec = space::take_from(c.objects.obj, ec, perm::Ec::BIND_SC.bits()).map_err(refusal)?;
     let result = start_ec(c, own_ec, sc, lower);
     rt::sel::free(own_ec);
-    result.map_err(refusal)
-}
-
-fn start_vcpu(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Refusal> {
-    let mut kept = c.vcpus();
-    if kept.len() == MAX_VCPUS {
-        return Err(Refusal::NoMemory);
-    }
-    let own_ec = space::take_from(c.obj, ec, (perm::Ec::BIND_SC | perm::Ec::CTRL).bits()).map_err(refusal)?;
-    let result = start_ec(c, own_ec, sc, lower);
-    match result {
-        Ok(()) => kept.push(own_ec),
-        Err(_) => rt::sel::free(own_ec),
-    }
     result.map_err(refusal)
 }
 
@@ -181,8 +176,8 @@ fn start_ec(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Status> {
     let own_sc = space::free_selector()?;
     let lower = u8::try_from(lower).unwrap_or(u8::MAX);
     let scd = Scd { cos: 0, prio: c.priority.saturating_sub(lower).max(1), budget_ms: BUDGET_MS };
-    let result = rt::hypercall::create_sc(own_sc, c.pd, ec, scd)
-        .and_then(|()| space::give(c.obj, own_sc, sc, perm::Sc::CTRL.bits()));
+    let result = rt::hypercall::create_sc(own_sc, c.objects.pd, ec, scd)
+        .and_then(|()| space::give(c.objects.obj, own_sc, sc, perm::Sc::CTRL.bits()));
     // Theirs stays: what they hold keeps the SC alive.
     rt::sel::free(own_sc);
     result

@@ -3,7 +3,8 @@
 //! What it decides is in the packages `policy` and `core_task_logic`; the modules here act:
 //!
 //! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
-//! * [`create`], [`portals`], [`handler`], [`supervisor`], [`sever`]: components, from their plan to their end;
+//! * [`create`], [`portals`], [`handler`], [`helpers`], [`supervisor`], [`end`], [`sever`]: components, from their plan to
+//!   their end;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`kernel_trace`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
 
@@ -11,7 +12,9 @@ mod boot;
 mod clock;
 mod console;
 mod create;
+mod end;
 mod handler;
+mod helpers;
 mod kernel_log;
 mod kernel_trace;
 mod link;
@@ -41,6 +44,8 @@ use window::Window;
 
 /// What the root task keeps of the kernel's memory for its own threads and page tables, and for the portals of components.
 const OWN_KMEM: u64 = 2 << 20;
+/// And for each CPU, for the thread that helps the handler there.
+const OWN_KMEM_PER_CPU: u64 = 16 << 10;
 /// Boot module with the system file.
 const SYSTEM: &str = "system";
 
@@ -80,13 +85,14 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
             power::idle()
         }
     };
+    rt::root::set_contended(helpers::ask_all);
     let shared = Shared::new(file.entries.len());
     let portals = Portals::new(Arc::clone(&shared), log.clone());
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
     kernel_trace::start(hip, file.trace, &log);
     let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);
     let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
-    Supervisor::new(plan, boot.book, creator, shared, log, !file.trace.is_empty()).run()
+    Supervisor::new(file, plan, boot.book, creator, shared, log).run()
 }
 
 fn system_file(boot: &Boot) -> Result<SystemFile, String> {
@@ -114,7 +120,7 @@ fn machine(nova: &Nova, hip: &Hip, log: &Log) -> Machine {
         pins: hip.int_pin.into(),
         features: hip.features,
         virt_missing: hip.virt_missing,
-        kmem: kmem.saturating_sub(OWN_KMEM),
+        kmem: kmem.saturating_sub(OWN_KMEM + u64::from(hip.cpu_num) * OWN_KMEM_PER_CPU),
         sel_end: hip.sel_num,
     }
 }

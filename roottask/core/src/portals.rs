@@ -7,6 +7,7 @@
 //! Key type: [`Portals`]. What the handlers do is in `handler`.
 
 use crate::handler::{self, Portal};
+use crate::helpers::Helpers;
 use crate::log::Log;
 use crate::shared::Shared;
 use crate::space;
@@ -29,13 +30,15 @@ pub struct Portals {
     pub shared: Arc<Shared>,
     /// Where their lines go.
     pub log: Log,
+    /// Who helps the handlers.
+    pub helpers: Helpers,
     threads: Mutex<BTreeMap<u16, PortalThread>>,
 }
 
 impl Portals {
     /// Without handlers. They live as long as the root task, and so does this.
     pub fn new(shared: Arc<Shared>, log: Log) -> &'static Portals {
-        Box::leak(Box::new(Portals { shared, log, threads: Mutex::default() }))
+        Box::leak(Box::new(Portals { shared, log, helpers: Helpers::default(), threads: Mutex::default() }))
     }
 
     /// Gives the component with this index and object space its portals on `cpu`. Once only.
@@ -46,6 +49,9 @@ impl Portals {
             None => {
                 let handler = Box::new(move |pid, mtd, utcb: &mut Utcb| handler::handle(self, pid, mtd, utcb));
                 let thread = PortalThread::new(cpu, HANDLER_STACK, handler)?;
+                let flush = space::free_selector()?;
+                thread.portal(flush, Portal::Flush.identifier(0), 0)?;
+                self.helpers.start(cpu, flush)?;
                 threads.entry(cpu).or_insert(thread)
             }
         };

@@ -1,6 +1,6 @@
 //! What the portal handler and the supervisor share: who the components are, and messages from one to the other.
 //!
-//! Key types: [`Running`], [`Shared`], [`Ended`].
+//! Key types: [`Running`], [`Objects`], [`Shared`], [`Ended`].
 
 use abi::{Sel, Status};
 use core_task_logic::fault::Fault;
@@ -8,7 +8,7 @@ use policy::{ComponentPlan, End};
 use rt::Semaphore;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A component that was created.
 #[derive(Debug)]
@@ -21,31 +21,22 @@ pub struct Running {
     pub priority: u8,
     /// CPUs that it may use.
     pub cpus: Vec<u16>,
-    /// Its protection domain.
-    pub pd: Sel,
-    /// Its object space.
-    pub obj: Sel,
-    /// Its host space.
-    pub hst: Sel,
-    /// Its PIO space.
-    pub pio: Sel,
-    /// Its first EC.
-    pub ec: Sel,
-    /// Its interrupt semaphores.
-    pub irqs: Vec<Sel>,
+    /// What we hold of it.
+    pub objects: Objects,
     /// CPUs on which it has its portals, bit by bit.
     open_cpus: Mutex<u128>,
-    /// Its vCPUs that were started.
-    vcpus: Mutex<Vec<Sel>>,
     /// Held while the first thread is being started.
     starting: Mutex<()>,
     first_thread: AtomicBool,
     ended: AtomicBool,
 }
 
-/// The selectors of a component in the root task's object space.
+/// The selectors of a component in the root task's object space; 0: not there yet.
 #[derive(Debug, Clone, Default)]
 pub struct Objects {
+    /// Protection domain around its own, to which nobody else has a capability: its own it can destroy itself, and then
+    /// this tells when that is done.
+    pub cage: Sel,
     /// Protection domain.
     pub pd: Sel,
     /// Object space.
@@ -56,27 +47,24 @@ pub struct Objects {
     pub pio: Sel,
     /// First EC.
     pub ec: Sel,
+    /// Its SC.
+    pub sc: Sel,
     /// Interrupt semaphores.
     pub irqs: Vec<Sel>,
+    /// The CPU that the interrupts go to.
+    pub cpu: u16,
 }
 
 impl Running {
     /// One that has not started a thread yet.
-    pub fn new(plan: &ComponentPlan, o: Objects) -> Running {
-        let Objects { pd, obj, hst, pio, ec, irqs } = o;
+    pub fn new(plan: &ComponentPlan, objects: Objects) -> Running {
         Running {
             label: plan.name.to_string(),
             entry: plan.entry,
             priority: plan.priority,
             cpus: plan.cpus.clone(),
-            pd,
-            obj,
-            hst,
-            pio,
-            ec,
-            irqs,
+            objects,
             open_cpus: Mutex::new(1 << plan.first_cpu()),
-            vcpus: Mutex::default(),
             starting: Mutex::new(()),
             first_thread: AtomicBool::new(true),
             ended: AtomicBool::new(false),
@@ -96,11 +84,6 @@ impl Running {
     /// While this is held, STARTUP of the first thread is not answered.
     pub fn hold_start(&self) -> MutexGuard<'_, ()> {
         self.starting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Its vCPUs that were started.
-    pub fn vcpus(&self) -> MutexGuard<'_, Vec<Sel>> {
-        self.vcpus.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `true` once: at the start of the first thread.
@@ -132,8 +115,8 @@ pub struct Ended {
 
 /// Shared by handler and supervisor.
 pub struct Shared {
-    /// By index of the system file.
-    pub components: Vec<OnceLock<Running>>,
+    /// By index of the system file: those that were created and have not been destroyed.
+    components: Vec<Mutex<Option<Arc<Running>>>>,
     /// To the supervisor, one for each component at most. Not a channel of std: its receiver spins until a sender that
     /// was preempted goes on, and handlers run at the low priority of their callers.
     ends: Mutex<VecDeque<Ended>>,
@@ -144,7 +127,7 @@ pub struct Shared {
 impl Shared {
     /// Room for `count` components.
     pub fn new(count: usize) -> Arc<Shared> {
-        let components = (0..count).map(|_| OnceLock::new()).collect();
+        let components = (0..count).map(|_| Mutex::new(None)).collect();
         Arc::new(Shared { components, ends: Mutex::new(VecDeque::with_capacity(count)), ended: Semaphore::new(0) })
     }
 
@@ -162,14 +145,30 @@ impl Shared {
         }
     }
 
-    /// Component `index`, if it was created.
-    pub fn component(&self, index: usize) -> Option<&Running> {
-        self.components.get(index)?.get()
+    fn slot(&self, index: usize) -> Option<MutexGuard<'_, Option<Arc<Running>>>> {
+        Some(self.components.get(index)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends component `index`, if nobody did before.
-    pub fn end(&self, index: usize, end: End, fault: Option<Fault>) {
-        if self.component(index).is_some_and(Running::end) {
+    /// Component `index`, if it was created.
+    pub fn component(&self, index: usize) -> Option<Arc<Running>> {
+        self.slot(index)?.clone()
+    }
+
+    /// Component `index` was created.
+    pub fn put(&self, index: usize, component: Running) {
+        if let Some(mut slot) = self.slot(index) {
+            *slot = Some(Arc::new(component));
+        }
+    }
+
+    /// Component `index` is about to be destroyed: who comes in finds it no more.
+    pub fn take(&self, index: usize) -> Option<Arc<Running>> {
+        self.slot(index)?.take()
+    }
+
+    /// Ends a component, that of this index, if nobody did before.
+    pub fn end(&self, component: &Running, index: usize, end: End, fault: Option<Fault>) {
+        if component.end() {
             self.ends().push_back(Ended { index, end, fault });
             self.ended.up();
         }

@@ -1,5 +1,5 @@
-//! Capabilities between spaces: taking from NOVA's, giving to components', and the two creating hypercalls that can
-//! touch a host space. Mapping into our own host space is in `window`.
+//! Capabilities between spaces: taking from NOVA's, giving to components', and the hypercalls that make
+//! threads of a domain and end one. Mapping into our own host space is in `window`.
 //!
 //! Key types: [`Nova`], what the root task takes at boot; [`SpaceError`].
 
@@ -9,7 +9,6 @@
 
 use abi::perm::{Mem, Pio, Space};
 use abi::{Mad, Sel, Status, nova_obj, root_obj};
-use parent::sel;
 use policy::chunks;
 use rt::hypercall::{self, EcArgs};
 use thiserror::Error;
@@ -71,20 +70,11 @@ impl Nova {
 
     /// Frames into another host space. All in bytes, whole pages.
     pub fn map(&self, hst: Sel, virt: u64, phys: u64, len: u64, perms: Mem) -> Result<(), Status> {
-        self.delegate_pages(hst, virt, phys, len, perms.bits())
-    }
-
-    /// Takes pages out of another host space again; the arguments are those with which they were mapped.
-    pub fn unmap(&self, hst: Sel, virt: u64, phys: u64, len: u64) -> Result<(), Status> {
-        self.delegate_pages(hst, virt, phys, len, 0)
-    }
-
-    fn delegate_pages(&self, hst: Sel, virt: u64, phys: u64, len: u64, pmm: u8) -> Result<(), Status> {
         if hst == self.own_hst {
             return Err(Status::BadPar);
         }
         let page = |a: u64| a >> abi::PAGE_BITS;
-        delegate(self.hst, hst, page(phys), page(virt), page(len), pmm)
+        delegate(self.hst, hst, page(phys), page(virt), page(len), perms.bits())
     }
 
     /// Ports into a PIO space, also our own.
@@ -115,17 +105,13 @@ pub fn give_range(obj: Sel, own: Sel, to: Sel, count: u64, pmm: u8) -> Result<()
     delegate(root_obj::ROOT_OBJ, obj, own, to, count, pmm)
 }
 
-/// Takes all capabilities out of a component's object space but the event portals on its CPUs, through which its threads
-/// end.
-pub fn revoke_all(obj: Sel, cpus: &[u16], sel_num: Sel) -> Result<(), Status> {
-    if obj == root_obj::ROOT_OBJ {
+/// Ends another protection domain: its threads, its spaces, and the domains that were created for it.
+pub fn destroy_domain(pd: Sel) -> Result<(), Status> {
+    if pd == root_obj::ROOT_PD {
         return Err(Status::BadPar);
     }
-    delegate(obj, obj, 0, 0, sel::events(0), 0)?;
-    for &cpu in cpus {
-        delegate(obj, obj, sel::parent(cpu), sel::parent(cpu), 1, 0)?;
-    }
-    delegate(obj, obj, sel::END, sel::END, sel_num.saturating_sub(sel::END), 0)
+    // SAFETY: it is not our own PD, and nothing of ours is in its spaces.
+    unsafe { hypercall::destroy(pd) }
 }
 
 /// One object capability of another object space to a free selector of ours.

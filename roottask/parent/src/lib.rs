@@ -79,13 +79,11 @@ pub const MAX_CPUS: usize = 128;
 /// "FSTI", little endian.
 pub const MAGIC: u32 = 0x4954_5346;
 /// Version of this contract.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Longest name or label, in bytes.
 pub const NAME_LEN: usize = 32;
 /// Most channels, ROMs and interrupts of a component.
 pub const MAX_CHANNELS: usize = 24;
-/// Most vCPUs that a component may start.
-pub const MAX_VCPUS: usize = 1024;
 /// Most ROMs of a component.
 pub const MAX_ROMS: usize = 16;
 /// Most interrupts of a component.
@@ -304,8 +302,6 @@ pub enum Op {
     Log = 3,
     /// See [`Call::CreateEc`].
     CreateEc = 4,
-    /// See [`Call::StartVcpu`].
-    StartVcpu = 5,
 }
 
 /// Longest text of one [`Call::Log`], in bytes.
@@ -315,7 +311,7 @@ pub const LOG_MAX: usize = 400;
 /// a [`Refusal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call<'a> {
-    /// Gives the EC behind `ec` a scheduling context, `lower` priorities below the component's own, and puts its
+    /// Gives the EC behind `ec`, a thread or a vCPU, a scheduling context, `lower` priorities below the component's own, and puts its
     /// capability at `sc`, which must be a free selector.
     StartThread {
         /// Selector of the EC in the caller's object space.
@@ -323,16 +319,6 @@ pub enum Call<'a> {
         /// Free selector in the caller's object space.
         sc: u64,
         /// How far below the component's priority; clamped to the lowest.
-        lower: u64,
-    },
-    /// The same for a vCPU. The parent keeps its EC, to recall it when the component ends: a guest that does not exit by
-    /// itself would go on for ever. At most [`MAX_VCPUS`] in the life of a component.
-    StartVcpu {
-        /// As for a thread.
-        ec: u64,
-        /// As for a thread.
-        sc: u64,
-        /// As for a thread.
         lower: u64,
     },
     /// Ends the component. There is no reply.
@@ -400,10 +386,6 @@ impl Call<'_> {
                 w[..4].copy_from_slice(&[Op::StartThread as u64, ec, sc, lower]);
                 4
             }
-            Call::StartVcpu { ec, sc, lower } => {
-                w[..4].copy_from_slice(&[Op::StartVcpu as u64, ec, sc, lower]);
-                4
-            }
             Call::Exit { code } => {
                 w[..2].copy_from_slice(&[Op::Exit as u64, code]);
                 2
@@ -426,7 +408,6 @@ impl Call<'_> {
         let w = &w[..count.min(abi::UTCB_WORDS)];
         match *w {
             [op, ec, sc, lower, ..] if op == Op::StartThread as u64 => Ok(Call::StartThread { ec, sc, lower }),
-            [op, ec, sc, lower, ..] if op == Op::StartVcpu as u64 => Ok(Call::StartVcpu { ec, sc, lower }),
             [op, code, ..] if op == Op::Exit as u64 => Ok(Call::Exit { code }),
             [op, len, ref text @ ..] if op == Op::Log as u64 => {
                 let len = usize::try_from(len).map_err(|_| Refusal::BadCall)?;
@@ -451,7 +432,6 @@ mod tests {
     fn calls_survive_encoding() {
         for c in [
             Call::StartThread { ec: 1, sc: 2, lower: 3 },
-            Call::StartVcpu { ec: 1, sc: 2, lower: 3 },
             Call::Exit { code: 7 },
             Call::Log { text: b"hello" },
             Call::Log { text: b"" },

@@ -6,7 +6,7 @@
 //! 2. [`Plan::new`] finds modules, reads ELF images ([`Image`]), resolves routes into channels, and takes all physical
 //!    memory from the [`Book`]. Again errors are confined to a component and to those that need it.
 //! 3. [`Plan::start_info`] is what each component finds when it starts (crate `parent`).
-//! 4. [`Lifecycle`] says what follows from a component's end.
+//! 4. [`Lifecycle`] says what follows from a component's end; [`Plan::reclaim`] what others can have of it then.
 //!
 //! Nothing here panics on any input, and nothing here touches hardware.
 #![forbid(unsafe_code)]
@@ -16,6 +16,7 @@ mod image;
 mod memory;
 mod plan;
 mod quantity;
+mod reclaim;
 pub mod sel;
 mod start_info;
 mod system_file;
@@ -26,6 +27,7 @@ pub use image::{Image, ImageError, Segment};
 pub use memory::{Book, Chunk, MemoryError, PhysRange, chunks};
 pub use plan::{ComponentError, ComponentPlan, Content, Mapping, Module, Plan, Source};
 pub use quantity::{PortRange, QuantityError, Size};
+pub use reclaim::Level;
 pub use start_info::{Grant, Machine, Sm};
 pub use system_file::{Cause, Component, Entry, FileError, Placed, SystemFile};
 pub use wiring::{Channel, Client, LOG_LABEL, RING_LEN, channel_address};

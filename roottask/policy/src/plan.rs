@@ -39,6 +39,8 @@ pub enum ComponentError {
     Provider { component: String, provider: String, service: Name },
     #[error("component `{component}`: `{provider}` has no room for another client ({MAX_CHANNELS} channels)")]
     Crowded { component: String, provider: String },
+    #[error("component `{component}` has ended")]
+    Ended { component: String },
     #[error("component `{component}`: the kernel refused to {what}: {status}")]
     Kernel { component: String, what: &'static str, status: String },
 }
@@ -148,6 +150,8 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// Indices of the components whose ends are the system's.
     pub shutdown_after: Vec<usize>,
+    /// Kernel memory in bytes that is not set apart for anybody.
+    pub(crate) kmem: u64,
 }
 
 impl Plan {
@@ -159,15 +163,15 @@ impl Plan {
             channels: Vec::new(),
             notes: file.errors.iter().map(|e| e.to_string()).collect(),
             shutdown_after: file.shutdown_after.clone(),
+            kmem: machine.kmem,
         };
         // Memory comes last, so that a component that fails for another reason takes none from the others.
         let checked: Vec<_> = (0..file.entries.len()).map(|i| checked(file, i, modules, machine)).collect();
         plan.components = checked.iter().map(|c| c.as_ref().map(|c| c.empty_plan()).map_err(Clone::clone)).collect();
         plan.propagate(book);
-        let mut kmem = machine.kmem;
         for (i, c) in checked.iter().enumerate() {
             if let (Ok(_), Ok(c)) = (&plan.components[i], c) {
-                plan.components[i] = c.set_apart(&mut kmem).and_then(|()| c.place(modules, book));
+                plan.components[i] = c.place(modules, &mut plan.kmem, book);
             }
         }
         plan.propagate(book);
@@ -206,10 +210,7 @@ impl Plan {
     }
 
     fn set_failed(&mut self, index: usize, error: ComponentError, book: &mut Book) {
-        let Some(slot) = self.components.get_mut(index) else { return };
-        if let Ok(plan) = std::mem::replace(slot, Err(error)) {
-            plan.frames.into_iter().for_each(|f| book.give_back(f));
-        }
+        self.give_back(index, error, book);
         self.channels.retain(|c| {
             let keep = c.server != index && c.client != Client::Component(index);
             if !keep {
@@ -217,6 +218,25 @@ impl Plan {
             }
             keep
         });
+    }
+
+    /// What component `index` alone has goes back. `false`: it has nothing.
+    pub(crate) fn give_back(&mut self, index: usize, why: ComponentError, book: &mut Book) -> bool {
+        let Some(slot) = self.components.get_mut(index) else { return false };
+        match std::mem::replace(slot, Err(why)) {
+            Ok(plan) => {
+                plan.frames.iter().for_each(|f| book.give_back(*f));
+                // Without frames its kernel memory is not set apart yet.
+                if !plan.frames.is_empty() {
+                    self.kmem += plan.kmem_frames << abi::PAGE_BITS;
+                }
+                true
+            }
+            Err(before) => {
+                *slot = Err(before);
+                false
+            }
+        }
     }
 
     /// Fails everyone who needs a component that failed, until nothing changes.
@@ -255,7 +275,17 @@ impl Plan {
             if let Ok(memory) = book.take(CHANNEL_LEN) {
                 used[server] += 1;
                 let client = Client::Root;
-                self.add_channel(Channel { id: 0, service, client, server, client_slot: 0, server_slot: 0, memory });
+                let left = [false; 2];
+                self.add_channel(Channel {
+                    id: 0,
+                    service,
+                    client,
+                    server,
+                    client_slot: 0,
+                    server_slot: 0,
+                    memory,
+                    left,
+                });
             }
         }
         for client in 0..self.components.len() {
@@ -291,15 +321,15 @@ impl Plan {
             let (client_slot, server_slot) = (used[client], used[server]);
             used[client] += 1;
             used[server] += 1;
-            let client = Client::Component(client);
-            self.add_channel(Channel { id: 0, service, client, server, client_slot, server_slot, memory });
+            let (client, left) = (Client::Component(client), [false; 2]);
+            self.add_channel(Channel { id: 0, service, client, server, client_slot, server_slot, memory, left });
         }
         Ok(())
     }
 }
 
 /// A component of which all is known but its memory.
-struct Checked<'a> {
+pub(crate) struct Checked<'a> {
     component: &'a Component,
     /// Index of the module, and what is in it.
     image: (usize, Image),
@@ -309,7 +339,7 @@ struct Checked<'a> {
     irqs: Vec<u32>,
 }
 
-fn checked<'a>(
+pub(crate) fn checked<'a>(
     file: &'a SystemFile,
     index: usize,
     modules: &[Module<'_>],
@@ -402,12 +432,19 @@ impl Checked<'_> {
     }
 
     /// Takes memory and says what goes where; gives everything back if something is missing.
-    fn place(&self, modules: &[Module<'_>], book: &mut Book) -> Result<ComponentPlan, ComponentError> {
+    pub(crate) fn place(
+        &self,
+        modules: &[Module<'_>],
+        kmem: &mut u64,
+        book: &mut Book,
+    ) -> Result<ComponentPlan, ComponentError> {
+        self.set_apart(kmem)?;
         let mut plan = self.empty_plan();
         match self.fill(&mut plan, modules, book) {
             Ok(()) => Ok(plan),
             Err((what, cause)) => {
                 plan.frames.into_iter().for_each(|f| book.give_back(f));
+                *kmem += self.component.kmem.bytes();
                 Err(ComponentError::Memory { component: self.component.name.to_string(), what, cause })
             }
         }

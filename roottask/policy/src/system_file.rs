@@ -17,6 +17,8 @@ use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// Labels that the root task uses for its own lines in the log.
 const RESERVED: [&str; 2] = ["core", "kernel"];
+/// How often a component can be started again.
+const RESTARTS: std::ops::RangeInclusive<i64> = 0..=1000;
 /// Priorities of components; the root task is above.
 const PRIORITIES: std::ops::RangeInclusive<i64> = 1..=100;
 
@@ -79,6 +81,8 @@ pub struct Component {
     pub roms: Vec<Name>,
     /// TOML text of the ROM "config".
     pub config: Option<String>,
+    /// How often it is started again after its end.
+    pub restart: u32,
 }
 
 /// A value and where it is: `plan` knows what the machine has, and wants to say where something else is asked for.
@@ -198,6 +202,7 @@ struct Raw {
     #[serde(default)]
     roms: Vec<Spanned<String>>,
     config: Option<Spanned<toml::Table>>,
+    restart: Option<Spanned<i64>>,
 }
 
 /// The text, to turn byte offsets into lines and columns.
@@ -296,8 +301,10 @@ fn wrong_type(place: &str, key: &'static str, expected: &str, found: &str) -> Ca
 }
 
 /// Names of all keys of a component, to have them as `&'static str`.
-const KEYS: [&str; 12] =
-    ["name", "binary", "ram", "kmem", "priority", "cpus", "io_ports", "irqs", "provides", "routes", "roms", "config"];
+const KEYS: [&str; 13] = [
+    "name", "binary", "ram", "kmem", "priority", "cpus", "io_ports", "irqs", "provides", "routes", "roms", "config",
+    "restart",
+];
 
 /// Where the keys of a component start in the file, ascending.
 struct Keys(Vec<(usize, &'static str)>);
@@ -328,6 +335,8 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn component(&self, raw: Raw) -> Result<Component, FileError> {
         let (name, ram) = (self.label(&raw.name)?, self.ram(&raw.ram)?);
+        let channels = !raw.provides.is_empty() || !raw.routes.is_empty();
+        let restart = raw.restart.map_or(Ok(0), |r| self.restart(&r, channels))?;
         Ok(Component {
             name,
             ram,
@@ -341,6 +350,7 @@ impl Checker<'_> {
             roms: self.roms(&raw.roms, raw.config.is_some())?,
             binary: self.filled("binary", raw.binary)?,
             config: raw.config.map(|c| self.config(c)).transpose()?,
+            restart,
         })
     }
 
@@ -421,6 +431,18 @@ impl Checker<'_> {
             return self.fail(p.span(), "priority", format!("{} is not in {low} to {high}", p.get_ref()));
         }
         Ok(*p.get_ref() as u8)
+    }
+
+    /// What is at the other end of a channel knows nothing of a new beginning.
+    fn restart(&self, n: &Spanned<i64>, channels: bool) -> Result<u32, FileError> {
+        if !RESTARTS.contains(n.get_ref()) {
+            return self.fail(n.span(), "restart", format!("{} is not in 0 to {}", n.get_ref(), RESTARTS.end()));
+        }
+        if *n.get_ref() > 0 && channels {
+            let reason = "a component with `provides` or `routes` cannot be started again: its peers would not know";
+            return self.fail(n.span(), "restart", reason);
+        }
+        Ok(*n.get_ref() as u32)
     }
 
     fn cpus(&self, values: Spanned<Vec<Spanned<i64>>>) -> Result<Vec<Placed<u16>>, FileError> {

@@ -42,6 +42,30 @@ fn a_full_component_is_read() {
 }
 
 #[test]
+fn a_component_without_channels_can_be_started_again() {
+    let restart = |tail: &str| SystemFile::parse(&format!("{HEAD}{tail}")).unwrap().entries[0].result.clone();
+    assert_eq!(restart("").unwrap().restart, 0);
+    assert_eq!(restart("restart = 1000").unwrap().restart, 1000);
+    assert_eq!(restart("restart = 0\nprovides = [\"a\"]").unwrap().restart, 0);
+    let place = "system: line 6, column 11: component `uart`, key `restart`:";
+    for (tail, reason) in [
+        ("restart = -1", "-1 is not in 0 to 1000"),
+        ("restart = 1001", "1001 is not in 0 to 1000"),
+        ("restart = true", "invalid type: boolean `true`, expected i64"),
+        (
+            "restart = 1\nprovides = [\"a\"]",
+            "a component with `provides` or `routes` cannot be started again: its peers would not know",
+        ),
+        (
+            "restart = 1\nroutes = { a = \"b\" }",
+            "a component with `provides` or `routes` cannot be started again: its peers would not know",
+        ),
+    ] {
+        assert_eq!(error_of(tail), format!("{place} {reason}"));
+    }
+}
+
+#[test]
 fn cpus_are_a_list_of_numbers_each_once() {
     let f = SystemFile::parse(&format!("{HEAD}cpus = [2,\n0]\n")).unwrap();
     let cpus = f.entries[0].result.as_ref().unwrap().cpus.clone().unwrap();

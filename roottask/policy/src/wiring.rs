@@ -41,6 +41,8 @@ pub struct Channel {
     pub server_slot: usize,
     /// Its memory.
     pub memory: PhysRange,
+    /// Whether the client has ended, and the server: then nothing of theirs maps the memory any more.
+    pub left: [bool; 2],
 }
 
 /// Address of channel number `slot` in a component.

@@ -4,7 +4,7 @@
 
 use crate::errno::{EAGAIN, EINVAL, ENOSYS, ETIMEDOUT, fail};
 use crate::lock::{Gate, Lock};
-use crate::{hypercall, random, tcb, time};
+use crate::{hypercall, random, root, tcb, time};
 use abi::Sel;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -87,6 +87,7 @@ unsafe fn wait(addr: *const AtomicU32, expected: u32, deadline: Option<u64>) -> 
     if !queued {
         return Err(EAGAIN);
     }
+    root::contended();
     if hypercall::sm_down(sem, false, deadline).is_ok() {
         return Ok(());
     }

@@ -79,11 +79,6 @@ pub(crate) fn start_thread(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
     call_parent(&Call::StartThread { ec, sc, lower })
 }
 
-/// See [`Call::StartVcpu`].
-pub(crate) fn start_vcpu(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
-    call_parent(&Call::StartVcpu { ec, sc, lower })
-}
-
 /// See [`Call::CreateEc`].
 pub(crate) fn create_ec(ec: Sel, a: EcArgs) -> Result<(), Status> {
     let EcArgs { utcb_page: page, cpu, sp, evt: events, .. } = a;

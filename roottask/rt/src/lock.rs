@@ -5,7 +5,7 @@
 //!
 //! Key types: [`Lock`] (data behind a gate), [`Gate`], [`StartCell`] (written once by the first thread).
 
-use crate::{domain, hypercall, sel};
+use crate::{domain, hypercall, root, sel};
 use abi::{Sel, Status};
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -38,6 +38,7 @@ impl Gate {
 
     fn enter(&self) {
         if self.count.fetch_add(1, Ordering::Acquire) != 0 {
+            root::contended();
             wait(self.sel.load(Ordering::Acquire));
         }
     }

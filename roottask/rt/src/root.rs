@@ -160,6 +160,25 @@ pub fn set_log(f: fn(&[u8])) {
     LOG.store(f as usize, Ordering::Release);
 }
 
+/// What to do before a thread of the root task waits for a lock: `fn()` as number, 0: nothing.
+static CONTENDED: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets what to do before a thread of the root task waits for a lock, of std or of ours: who holds it may be a portal
+/// thread, which runs on the time of a caller that gets none.
+///
+/// `f` is called with the lock's books open, by any thread: it must not take locks or use the heap, and not print.
+pub fn set_contended(f: fn()) {
+    CONTENDED.store(f as usize, Ordering::Release);
+}
+
+pub(crate) fn contended() {
+    let f = CONTENDED.load(Ordering::Acquire);
+    if f != 0 {
+        // SAFETY: stored from a fn() by `set_contended`.
+        unsafe { core::mem::transmute::<usize, fn()>(f)() };
+    }
+}
+
 pub(crate) fn log(text: &[u8]) {
     let f = LOG.load(Ordering::Acquire);
     if f != 0 {

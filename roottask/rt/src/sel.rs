@@ -30,6 +30,11 @@ pub fn alloc_range(n: u64, align: u64) -> Option<Sel> {
     FREE.with(|f| f.alloc(n, align, End::Low))
 }
 
+/// How many slots are free.
+pub fn free_count() -> u64 {
+    FREE.with(|f| f.free_count())
+}
+
 /// Nulls a slot and makes it free again. Slots that are not from [`alloc`] are left alone.
 pub fn free(s: Sel) {
     free_range(s, 1);

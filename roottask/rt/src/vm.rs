@@ -4,7 +4,7 @@
 //! arrive at portals that it binds to a [`crate::PortalThread`] at `event_base` + event number.
 
 use crate::hypercall::{self, EcArgs};
-use crate::{domain, ipc, sel, space, tcb, thread};
+use crate::{domain, sel, space, tcb, thread};
 use abi::perm::Mem;
 use abi::{CreatePdOp, Mad, PAGE_SIZE, Sel, Status};
 
@@ -143,7 +143,7 @@ impl Vcpu {
     /// Gets it a scheduling context `lower` priorities below the component's own: it raises STARTUP.
     pub fn start(&mut self, lower: u64) -> Result<(), Status> {
         let sc = sel::alloc().ok_or(Status::MemCap)?;
-        ipc::start_vcpu(self.ec, sc, lower).inspect_err(|_| sel::free(sc))?;
+        thread::give_sc(self.ec, sc, lower).inspect_err(|_| sel::free(sc))?;
         self.sc = sc;
         Ok(())
     }

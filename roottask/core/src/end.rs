@@ -1,0 +1,28 @@
+//! The end of a component's domain, in whatever state its threads are, and of what we hold of it.
+//!
+//! The order matters. First its devices are silenced: nobody serves them any more. Then the kernel destroys the domain;
+//! when that has returned, no thread or virtual CPU of it runs, and nothing that was mapped for it is mapped in any of its
+//! spaces: the kernel has made all CPUs forget them. Then the handlers finish what they were at for it
+//! ([`crate::helpers`]). Only now its selectors can name something else, and its memory go back to the book.
+//!
+//! Other spaces than its own cannot map that memory: to pass it on, a component needs a capability to the space, and of
+//! spaces it has only its own and those that it has created, all of which end with its domain (docs/design/0015).
+
+use crate::portals::Portals;
+use crate::shared::Objects;
+use crate::space::{self, SpaceError, Tried};
+use rt::hypercall::{self, int_flags};
+
+/// Ends it. With an error nothing is known of its memory, which must not be used again.
+pub fn end_domain(o: &Objects, portals: &Portals) -> Result<(), SpaceError> {
+    for &irq in &o.irqs {
+        let _ = hypercall::assign_int(irq, o.cpu, 0, int_flags::MASKED);
+    }
+    if o.cage != 0 {
+        space::destroy_domain(o.cage).tried("destroy its protection domain")?;
+    }
+    portals.helpers.flush();
+    let irqs = o.irqs.iter().copied();
+    [o.cage, o.pd, o.obj, o.hst, o.pio, o.ec, o.sc].into_iter().chain(irqs).for_each(rt::sel::free);
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! What goes back when a component has ended: its frames, its share of the kernel's memory, and channels that nobody is
+//! left at. And planning it once more.
+//!
+//! Who calls this has destroyed the component's protection domain before: until then its threads and guests may map, and
+//! its calls may name, what goes back here. What comes out of the book is zeroed when it is put to use, not here.
+//!
+//! Key type: [`Level`]; the functions are methods of [`Plan`].
+
+use crate::memory::Book;
+use crate::plan::{ComponentError, Module, Plan, checked};
+use crate::start_info::{Machine, Sm};
+use crate::system_file::SystemFile;
+use crate::wiring::Client;
+
+impl Plan {
+    /// Component `index` has ended. Returns the semaphores that nobody uses any more. Of a channel both ends have to be
+    /// gone; that between the root task and its log stays, as the root task has one end.
+    pub fn reclaim(&mut self, index: usize, book: &mut Book) -> Vec<Sm> {
+        let Some(component) = self.labels.get(index).cloned() else { return Vec::new() };
+        if !self.give_back(index, ComponentError::Ended { component }, book) {
+            return Vec::new();
+        }
+        let mut unused = Vec::new();
+        for c in &mut self.channels {
+            c.left[0] |= c.client == Client::Component(index);
+            c.left[1] |= c.server == index;
+            if c.left == [true; 2] {
+                book.give_back(c.memory);
+                unused.push(Sm::Client(c.id));
+            }
+        }
+        let servers: Vec<usize> = self.channels.iter().filter(|c| c.left == [true; 2]).map(|c| c.server).collect();
+        self.channels.retain(|c| c.left != [true; 2]);
+        for server in servers {
+            let own = Sm::Server(server);
+            if !self.channels.iter().any(|c| c.server == server) && !unused.contains(&own) {
+                unused.push(own);
+            }
+        }
+        unused
+    }
+
+    /// Plans a component once more that has ended and has no channels: it may get other frames this time.
+    pub fn again(
+        &mut self,
+        index: usize,
+        file: &SystemFile,
+        modules: &[Module<'_>],
+        machine: &Machine,
+        book: &mut Book,
+    ) -> Result<(), ComponentError> {
+        if let Some(slot @ Err(ComponentError::Ended { .. })) = self.components.get_mut(index) {
+            *slot = Ok(checked(file, index, modules, machine)?.place(modules, &mut self.kmem, book)?);
+        }
+        Ok(())
+    }
+}
+
+/// What the root task has in hand at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Physical memory in the book, in bytes.
+    pub ram: u64,
+    /// Frames of its account of kernel memory that are not used.
+    pub kmem_frames: u64,
+    /// Its free selectors.
+    pub selectors: u64,
+}
+
+impl Level {
+    /// How much more it is than it was.
+    pub fn since(self, before: Level) -> String {
+        let more = |now: u64, then: u64| i128::from(now) - i128::from(then);
+        format!(
+            "RAM {:+} KiB, kernel memory {:+} KiB, selectors {:+}",
+            more(self.ram, before.ram) >> 10,
+            more(self.kmem_frames, before.kmem_frames) << (abi::PAGE_BITS - 10),
+            more(self.selectors, before.selectors)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::tests::good;
+    use crate::memory::PhysRange;
+    use crate::plan::tests::{book, component, default_system, modules};
+    use crate::start_info::tests::MACHINE;
+    use proptest::prelude::*;
+
+    /// The default system and a component without channels.
+    fn system() -> String {
+        default_system() + &component("alone", "restart = 7\nconfig = { b = 2 }")
+    }
+
+    const NAMES: [&str; 5] = ["uart.elf", "console.elf", "vm.elf", "alone.elf", "kernel"];
+    const ALONE: usize = 3;
+
+    /// Frames and kernel memory that somebody has, and the book.
+    struct World {
+        file: SystemFile,
+        plan: Plan,
+        book: Book,
+    }
+
+    impl World {
+        fn new(book: Book) -> World {
+            let file = SystemFile::parse(&system()).unwrap();
+            let (elf, mut book) = (good(), book);
+            let list = NAMES.map(|n| (n, elf.as_slice()));
+            let plan = Plan::new(&file, &modules(&list), &MACHINE, &mut book);
+            World { file, plan, book }
+        }
+
+        fn again(&mut self, index: usize) -> Result<(), ComponentError> {
+            let elf = good();
+            let list = NAMES.map(|n| (n, elf.as_slice()));
+            self.plan.again(index, &self.file, &modules(&list), &MACHINE, &mut self.book)
+        }
+
+        fn held(&self) -> Vec<PhysRange> {
+            let own = self.plan.components.iter().flatten().flat_map(|c| c.frames.clone());
+            own.chain(self.plan.channels.iter().map(|c| c.memory)).collect()
+        }
+
+        /// The books add up: no byte has two owners, none is lost.
+        fn check(&self, total: u64) {
+            let mut all = self.held();
+            assert_eq!(all.iter().map(|r| r.len()).sum::<u64>() + self.book.free_bytes(), total);
+            all.extend(self.book.free_ranges());
+            all.sort_unstable();
+            assert!(all.windows(2).all(|w| w[0].end <= w[1].start));
+            let kmem: u64 = self.plan.components.iter().flatten().map(|c| c.kmem_frames << abi::PAGE_BITS).sum();
+            assert_eq!(kmem + self.plan.kmem, MACHINE.kmem);
+            for c in &self.plan.channels {
+                let there = |i: usize| self.plan.component(i).is_some();
+                let client = matches!(c.client, Client::Component(i) if there(i)) || c.client == Client::Root;
+                assert!(client || there(c.server), "a channel without ends");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_component_had_goes_back() {
+        let total = book().free_bytes();
+        let mut w = World::new(book());
+        let before = (w.book.free_bytes(), w.plan.kmem);
+        let frames = w.plan.component(ALONE).unwrap().frames.clone();
+        assert_eq!(w.plan.reclaim(ALONE, &mut w.book), []);
+        let bytes: u64 = frames.iter().map(|f| f.len()).sum();
+        assert_eq!(w.book.free_bytes(), before.0 + bytes);
+        assert!(w.plan.kmem > before.1);
+        assert_eq!(w.plan.components[ALONE].as_ref().unwrap_err().to_string(), "component `alone` has ended");
+        assert_eq!(w.plan.reclaim(ALONE, &mut w.book), [], "once");
+        w.check(total);
+        w.again(ALONE).unwrap();
+        assert_eq!((w.book.free_bytes(), w.plan.kmem), before);
+        assert!(w.plan.component(ALONE).is_some());
+        w.check(total);
+    }
+
+    #[test]
+    fn a_channel_stays_until_both_ends_are_gone() {
+        let mut w = World::new(book());
+        let (ours, theirs) = (|c: &&crate::Channel| c.client == Client::Component(2), w.plan.channels.clone());
+        let ids: Vec<Sm> = theirs.iter().filter(ours).map(|c| Sm::Client(c.id)).collect();
+        assert_eq!(ids.len(), 2, "log and terminal of vm");
+        assert_eq!(w.plan.reclaim(2, &mut w.book), [], "console still maps them");
+        assert_eq!(w.plan.channels, {
+            let mut all = theirs;
+            all.iter_mut().filter(|c| c.client == Client::Component(2)).for_each(|c| c.left[0] = true);
+            all
+        });
+        assert_eq!(w.plan.reclaim(1, &mut w.book), ids, "uart still maps its own");
+        let rest = w.plan.reclaim(0, &mut w.book);
+        assert_eq!(rest.len(), 3, "uart's channels to and from console, and what uart waited on: {rest:?}");
+        assert!(rest.contains(&Sm::Server(0)) && !rest.contains(&Sm::Server(1)), "the root task has an end of that");
+        assert_eq!(w.plan.channels.len(), 1);
+    }
+
+    #[test]
+    fn who_has_not_ended_is_not_planned_again() {
+        let mut w = World::new(book());
+        let before = w.plan.component(ALONE).cloned();
+        w.again(ALONE).unwrap();
+        assert_eq!(w.plan.component(ALONE).cloned(), before);
+        w.again(99).unwrap();
+        assert_eq!(w.plan.reclaim(99, &mut w.book), []);
+    }
+
+    #[test]
+    fn without_memory_it_does_not_start_again_and_nothing_is_lost() {
+        let mut w = World::new(book());
+        w.plan.reclaim(ALONE, &mut w.book);
+        let all = w.book.free_bytes();
+        let taken: Vec<_> = std::iter::from_fn(|| w.book.take(64 << 10).ok()).collect();
+        assert!(matches!(w.again(ALONE), Err(ComponentError::Memory { .. })));
+        taken.into_iter().for_each(|r| w.book.give_back(r));
+        assert_eq!(w.book.free_bytes(), all);
+        w.again(ALONE).unwrap();
+        w.check(book().free_bytes());
+    }
+
+    #[test]
+    fn a_level_says_what_is_missing() {
+        let a = Level { ram: 8192, kmem_frames: 7, selectors: 3 };
+        assert_eq!(a.since(a), "RAM +0 KiB, kernel memory +0 KiB, selectors +0");
+        let b = Level { ram: 4096, kmem_frames: 9, selectors: u64::MAX };
+        assert_eq!(b.since(a), format!("RAM -4 KiB, kernel memory +8 KiB, selectors +{}", u64::MAX - 3));
+    }
+
+    proptest! {
+        #[test]
+        fn books_always_add_up(steps in prop::collection::vec((0usize..5, any::<bool>()), 0..40), mib in 3u64..40) {
+            let memory = Book::new([PhysRange::new(0x10_0000, mib << 20)], []);
+            let total = memory.free_bytes();
+            let mut w = World::new(memory);
+            w.check(total);
+            for (index, end) in steps {
+                let before = w.plan.component(index).is_some();
+                let ended = matches!(w.plan.components.get(index), Some(Err(ComponentError::Ended { .. })));
+                if end {
+                    w.plan.reclaim(index, &mut w.book);
+                    prop_assert!(w.plan.component(index).is_none());
+                } else if index == ALONE {
+                    let planned = w.again(index);
+                    prop_assert_eq!(w.plan.component(index).is_some(), before || ended && planned.is_ok());
+                }
+                w.check(total);
+            }
+        }
+    }
+}
