@@ -4,8 +4,10 @@
 //! exits are all or nothing, as on VMX), AVIC, VNMI.
 
 use crate::Intercepts;
-use crate::spec::{cr0, feature, misc1, misc2, proc1, proc2, vector, vm_cr};
+use crate::spec::{feature, misc1, misc2, vm_cr};
 use abi::{ArchState, VirtMissing};
+use virt::spec::{cr0, vector};
+use x86::vmx::vmcs::control::{PrimaryControls as Proc1, SecondaryControls as Proc2};
 
 /// What a CPU says about SVM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,8 +16,6 @@ pub struct CapabilityBits {
     pub cpuid_svm: bool,
     /// VM_CR, after the kernel has tried to clear SVMDIS.
     pub vm_cr: u64,
-    /// CPUID 8000_000A, EAX: revision.
-    pub eax: u32,
     /// CPUID 8000_000A, EBX: number of ASIDs.
     pub ebx: u32,
     /// CPUID 8000_000A, EDX: [`feature`].
@@ -41,8 +41,6 @@ pub struct Controls {
     pub vmcb_clean: bool,
     /// Components that guests may enable in XCR0. [`negotiate`] says x87 only; the kernel adds what it switches.
     pub xcr0_supported: u64,
-    /// Components that guests may enable in IA32_XSS. [`negotiate`] says none.
-    pub xss_supported: u64,
 }
 
 /// What takes the CPU away from the host, depends on state that the host shares with guests, or is an instruction of a
@@ -86,18 +84,18 @@ const CR8: u16 = 1 << 8;
 
 /// What each bit of the primary controls adds.
 const PROC1_CHOICE: [(u32, Intercepts); 8] = [
-    (proc1::INVLPG_EXITING, Intercepts { misc1: misc1::INVLPG, ..Intercepts::NONE }),
-    (proc1::RDTSC_EXITING, Intercepts { misc1: misc1::RDTSC, misc2: misc2::RDTSCP, ..Intercepts::NONE }),
-    (proc1::CR3_LOAD_EXITING, Intercepts { cr_write: CR3, ..Intercepts::NONE }),
-    (proc1::CR3_STORE_EXITING, Intercepts { cr_read: CR3, ..Intercepts::NONE }),
-    (proc1::CR8_LOAD_EXITING, Intercepts { cr_write: CR8, ..Intercepts::NONE }),
-    (proc1::CR8_STORE_EXITING, Intercepts { cr_read: CR8, ..Intercepts::NONE }),
-    (proc1::MOV_DR_EXITING, Intercepts { dr_read: u16::MAX, dr_write: u16::MAX, ..Intercepts::NONE }),
-    (proc1::PAUSE_EXITING, Intercepts { misc1: misc1::PAUSE, ..Intercepts::NONE }),
+    (Proc1::INVLPG_EXITING.bits(), Intercepts { misc1: misc1::INVLPG, ..Intercepts::NONE }),
+    (Proc1::RDTSC_EXITING.bits(), Intercepts { misc1: misc1::RDTSC, misc2: misc2::RDTSCP, ..Intercepts::NONE }),
+    (Proc1::CR3_LOAD_EXITING.bits(), Intercepts { cr_write: CR3, ..Intercepts::NONE }),
+    (Proc1::CR3_STORE_EXITING.bits(), Intercepts { cr_read: CR3, ..Intercepts::NONE }),
+    (Proc1::CR8_LOAD_EXITING.bits(), Intercepts { cr_write: CR8, ..Intercepts::NONE }),
+    (Proc1::CR8_STORE_EXITING.bits(), Intercepts { cr_read: CR8, ..Intercepts::NONE }),
+    (Proc1::MOV_DR_EXITING.bits(), Intercepts { dr_read: u16::MAX, dr_write: u16::MAX, ..Intercepts::NONE }),
+    (Proc1::PAUSE_EXITING.bits(), Intercepts { misc1: misc1::PAUSE, ..Intercepts::NONE }),
 ];
 /// What each bit of the secondary controls adds.
 const PROC2_CHOICE: [(u32, Intercepts); 1] =
-    [(proc2::DESCRIPTOR_TABLE_EXITING, Intercepts { misc1: misc1::DESCRIPTOR_TABLES, ..Intercepts::NONE })];
+    [(Proc2::DTABLE_EXITING.bits(), Intercepts { misc1: misc1::DESCRIPTOR_TABLES, ..Intercepts::NONE })];
 
 /// Everything that keeps a CPU from running guests.
 fn missing(c: &CapabilityBits) -> VirtMissing {
@@ -130,7 +128,6 @@ pub fn negotiate(c: &CapabilityBits) -> Result<Controls, VirtMissing> {
         flush_by_asid: has(feature::FLUSH_BY_ASID),
         vmcb_clean: has(feature::VMCB_CLEAN),
         xcr0_supported: 1,
-        xss_supported: 0,
     })
 }
 

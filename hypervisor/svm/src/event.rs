@@ -8,10 +8,12 @@
 //! interrupt pending, which exits as soon as interrupts are on again; if they stay off (or were on before), the next
 //! exit of any kind opens the window. To step over the IRET with RFLAGS.TF would be exact, but the guest can see it.
 
-use crate::spec::{ERROR_CODE_SHIFT, INTERRUPT_SHADOW, clean, code, misc1, reason, rflags, tlb, vector, vintr};
+use crate::exit::code;
+use crate::spec::{ERROR_CODE_SHIFT, INTERRUPT_SHADOW, clean, misc1, tlb, vintr};
 use crate::{Controls, Software, Vmcb, exit};
 use abi::ArchState;
-use virt::{Event, EventKind, Exit, HostExit, info};
+use virt::spec::{reason, rflags, vector};
+use virt::{Event, EventKind, Exit, HostExit, VcpuRegs, info};
 
 /// Longest instruction in bytes; the UTCB's length has as many bits as VMX's.
 const INSTRUCTION_LENGTH: u32 = 0xf;
@@ -36,7 +38,7 @@ pub fn entry_failed(vmcb: &Vmcb) -> bool {
 /// happened; its handler has to be called.
 #[inline]
 pub fn decode_exit(vmcb: &Vmcb) -> Exit {
-    const MACHINE_CHECK: u32 = code::EXCP0 + vector::MACHINE_CHECK;
+    const MACHINE_CHECK: u32 = code::EXCP0 + vector::MACHINE_CHECK as u32;
     match vmcb.control.exitcode as u32 {
         code::INTR => Exit::Host(HostExit::ExternalInterrupt(STILL_PENDING)),
         code::NMI => Exit::Host(HostExit::Nmi),
@@ -214,7 +216,7 @@ pub(crate) fn arm(vmcb: &mut Vmcb) {
 }
 
 /// INJ, towards the UTCB: what the next entry would inject, and what the exit interrupted.
-pub(crate) fn save_injection(utcb: &mut ArchState, vmcb: &Vmcb) {
+pub(crate) fn save_injection(utcb: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, _: &Controls) {
     let (control, s) = (&vmcb.control, &vmcb.control.software);
     let code = |word: u64, info: u32| if info & info::ERROR != 0 { (word >> ERROR_CODE_SHIFT) as u32 } else { 0 };
     utcb.inj_info = s.queued | s.windows;
@@ -229,7 +231,7 @@ pub(crate) fn save_injection(utcb: &mut ArchState, vmcb: &Vmcb) {
 }
 
 /// INJ, from the UTCB. VMRUN checks the rest; an event that it refuses comes back as a failed entry.
-pub(crate) fn load_injection(utcb: &ArchState, vmcb: &mut Vmcb, controls: &Controls) {
+pub(crate) fn load_injection(utcb: &ArchState, vmcb: &mut Vmcb, _: &mut VcpuRegs, controls: &Controls) {
     let event = injectable(utcb.inj_info);
     let s = &mut vmcb.control.software;
     s.windows = utcb.inj_info & WINDOWS;

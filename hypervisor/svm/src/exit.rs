@@ -1,9 +1,10 @@
 //! What an exit tells a VMM: event number, qualifications, and length of the instruction, all in the terms of VMX.
 
-use crate::spec::{code, dr, inst_info, ioio, mov, npf, qual, reason, task, vector};
+use crate::spec::{inst_info, ioio, mov, npf, qual, task};
 use crate::{Controls, Vmcb};
 use abi::ArchState;
-use virt::{Event, EventKind};
+use virt::spec::{dr, reason, vector};
+use virt::{Event, EventKind, VcpuRegs};
 
 /// Event number of exits that have no VMX counterpart. None of them is ever intercepted.
 pub const NO_EVENT: u64 = u64::MAX;
@@ -11,63 +12,80 @@ pub const NO_EVENT: u64 = u64::MAX;
 /// Longest instruction in bytes.
 const MAX_LENGTH: u64 = 15;
 
-/// Exit codes with the event that they become, and the length of the instruction in bytes without redundant prefixes.
+/// An exit code, or several in a row, with the event that it becomes.
 struct Row {
-    first: u32,
-    last: u32,
+    /// First and last.
+    codes: &'static [u32],
     event: u64,
-    /// 0: not known, or no instruction.
+    /// Length of the instruction in bytes without redundant prefixes; 0: not known, or no instruction.
     length: u8,
 }
 
-const fn row(first: u32, last: u32, event: u64, length: u8) -> Row {
-    Row { first, last, event, length }
+/// Names for codes, and [`ROWS`].
+macro_rules! exits {
+    ($($name:ident $first:literal $(..= $last:literal)? => $event:ident $length:literal;)*) => {
+        /// Exit codes, low 32 bits (appendix C); of several in a row the first.
+        #[allow(missing_docs, reason = "the names are those of the manual")]
+        pub mod code {
+            $(pub const $name: u32 = $first;)*
+            pub const INTR: u32 = 0x60;
+            pub const NMI: u32 = 0x61;
+            pub const NPF: u32 = 0x400;
+            /// -1: the state in the VMCB is not valid. Some emulators store it with 32 bits.
+            pub const INVALID: u32 = 0xffff_ffff;
+        }
+
+        const ROWS: &[Row] =
+            &[$(Row { codes: &[$first $(, $last)?], event: reason::$event, length: $length }),*];
+    };
 }
 
-/// Ordered by code. IOIO tells the length, MSR the direction, NPF more.
-const ROWS: &[Row] = &[
-    row(code::CR0_READ, code::DR0_READ - 1, reason::CR_ACCESS, 0),
-    row(code::DR0_READ, code::EXCP0 - 1, reason::DR_ACCESS, 0),
-    row(code::EXCP0, code::INTR - 1, reason::EXCEPTION_OR_NMI, 0),
-    row(code::SMI, code::SMI, reason::OTHER_SMI, 0),
-    row(code::INIT, code::INIT, reason::INIT, 0),
-    row(code::VINTR, code::VINTR, reason::INTERRUPT_WINDOW, 0),
-    row(code::CR0_SEL_WRITE, code::CR0_SEL_WRITE, reason::CR_ACCESS, 0),
-    row(code::IDTR_READ, code::GDTR_READ, reason::GDTR_IDTR, 0),
-    row(code::LDTR_READ, code::TR_READ, reason::LDTR_TR, 0),
-    row(code::IDTR_WRITE, code::GDTR_WRITE, reason::GDTR_IDTR, 0),
-    row(code::LDTR_WRITE, code::TR_WRITE, reason::LDTR_TR, 0),
-    row(code::RDTSC, code::RDTSC, reason::RDTSC, 2),
-    row(code::RDPMC, code::RDPMC, reason::RDPMC, 2),
-    row(code::CPUID, code::CPUID, reason::CPUID, 2),
-    row(code::RSM, code::RSM, reason::RSM, 2),
-    row(code::IRET, code::IRET, reason::NMI_WINDOW, 0),
-    row(code::INVD, code::INVD, reason::INVD, 2),
-    row(code::PAUSE, code::PAUSE, reason::PAUSE, 2),
-    row(code::HLT, code::HLT, reason::HLT, 1),
-    row(code::INVLPG, code::INVLPG, reason::INVLPG, 0),
-    row(code::INVLPGA, code::INVLPGA, reason::INVVPID, 3),
-    row(code::IOIO, code::IOIO, reason::IO, 0),
-    row(code::MSR, code::MSR, reason::RDMSR, 2),
-    row(code::TASK_SWITCH, code::TASK_SWITCH, reason::TASK_SWITCH, 0),
-    row(code::SHUTDOWN, code::SHUTDOWN, reason::TRIPLE_FAULT, 0),
-    row(code::VMRUN, code::VMRUN, reason::VMLAUNCH, 3),
-    row(code::VMMCALL, code::VMMCALL, reason::VMCALL, 3),
-    row(code::VMLOAD, code::VMLOAD, reason::VMPTRLD, 3),
-    row(code::VMSAVE, code::VMSAVE, reason::VMPTRST, 3),
-    row(code::STGI, code::STGI, reason::VMXON, 3),
-    row(code::CLGI, code::CLGI, reason::VMXOFF, 3),
-    row(code::SKINIT, code::SKINIT, reason::GETSEC, 3),
-    row(code::RDTSCP, code::RDTSCP, reason::RDTSCP, 3),
-    row(code::ICEBP, code::ICEBP, reason::EXCEPTION_OR_NMI, 0),
-    row(code::WBINVD, code::WBINVD, reason::WBINVD, 2),
-    row(code::MONITOR, code::MONITOR, reason::MONITOR, 3),
-    row(code::MWAIT, code::MWAIT_CONDITIONAL, reason::MWAIT, 3),
-    row(code::XSETBV, code::XSETBV, reason::XSETBV, 3),
-    row(code::INVPCID, code::INVPCID, reason::INVPCID, 0),
-    row(code::BUSLOCK, code::BUSLOCK, reason::BUS_LOCK, 0),
-    row(code::IDLE_HLT, code::IDLE_HLT, reason::HLT, 1),
-];
+// By code. IOIO tells the length, MSR the direction, NPF more.
+exits! {
+    CR0_READ 0x00..=0x0f => CR_ACCESS 0;
+    CR0_WRITE 0x10..=0x1f => CR_ACCESS 0;
+    DR0_READ 0x20..=0x2f => DR_ACCESS 0;
+    DR0_WRITE 0x30..=0x3f => DR_ACCESS 0;
+    EXCP0 0x40..=0x5f => EXCEPTION_OR_NMI 0;
+    SMI 0x62 => OTHER_SMI 0;
+    INIT 0x63 => INIT 0;
+    VINTR 0x64 => INTERRUPT_WINDOW 0;
+    CR0_SEL_WRITE 0x65 => CR_ACCESS 0;
+    IDTR_READ 0x66..=0x67 => GDTR_IDTR 0;
+    LDTR_READ 0x68..=0x69 => LDTR_TR 0;
+    IDTR_WRITE 0x6a..=0x6b => GDTR_IDTR 0;
+    LDTR_WRITE 0x6c..=0x6d => LDTR_TR 0;
+    RDTSC 0x6e => RDTSC 2;
+    RDPMC 0x6f => RDPMC 2;
+    CPUID 0x72 => CPUID 2;
+    RSM 0x73 => RSM 2;
+    IRET 0x74 => NMI_WINDOW 0;
+    INVD 0x76 => INVD 2;
+    PAUSE 0x77 => PAUSE 2;
+    HLT 0x78 => HLT 1;
+    INVLPG 0x79 => INVLPG 0;
+    INVLPGA 0x7a => INVVPID 3;
+    IOIO 0x7b => IO 0;
+    MSR 0x7c => RDMSR 2;
+    TASK_SWITCH 0x7d => TASK_SWITCH 0;
+    SHUTDOWN 0x7f => TRIPLE_FAULT 0;
+    VMRUN 0x80 => VMLAUNCH 3;
+    VMMCALL 0x81 => VMCALL 3;
+    VMLOAD 0x82 => VMPTRLD 3;
+    VMSAVE 0x83 => VMPTRST 3;
+    STGI 0x84 => VMXON 3;
+    CLGI 0x85 => VMXOFF 3;
+    SKINIT 0x86 => GETSEC 3;
+    RDTSCP 0x87 => RDTSCP 3;
+    ICEBP 0x88 => EXCEPTION_OR_NMI 0;
+    WBINVD 0x89 => WBINVD 2;
+    MONITOR 0x8a => MONITOR 3;
+    MWAIT 0x8b..=0x8c => MWAIT 3;
+    XSETBV 0x8d => XSETBV 3;
+    INVPCID 0xa2 => INVPCID 0;
+    BUSLOCK 0xa5 => BUS_LOCK 0;
+    IDLE_HLT 0xa6 => HLT 1;
+}
 
 const CODES: usize = code::IDLE_HLT as usize + 1;
 const NONE: u8 = 0xff;
@@ -76,9 +94,10 @@ const NONE: u8 = 0xff;
 const BY_CODE: [(u8, u8); CODES] = {
     let (mut table, mut i) = ([(NONE, 0); CODES], 0);
     while i < ROWS.len() {
-        let mut code = ROWS[i].first;
-        while code <= ROWS[i].last {
-            table[code as usize] = (ROWS[i].event as u8, ROWS[i].length);
+        let Row { codes, event, length } = ROWS[i];
+        let mut code = codes[0];
+        while code <= codes[codes.len() - 1] {
+            table[code as usize] = (event as u8, length);
             code += 1;
         }
         i += 1;
@@ -114,7 +133,7 @@ fn is_instruction(code: u32) -> bool {
 
 /// Length of the instruction in bytes; 0 if it is not known or there is none.
 #[inline]
-pub(crate) fn instruction_length(vmcb: &Vmcb, controls: &Controls) -> u32 {
+fn instruction_length(vmcb: &Vmcb, controls: &Controls) -> u32 {
     let c = &vmcb.control;
     let code = c.exitcode as u32;
     let next = match code {
@@ -150,7 +169,7 @@ fn operands(vmcb: &Vmcb, controls: &Controls) -> Operands {
         code::CR0_SEL_WRITE => cr_access(0, 0, info1, controls),
         code @ code::DR0_READ..code::DR0_WRITE => dr_access(code - code::DR0_READ, qual::MOV_FROM_DR, info1, controls),
         code @ code::DR0_WRITE..code::EXCP0 => dr_access(code - code::DR0_WRITE, 0, info1, controls),
-        code::IDTR_READ..=code::TR_WRITE | code::INVPCID => Operands { qualification: 0, decode: true },
+        code::IDTR_READ..code::RDTSC | code::INVPCID => Operands { qualification: 0, decode: true },
         code::INVLPG if controls.decode_assists => Operands::known(info1),
         code::INVLPG => Operands { qualification: 0, decode: true },
         code::IOIO => io(info1),
@@ -222,16 +241,16 @@ fn nested_page_fault(info1: u64) -> u64 {
 
 /// Qualification, guest-linear address, guest-physical address.
 #[inline]
-pub(crate) fn qualifications(vmcb: &Vmcb, controls: &Controls) -> [u64; 3] {
-    const DEBUG: u32 = code::EXCP0 + vector::DEBUG;
-    const PAGE_FAULT: u32 = code::EXCP0 + vector::PAGE_FAULT;
+pub(crate) fn save_qualifications(u: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, controls: &Controls) {
+    const DEBUG: u32 = code::EXCP0 + vector::DEBUG as u32;
+    const PAGE_FAULT: u32 = code::EXCP0 + vector::PAGE_FAULT as u32;
     let c = &vmcb.control;
-    match c.exitcode as u32 {
+    u.qual = match c.exitcode as u32 {
         code::NPF => [nested_page_fault(c.exitinfo1), 0, c.exitinfo2],
         PAGE_FAULT => [c.exitinfo2, 0, 0],
         DEBUG => [vmcb.save.dr6 & dr::DR6_CAUSES, 0, 0],
         _ => [operands(vmcb, controls).qualification, 0, 0],
-    }
+    };
 }
 
 /// Exceptions that have an error code (APM vol. 2, table 8-1).
@@ -239,10 +258,11 @@ const WITH_ERROR: u32 = 1 << 8 | 0x1f << 10 | 1 << 17 | 1 << 21 | 1 << 29 | 1 <<
 
 /// The exception of an exit for one, as an information word, and its error code. #BP and #OF are an instruction's.
 #[inline]
-pub(crate) fn exception(vmcb: &Vmcb) -> (u32, u32) {
+pub(crate) fn save_exception(u: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, _: &Controls) {
     let vector = (vmcb.control.exitcode as u32).wrapping_sub(code::EXCP0);
     if vector >= code::INTR - code::EXCP0 {
-        return (0, 0);
+        (u.exc_info, u.exc_error) = (0, 0);
+        return;
     }
     let has_error = WITH_ERROR & 1 << vector != 0;
     let kind = match vector as u8 {
@@ -250,12 +270,20 @@ pub(crate) fn exception(vmcb: &Vmcb) -> (u32, u32) {
         _ => EventKind::Exception,
     };
     let event = Event { kind, vector: vector as u8, has_error };
-    (event.encode(), if has_error { vmcb.control.exitinfo1 as u32 } else { 0 })
+    u.exc_info = event.encode();
+    u.exc_error = if has_error { vmcb.control.exitinfo1 as u32 } else { 0 };
+}
+
+/// Length of the instruction and what VMX says of it.
+#[inline]
+pub(crate) fn save_instruction(u: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, controls: &Controls) {
+    u.inst_len = instruction_length(vmcb, controls);
+    u.inst_info = instruction_info(vmcb, controls);
 }
 
 /// Instruction information: address size and segment of INS and OUTS, and [`ArchState::INST_DECODE`].
 #[inline]
-pub(crate) fn instruction_info(vmcb: &Vmcb, controls: &Controls) -> u32 {
+fn instruction_info(vmcb: &Vmcb, controls: &Controls) -> u32 {
     let info1 = vmcb.control.exitinfo1;
     let code = vmcb.control.exitcode as u32;
     if operands(vmcb, controls).decode {

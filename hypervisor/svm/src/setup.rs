@@ -1,8 +1,10 @@
 //! A new VMCB: controls, maps, and a guest state as after reset. SVM keeps host state elsewhere.
 
-use crate::spec::{NP_ENABLE, clean, dr, reset as at_reset, rflags, tlb, vintr};
-use crate::{Controls, StateSaveArea, Vmcb, VmcbSegment, cr};
-use abi::ArchState;
+use crate::spec::{NP_ENABLE, clean, tlb, vintr};
+use crate::{Controls, Vmcb, load};
+use abi::{ArchState, Mtd};
+use virt::VcpuRegs;
+use virt::spec::{RESET, dr};
 use zerocopy::FromZeros;
 
 /// What is different in each guest. Addresses are physical.
@@ -12,7 +14,8 @@ pub struct GuestSetup {
     pub n_cr3: u64,
     /// TLB tag: 1 to [`Controls::asids`] less one.
     pub asid: u32,
-    /// I/O permission map: [`crate::iopm`].
+    /// I/O permission map: 12 KiB in a row, one bit for each port, set to exit (15.10). The first two frames are what VMX calls
+    /// I/O bitmaps A and B; the third is for accesses that reach beyond port ffff.
     pub iopm: u64,
     /// MSR permission map: [`crate::msrpm`].
     pub msrpm: u64,
@@ -29,7 +32,7 @@ pub fn init(vmcb: &mut Vmcb, controls: &Controls, guest: &GuestSetup) {
     control.np_enable = NP_ENABLE;
     assign(vmcb, guest);
     flush(vmcb, controls);
-    reset(vmcb);
+    reset(vmcb, controls);
 }
 
 /// Writes what is different in each guest. With another ASID or root, [`flush`] too.
@@ -53,23 +56,12 @@ pub fn flush(vmcb: &mut Vmcb, controls: &Controls) {
 ///
 /// Besides new vCPUs, for VMCBs whose state-save area is lost: after a shutdown it is undefined (15.14.3), and some
 /// emulators write **host** state to it when they refuse a VMCB, which no VMM may see.
-pub fn reset(vmcb: &mut Vmcb) {
+pub fn reset(vmcb: &mut Vmcb, controls: &Controls) {
     vmcb.save.zero();
-    reset_segments(&mut vmcb.save);
-    let save = &mut vmcb.save;
-    save.cr0 = at_reset::CR0;
-    save.dr6 = dr::DR6_RESET;
-    save.dr7 = dr::DR7_ONE;
-    save.rflags = rflags::ONE;
-    save.rip = at_reset::RIP;
-    save.g_pat = at_reset::PAT;
-    cr::set_efer(vmcb, 0);
-    cr::set_cr8(vmcb, 0);
-    vmcb.control.interrupt_shadow = 0;
-    vmcb.control.eventinj = 0;
+    vmcb.save.dr6 = dr::DR6_RESET;
     vmcb.control.exitintinfo = 0;
     vmcb.control.software.zero();
-    crate::event::arm(vmcb);
+    load(Mtd::all().difference(Mtd::CTRL), &RESET, vmcb, &mut VcpuRegs::RESET.clone(), controls);
     vmcb.forget_cached();
 }
 
@@ -77,16 +69,4 @@ pub fn reset(vmcb: &mut Vmcb) {
 /// a VMCB. CPUs leave the guest's.
 pub fn is_of_host(vmcb: &Vmcb, idt: u64) -> bool {
     vmcb.save.idtr.base == idt
-}
-
-fn reset_segments(save: &mut StateSaveArea) {
-    let segment = |attrib| VmcbSegment { attrib, limit: at_reset::LIMIT, ..VmcbSegment::default() };
-    save.cs = VmcbSegment { selector: at_reset::CS_SELECTOR, base: at_reset::CS_BASE, ..segment(at_reset::AR_CODE) };
-    for data in [&mut save.ss, &mut save.ds, &mut save.es, &mut save.fs, &mut save.gs] {
-        *data = segment(at_reset::AR_DATA);
-    }
-    save.ldtr = segment(at_reset::AR_LDT);
-    save.tr = segment(at_reset::AR_TSS);
-    save.gdtr = segment(0);
-    save.idtr = segment(0);
 }

@@ -1,9 +1,5 @@
-//! SVM bits by the manual's names: AMD APM vol. 2, chapters 3, 4 and 15, appendices B and C. And [`terms`], in which guest
-//! events are given.
-
-mod terms;
-
-pub use terms::*;
+//! SVM bits by the manual's names: AMD APM vol. 2, chapters 3, 4 and 15, appendices B and C. Exit codes are in [`crate::code`],
+//! what VT-x has too in [`virt::spec`].
 
 /// CPUID 8000_000A, EDX (APM vol. 3, E.4.9).
 pub mod feature {
@@ -156,64 +152,6 @@ pub mod clean {
     pub const ALL: u32 = 0x3ff;
 }
 
-/// Exit codes, low 32 bits (appendix C). Ranges end where the next constant begins.
-#[allow(missing_docs, reason = "the names are those of the manual")]
-pub mod code {
-    pub const CR0_READ: u32 = 0x00;
-    pub const CR0_WRITE: u32 = 0x10;
-    pub const DR0_READ: u32 = 0x20;
-    pub const DR0_WRITE: u32 = 0x30;
-    pub const EXCP0: u32 = 0x40;
-    pub const INTR: u32 = 0x60;
-    pub const NMI: u32 = 0x61;
-    pub const SMI: u32 = 0x62;
-    pub const INIT: u32 = 0x63;
-    pub const VINTR: u32 = 0x64;
-    pub const CR0_SEL_WRITE: u32 = 0x65;
-    pub const IDTR_READ: u32 = 0x66;
-    pub const GDTR_READ: u32 = 0x67;
-    pub const LDTR_READ: u32 = 0x68;
-    pub const TR_READ: u32 = 0x69;
-    pub const IDTR_WRITE: u32 = 0x6a;
-    pub const GDTR_WRITE: u32 = 0x6b;
-    pub const LDTR_WRITE: u32 = 0x6c;
-    pub const TR_WRITE: u32 = 0x6d;
-    pub const RDTSC: u32 = 0x6e;
-    pub const RDPMC: u32 = 0x6f;
-    pub const CPUID: u32 = 0x72;
-    pub const RSM: u32 = 0x73;
-    pub const IRET: u32 = 0x74;
-    pub const INVD: u32 = 0x76;
-    pub const PAUSE: u32 = 0x77;
-    pub const HLT: u32 = 0x78;
-    pub const INVLPG: u32 = 0x79;
-    pub const INVLPGA: u32 = 0x7a;
-    pub const IOIO: u32 = 0x7b;
-    pub const MSR: u32 = 0x7c;
-    pub const TASK_SWITCH: u32 = 0x7d;
-    pub const SHUTDOWN: u32 = 0x7f;
-    pub const VMRUN: u32 = 0x80;
-    pub const VMMCALL: u32 = 0x81;
-    pub const VMLOAD: u32 = 0x82;
-    pub const VMSAVE: u32 = 0x83;
-    pub const STGI: u32 = 0x84;
-    pub const CLGI: u32 = 0x85;
-    pub const SKINIT: u32 = 0x86;
-    pub const RDTSCP: u32 = 0x87;
-    pub const ICEBP: u32 = 0x88;
-    pub const WBINVD: u32 = 0x89;
-    pub const MONITOR: u32 = 0x8a;
-    pub const MWAIT: u32 = 0x8b;
-    pub const MWAIT_CONDITIONAL: u32 = 0x8c;
-    pub const XSETBV: u32 = 0x8d;
-    pub const INVPCID: u32 = 0xa2;
-    pub const BUSLOCK: u32 = 0xa5;
-    pub const IDLE_HLT: u32 = 0xa6;
-    pub const NPF: u32 = 0x400;
-    /// -1: the state in the VMCB is not valid. Some emulators store it with 32 bits.
-    pub const INVALID: u32 = 0xffff_ffff;
-}
-
 /// EXITINFO1 of IOIO exits (figure 15-2).
 pub mod ioio {
     /// IN.
@@ -262,94 +200,52 @@ pub mod task {
     pub const JUMP: u64 = 1 << 38;
 }
 
-/// Vectors (8.2).
-pub mod vector {
-    /// #DB.
-    pub const DEBUG: u32 = 1;
-    /// #BP.
-    pub const BREAKPOINT: u8 = 3;
-    /// #OF.
-    pub const OVERFLOW: u8 = 4;
-    /// #PF.
-    pub const PAGE_FAULT: u32 = 14;
-    /// #MC.
-    pub const MACHINE_CHECK: u32 = 18;
-}
-
-/// CR0 (3.1.1).
-pub mod cr0 {
-    /// Protection enable.
-    pub const PE: u64 = 1 << 0;
-    /// Monitor coprocessor.
-    pub const MP: u64 = 1 << 1;
-    /// Task switched.
-    pub const TS: u64 = 1 << 3;
-    /// Extension type, always 1.
-    pub const ET: u64 = 1 << 4;
-    /// Not write-through.
-    pub const NW: u64 = 1 << 29;
-    /// Cache disable.
-    pub const CD: u64 = 1 << 30;
-    /// Paging.
-    pub const PG: u64 = 1 << 31;
-}
-
 /// EFER (3.1.7).
 pub mod efer {
-    /// Number of the MSR.
-    pub const MSR: u32 = 0xc000_0080;
-    /// Long mode enable.
-    pub const LME: u64 = 1 << 8;
-    /// Long mode active.
-    pub const LMA: u64 = 1 << 10;
     /// SVM enable. VMRUN demands it of guests too.
     pub const SVME: u64 = 1 << 12;
     /// What guests may have: SCE, LME, LMA, NXE, FFXSR, TCE.
     pub const DEFINED: u64 = 0xcd01;
 }
 
-/// RFLAGS (3.1.6).
-pub mod rflags {
-    /// Bit 1, always 1.
-    pub const ONE: u64 = 1 << 1;
-    /// Interrupts on.
-    pub const IF: u64 = 1 << 9;
-    /// What exists: CF to OF (without bits 3 and 5), IOPL, NT, RF to ID.
-    pub const DEFINED: u64 = 0x3f_7fd5 | ONE;
+/// Exit qualifications in the layout of VMX (SDM vol. 3, 28.2.1), which VMMs are given on both back ends.
+pub mod qual {
+    /// I/O: IN.
+    pub const IO_IN: u64 = 1 << 3;
+    /// I/O: INS or OUTS.
+    pub const IO_STRING: u64 = 1 << 4;
+    /// I/O: REP prefix.
+    pub const IO_REP: u64 = 1 << 5;
+    /// CR: lowest bit of the access type.
+    pub const CR_TYPE_SHIFT: u32 = 4;
+    /// CR access type: MOV from CR.
+    pub const MOV_FROM_CR: u64 = 1;
+    /// DR: MOV from DR.
+    pub const MOV_FROM_DR: u64 = 1 << 4;
+    /// CR and DR: lowest bit of the general-purpose register.
+    pub const GPR_SHIFT: u32 = 8;
+    /// EPT: data read.
+    pub const READ: u64 = 1 << 0;
+    /// EPT: data write.
+    pub const WRITE: u64 = 1 << 1;
+    /// EPT: instruction fetch.
+    pub const FETCH: u64 = 1 << 2;
+    /// EPT: the page is readable.
+    pub const READABLE: u64 = 1 << 3;
+    /// EPT: the access was to the translated address, not to the guest's page tables.
+    pub const FINAL: u64 = 1 << 8;
+    /// Task switch: lowest bit of the source.
+    pub const TASK_SHIFT: u32 = 30;
+    /// Task switch: by IRET.
+    pub const TASK_IRET: u64 = 1;
+    /// Task switch: by JMP.
+    pub const TASK_JUMP: u64 = 2;
 }
 
-/// DR6 and DR7 (13.1.1).
-pub mod dr {
-    /// DR6 after reset.
-    pub const DR6_RESET: u64 = 0xffff_0ff0;
-    /// DR6: breakpoints hit, debug-register access, single step.
-    pub const DR6_CAUSES: u64 = 0x600f;
-    /// DR7, bit 10, always 1.
-    pub const DR7_ONE: u64 = 1 << 10;
-    /// DR7: what may be set.
-    pub const DR7_DEFINED: u64 = 0xffff_2fff;
-}
-
-/// State of a CPU after reset (table 14-1), where it is not 0.
-pub mod reset {
-    /// CR0: caches off.
-    pub const CR0: u64 = super::cr0::CD | super::cr0::NW | super::cr0::ET;
-    /// RIP.
-    pub const RIP: u64 = 0xfff0;
-    /// CS selector.
-    pub const CS_SELECTOR: u16 = 0xf000;
-    /// CS base.
-    pub const CS_BASE: u64 = 0xffff_0000;
-    /// Limit of all segments and tables.
-    pub const LIMIT: u32 = 0xffff;
-    /// Attributes of CS: present, code, readable, accessed.
-    pub const AR_CODE: u16 = 0x9b;
-    /// Attributes of data segments: present, writable, accessed.
-    pub const AR_DATA: u16 = 0x93;
-    /// Attributes of LDTR.
-    pub const AR_LDT: u16 = 0x82;
-    /// Attributes of TR: busy TSS.
-    pub const AR_TSS: u16 = 0x8b;
-    /// PAT.
-    pub const PAT: u64 = 0x0007_0406_0007_0406;
+/// VM-exit instruction information of INS and OUTS (SDM vol. 3, table 28-9).
+pub mod inst_info {
+    /// Lowest bit of the address size: 0 16, 1 32, 2 64 bits.
+    pub const ADDRESS_SHIFT: u32 = 7;
+    /// Lowest bit of the segment register.
+    pub const SEGMENT_SHIFT: u32 = 15;
 }

@@ -4,8 +4,7 @@ mod fake;
 
 use abi::{ArchState, Mtd};
 use fake::{poor, rich, vcpu};
-use svm::spec::code;
-use svm::{Controls, NO_EVENT, Vmcb, decode_exit, save};
+use svm::{Controls, NO_EVENT, Vmcb, code, decode_exit, save};
 use virt::{Exit, HostExit, info};
 
 const DECODE: u32 = ArchState::INST_DECODE;
@@ -21,7 +20,7 @@ fn exit(c: &Controls, code: u64, info1: u64, info2: u64) -> Vmcb {
 /// What the VMM is told of it.
 fn told(vmcb: &Vmcb, c: &Controls) -> ArchState {
     let mut u = ArchState::default();
-    save(Mtd::RIP | Mtd::QUAL, &mut u, vmcb, &virt::VcpuRegs::new(), c);
+    save(Mtd::RIP | Mtd::QUAL, &mut u, vmcb, &virt::VcpuRegs::RESET, c);
     u
 }
 

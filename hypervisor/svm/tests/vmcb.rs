@@ -110,17 +110,18 @@ fn reset_leaves_nothing_of_the_state_but_the_setup() {
     vmcb.control.intercepts.misc1 |= 1 << 4 | 1 << 20;
     vmcb.control.vintr |= 1 << 8 | 7;
     vmcb.control.vmcb_clean = 0x3ff;
-    reset(&mut vmcb);
+    reset(&mut vmcb, &c);
     assert!(vmcb == fresh);
 }
 
 #[test]
 fn host_state_in_the_vmcb_is_noticed() {
-    let (mut vmcb, _) = vcpu(&poor());
+    let c = poor();
+    let (mut vmcb, _) = vcpu(&c);
     const IDT: u64 = 0xffff_ffff_8000_0000;
     assert!(!svm::is_of_host(&vmcb, IDT));
     vmcb.save.idtr.base = IDT;
     assert!(svm::is_of_host(&vmcb, IDT));
-    reset(&mut vmcb);
+    reset(&mut vmcb, &c);
     assert!(!svm::is_of_host(&vmcb, IDT));
 }

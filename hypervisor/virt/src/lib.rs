@@ -6,12 +6,16 @@
 #![forbid(unsafe_code)]
 
 mod event;
+#[cfg(any(test, feature = "groups"))]
+mod groups;
 mod regs;
+pub mod spec;
 mod table;
 
 pub use event::{ENDLESS_EXCEPTIONS, Event, EventKind, info};
-pub use regs::{CR4_NOT_SWITCHED, MsrArea, MsrEntry, VcpuRegs, msr, next_xcr0};
-pub use table::{Access, GROUPS, Item, KERNEL_GROUPS, items};
+#[cfg(any(test, feature = "groups"))]
+pub use groups::{Access, GROUPS, Item, KERNEL_GROUPS, items};
+pub use regs::{CR4_NOT_SWITCHED, MsrArea, MsrEntry, VcpuRegs, load_gpr_8_15, next_xcr0, save_gpr_8_15};
 
 /// Why a vCPU stopped running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

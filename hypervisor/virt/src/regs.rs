@@ -1,5 +1,8 @@
 //! Registers of a vCPU that neither VMCS nor VMCB holds in full.
 
+use abi::ArchState;
+use x86::msr;
+
 /// One entry of a VMX MSR-load or MSR-store area (SDM vol. 3, table 25-15).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -12,28 +15,20 @@ pub struct MsrEntry {
     pub value: u64,
 }
 
-/// Numbers of the MSRs in an [`MsrArea`] (SDM vol. 4, table 2-2).
-pub mod msr {
-    /// IA32_STAR.
-    pub const STAR: u32 = 0xc000_0081;
-    /// IA32_LSTAR.
-    pub const LSTAR: u32 = 0xc000_0082;
-    /// IA32_FMASK.
-    pub const FMASK: u32 = 0xc000_0084;
-    /// IA32_KERNEL_GS_BASE.
-    pub const KERNEL_GS_BASE: u32 = 0xc000_0102;
-    /// IA32_TSC_AUX; exists only with RDTSCP or RDPID.
-    pub const TSC_AUX: u32 = 0xc000_0103;
-}
-
 /// The MSRs that VM entries and exits switch because the VMCS has no fields for them.
 ///
 /// A guest's area is its VM-exit MSR-store and VM-entry MSR-load area at once; a CPU has another one with the host's
 /// values as VM-exit MSR-load area. Hardware reads and writes it by physical address: it must not move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(16))]
+#[allow(missing_docs, reason = "the names are those of the MSRs")]
 pub struct MsrArea {
-    entries: [MsrEntry; MsrArea::LEN as usize],
+    pub star: MsrEntry,
+    pub lstar: MsrEntry,
+    pub fmask: MsrEntry,
+    pub kernel_gs_base: MsrEntry,
+    /// Exists only with RDTSCP or RDPID.
+    pub tsc_aux: MsrEntry,
 }
 
 impl MsrArea {
@@ -43,53 +38,17 @@ impl MsrArea {
     pub const LEN_NO_TSC_AUX: u32 = 4;
 
     /// An area of zeros.
-    pub const fn new() -> MsrArea {
-        const fn entry(index: u32) -> MsrEntry {
-            MsrEntry { index, reserved: 0, value: 0 }
-        }
-        use msr::*;
-        MsrArea { entries: [entry(STAR), entry(LSTAR), entry(FMASK), entry(KERNEL_GS_BASE), entry(TSC_AUX)] }
-    }
-
-    /// The entries in the order in which hardware takes them.
-    pub const fn entries(&self) -> &[MsrEntry] {
-        &self.entries
-    }
-}
-
-/// Access to the values by name.
-macro_rules! msr_accessors {
-    ($($at:literal $get:ident $set:ident $name:literal)*) => {
-        impl MsrArea {
-            $(
-                #[doc = $name]
-                #[inline]
-                pub const fn $get(&self) -> u64 {
-                    self.entries[$at].value
-                }
-
-                #[doc = concat!("Sets ", $name)]
-                #[inline]
-                pub const fn $set(&mut self, value: u64) {
-                    self.entries[$at].value = value;
-                }
-            )*
-        }
+    pub const ZERO: MsrArea = MsrArea {
+        star: entry(msr::IA32_STAR),
+        lstar: entry(msr::IA32_LSTAR),
+        fmask: entry(msr::IA32_FMASK),
+        kernel_gs_base: entry(msr::IA32_KERNEL_GSBASE),
+        tsc_aux: entry(msr::IA32_TSC_AUX),
     };
 }
 
-msr_accessors! {
-    0 star set_star "IA32_STAR."
-    1 lstar set_lstar "IA32_LSTAR."
-    2 fmask set_fmask "IA32_FMASK."
-    3 kernel_gs_base set_kernel_gs_base "IA32_KERNEL_GS_BASE."
-    4 tsc_aux set_tsc_aux "IA32_TSC_AUX."
-}
-
-impl Default for MsrArea {
-    fn default() -> Self {
-        Self::new()
-    }
+const fn entry(index: u32) -> MsrEntry {
+    MsrEntry { index, reserved: 0, value: 0 }
 }
 
 /// State of a vCPU that the VMCS does not hold.
@@ -106,23 +65,25 @@ pub struct VcpuRegs {
     pub cr8: u64,
     /// XCR0. Always valid: see [`next_xcr0`].
     pub xcr0: u64,
-    /// IA32_XSS.
-    pub xss: u64,
     /// MSRs that hardware switches.
     pub msrs: MsrArea,
 }
 
 impl VcpuRegs {
     /// State after reset.
-    pub const fn new() -> VcpuRegs {
-        VcpuRegs { gpr: [0; 16], cr2: 0, cr8: 0, xcr0: 1, xss: 0, msrs: MsrArea::new() }
-    }
+    pub const RESET: VcpuRegs = VcpuRegs { gpr: [0; 16], cr2: 0, cr8: 0, xcr0: 1, msrs: MsrArea::ZERO };
 }
 
-impl Default for VcpuRegs {
-    fn default() -> Self {
-        Self::new()
-    }
+/// R8 to R15 into the UTCB, in the signature of a back end's `save`.
+#[inline]
+pub fn save_gpr_8_15<V, W>(u: &mut ArchState, _: &V, r: &VcpuRegs, _: &W) {
+    u.gpr[8..].copy_from_slice(&r.gpr[8..]);
+}
+
+/// R8 to R15 from the UTCB.
+#[inline]
+pub fn load_gpr_8_15<V, W>(u: &ArchState, _: &mut V, r: &mut VcpuRegs, _: &W) {
+    r.gpr[8..].copy_from_slice(&u.gpr[8..]);
 }
 
 /// Bits of CR4 that turn on state which is not switched between guests: PKE, CET, PKS, UINTR, LASS, LAM_SUP, FRED. They
@@ -169,36 +130,25 @@ mod tests {
         assert_eq!(offset_of!(VcpuRegs, cr2), 0x80);
         assert_eq!(offset_of!(VcpuRegs, cr8), 0x88);
         assert_eq!(offset_of!(VcpuRegs, xcr0), 0x90);
-        assert_eq!(offset_of!(VcpuRegs, xss), 0x98);
         assert_eq!(offset_of!(VcpuRegs, msrs), 0xa0);
     }
 
     #[test]
-    fn accessors_reach_the_entry_of_their_msr() {
-        let mut area = MsrArea::new();
-        area.set_star(1);
-        area.set_lstar(2);
-        area.set_fmask(3);
-        area.set_kernel_gs_base(4);
-        area.set_tsc_aux(5);
-        let have: Vec<_> = area.entries().iter().map(|e| (e.index, e.reserved, e.value)).collect();
-        let want =
-            [(0xc000_0081, 0, 1), (0xc000_0082, 0, 2), (0xc000_0084, 0, 3), (0xc000_0102, 0, 4), (0xc000_0103, 0, 5)];
+    fn the_msrs_are_in_the_order_of_their_numbers() {
+        let area = MsrArea::ZERO;
+        let have = [area.star, area.lstar, area.fmask, area.kernel_gs_base, area.tsc_aux].map(|e| (e.index, e.value));
+        let want = [(0xc000_0081, 0), (0xc000_0082, 0), (0xc000_0084, 0), (0xc000_0102, 0), (0xc000_0103, 0)];
         assert_eq!(have, want);
-        let got = [area.star(), area.lstar(), area.fmask(), area.kernel_gs_base(), area.tsc_aux()];
-        assert_eq!(got, [1, 2, 3, 4, 5]);
-        assert_eq!(area.entries()[MsrArea::LEN_NO_TSC_AUX as usize].index, msr::TSC_AUX);
+        assert_eq!(offset_of!(MsrArea, tsc_aux), 16 * MsrArea::LEN_NO_TSC_AUX as usize);
     }
 
     #[test]
     fn a_vcpu_begins_with_what_a_reset_leaves() {
-        for regs in [VcpuRegs::new(), VcpuRegs::default()] {
-            assert_eq!((regs.gpr, regs.cr2, regs.cr8, regs.xss), ([0; 16], 0, 0, 0));
-            // SDM vol. 1, 13.3: after a reset only x87 is on; XSETBV takes it on every CPU.
-            assert_eq!((regs.xcr0, next_xcr0(0, regs.xcr0, 1)), (1, 1));
-            assert_eq!(regs.msrs, MsrArea::default());
-            assert!(regs.msrs.entries().iter().all(|e| e.value == 0 && e.index != 0));
-        }
+        let regs = VcpuRegs::RESET;
+        assert_eq!((regs.gpr, regs.cr2, regs.cr8), ([0; 16], 0, 0));
+        // SDM vol. 1, 13.3: after a reset only x87 is on; XSETBV takes it on every CPU.
+        assert_eq!((regs.xcr0, next_xcr0(0, regs.xcr0, 1)), (1, 1));
+        assert_eq!(regs.msrs, MsrArea::ZERO);
     }
 
     #[test]

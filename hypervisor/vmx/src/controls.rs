@@ -1,14 +1,16 @@
 //! Which controls the microhypervisor needs, which of them this CPU has, and which a VMM may add.
 
-use crate::spec::{cr0, ept_vpid, feature_control, misc};
-use crate::spec::{entry, exit, pin, proc1, proc2};
+use crate::spec::{ept_vpid, feature_control, misc};
 use abi::VirtMissing;
+use virt::spec::cr0;
+use x86::vmx::vmcs::control::{
+    EntryControls as Entry, ExitControls as Exit, PinbasedControls as Pin, PrimaryControls as Proc1,
+    SecondaryControls as Proc2,
+};
 
 /// What a CPU says about VMX. Of the control MSRs the TRUE ones, where there are any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CapabilityMsrs {
-    /// IA32_VMX_BASIC.
-    pub basic: u64,
     /// IA32_VMX_(TRUE_)PINBASED_CTLS.
     pub pin: u64,
     /// IA32_VMX_(TRUE_)PROCBASED_CTLS.
@@ -23,12 +25,8 @@ pub struct CapabilityMsrs {
     pub ept_vpid: u64,
     /// IA32_VMX_CR0_FIXED0.
     pub cr0_fixed0: u64,
-    /// IA32_VMX_CR0_FIXED1.
-    pub cr0_fixed1: u64,
     /// IA32_VMX_CR4_FIXED0.
     pub cr4_fixed0: u64,
-    /// IA32_VMX_CR4_FIXED1.
-    pub cr4_fixed1: u64,
     /// IA32_VMX_MISC.
     pub misc: u64,
     /// IA32_FEATURE_CONTROL.
@@ -60,8 +58,6 @@ pub struct Controls {
     pub timer_shift: u32,
     /// A TPR shadow is in use: CR8 lives in the virtual-APIC page. Otherwise accesses to CR8 exit.
     pub tpr_shadow: bool,
-    /// EPT accessed and dirty flags exist. [`crate::eptp`] leaves them off.
-    pub ept_ad: bool,
     /// EPT has 1 GiB leaves.
     pub ept_giant: bool,
     /// Activity state HLT exists.
@@ -76,53 +72,54 @@ pub struct Controls {
     pub cr4_fixed: u64,
     /// Components that guests may enable in XCR0. [`negotiate`] says x87 only; the kernel adds what it switches.
     pub xcr0_supported: u64,
-    /// Components that guests may enable in IA32_XSS. [`negotiate`] says none.
-    pub xss_supported: u64,
 }
 
-const PIN_REQUIRED: u32 = pin::EXTERNAL_INTERRUPT_EXITING | pin::NMI_EXITING | pin::VIRTUAL_NMIS;
-const PROC1_REQUIRED: u32 = proc1::HLT_EXITING
-    | proc1::TSC_OFFSETTING
-    | proc1::MWAIT_EXITING
-    | proc1::MONITOR_EXITING
-    | proc1::RDPMC_EXITING
-    | proc1::IO_BITMAPS
-    | proc1::MSR_BITMAPS
-    | proc1::SECONDARY_CONTROLS;
-/// Not always on, but a VMM can ask for both.
-const PROC1_SETTABLE: u32 = proc1::WINDOWS;
-const PROC1_NO_TPR_SHADOW: u32 = proc1::CR8_LOAD_EXITING | proc1::CR8_STORE_EXITING;
+const PIN_REQUIRED: u32 = Pin::EXTERNAL_INTERRUPT_EXITING.union(Pin::NMI_EXITING).union(Pin::VIRTUAL_NMIS).bits();
+const PROC1_REQUIRED: u32 = Proc1::HLT_EXITING
+    .union(Proc1::USE_TSC_OFFSETTING)
+    .union(Proc1::MWAIT_EXITING)
+    .union(Proc1::MONITOR_EXITING)
+    .union(Proc1::RDPMC_EXITING)
+    .union(Proc1::USE_IO_BITMAPS)
+    .union(Proc1::USE_MSR_BITMAPS)
+    .union(Proc1::SECONDARY_CONTROLS)
+    .bits();
+/// Interrupt and NMI window: not always on, but a VMM can ask for both.
+pub(crate) const WINDOWS: u32 = Proc1::INTERRUPT_WINDOW_EXITING.union(Proc1::NMI_WINDOW_EXITING).bits();
+const PROC1_NO_TPR_SHADOW: u32 = Proc1::CR8_LOAD_EXITING.union(Proc1::CR8_STORE_EXITING).bits();
 /// Early CPUs cannot turn these off: their guests would exit on every change of an address space.
-const PROC1_UNWANTED: u32 = proc1::CR3_LOAD_EXITING | proc1::CR3_STORE_EXITING;
+const PROC1_UNWANTED: u32 = Proc1::CR3_LOAD_EXITING.union(Proc1::CR3_STORE_EXITING).bits();
 /// Intercepts that need no further field of the VMCS and take no instruction away from the host.
-const PROC1_CHOICE: u32 = proc1::INVLPG_EXITING
-    | proc1::RDTSC_EXITING
-    | proc1::CR3_LOAD_EXITING
-    | proc1::CR3_STORE_EXITING
-    | proc1::CR8_LOAD_EXITING
-    | proc1::CR8_STORE_EXITING
-    | proc1::MOV_DR_EXITING
-    | proc1::MONITOR_TRAP_FLAG
-    | proc1::PAUSE_EXITING;
-const PROC2_OPTIONAL: u32 = proc2::RDTSCP | proc2::INVPCID;
-const PROC2_CHOICE: u32 = proc2::DESCRIPTOR_TABLE_EXITING | proc2::RDRAND_EXITING | proc2::RDSEED_EXITING;
+const PROC1_CHOICE: u32 = Proc1::INVLPG_EXITING
+    .union(Proc1::RDTSC_EXITING)
+    .union(Proc1::CR3_LOAD_EXITING)
+    .union(Proc1::CR3_STORE_EXITING)
+    .union(Proc1::CR8_LOAD_EXITING)
+    .union(Proc1::CR8_STORE_EXITING)
+    .union(Proc1::MOV_DR_EXITING)
+    .union(Proc1::MONITOR_TRAP_FLAG)
+    .union(Proc1::PAUSE_EXITING)
+    .bits();
+const PROC2_OPTIONAL: u32 = Proc2::ENABLE_RDTSCP.union(Proc2::ENABLE_INVPCID).bits();
+const PROC2_CHOICE: u32 = Proc2::DTABLE_EXITING.union(Proc2::RDRAND_EXITING).union(Proc2::RDSEED_EXITING).bits();
 /// Required secondary controls, with what their absence means.
 const PROC2_REQUIRED: [(u32, VirtMissing); 4] = [
-    (proc2::EPT, VirtMissing::NESTED_PAGING),
-    (proc2::VPID, VirtMissing::TLB_TAGS),
-    (proc2::UNRESTRICTED_GUEST, VirtMissing::UNRESTRICTED),
-    (proc2::WBINVD_EXITING, VirtMissing::CONTROLS),
+    (Proc2::ENABLE_EPT.bits(), VirtMissing::NESTED_PAGING),
+    (Proc2::ENABLE_VPID.bits(), VirtMissing::TLB_TAGS),
+    (Proc2::UNRESTRICTED_GUEST.bits(), VirtMissing::UNRESTRICTED),
+    (Proc2::WBINVD_EXITING.bits(), VirtMissing::CONTROLS),
 ];
-const EXIT_REQUIRED: u32 = exit::SAVE_DEBUG_CONTROLS
-    | exit::HOST_ADDRESS_SPACE_SIZE
-    | exit::ACKNOWLEDGE_INTERRUPT
-    | exit::SAVE_PAT
-    | exit::LOAD_PAT
-    | exit::SAVE_EFER
-    | exit::LOAD_EFER;
-const ENTRY_REQUIRED: u32 = entry::LOAD_DEBUG_CONTROLS | entry::LOAD_PAT | entry::LOAD_EFER;
+const EXIT_REQUIRED: u32 = Exit::SAVE_DEBUG_CONTROLS
+    .union(Exit::HOST_ADDRESS_SPACE_SIZE)
+    .union(Exit::ACK_INTERRUPT_ON_EXIT)
+    .union(Exit::SAVE_IA32_PAT)
+    .union(Exit::LOAD_IA32_PAT)
+    .union(Exit::SAVE_IA32_EFER)
+    .union(Exit::LOAD_IA32_EFER)
+    .bits();
+const ENTRY_REQUIRED: u32 = Entry::LOAD_DEBUG_CONTROLS.union(Entry::LOAD_IA32_PAT).union(Entry::LOAD_IA32_EFER).bits();
 /// Not always on, but guests must be able to enter long mode.
-const ENTRY_SETTABLE: u32 = entry::IA32E_MODE_GUEST;
+const ENTRY_SETTABLE: u32 = Entry::IA32E_MODE_GUEST.bits();
 const EPT_REQUIRED: u64 =
     ept_vpid::WALK_LENGTH_4 | ept_vpid::WRITE_BACK | ept_vpid::PAGES_2M | ept_vpid::INVEPT | ept_vpid::INVEPT_ALL;
 const VPID_REQUIRED: u64 = ept_vpid::INVVPID | ept_vpid::INVVPID_SINGLE;
@@ -160,7 +157,7 @@ fn missing(c: &CapabilityMsrs) -> VirtMissing {
     let checks = [
         (!locked || has(c.feature_control, feature_control::VMX_OUTSIDE_SMX), VirtMissing::LOCKED),
         (Allowed(c.pin).has(PIN_REQUIRED), VirtMissing::CONTROLS),
-        (Allowed(c.proc1).has(PROC1_REQUIRED | PROC1_SETTABLE), VirtMissing::CONTROLS),
+        (Allowed(c.proc1).has(PROC1_REQUIRED | WINDOWS), VirtMissing::CONTROLS),
         (Allowed(c.proc1).must() & PROC1_UNWANTED == 0, VirtMissing::CONTROLS),
         (Allowed(c.exit).has(EXIT_REQUIRED), VirtMissing::CONTROLS),
         (Allowed(c.entry).has(ENTRY_REQUIRED | ENTRY_SETTABLE), VirtMissing::CONTROLS),
@@ -182,32 +179,30 @@ pub fn negotiate(c: &CapabilityMsrs) -> Result<Controls, VirtMissing> {
         return Err(missing);
     }
     let (pins, proc1, proc2) = (Allowed(c.pin), Allowed(c.proc1), Allowed(c.proc2));
-    let tpr_shadow = proc1.has(proc1::TPR_SHADOW);
-    let cr8 = if tpr_shadow { proc1::TPR_SHADOW } else { proc1.may(PROC1_NO_TPR_SHADOW) };
+    let tpr_shadow = proc1.has(Proc1::USE_TPR_SHADOW.bits());
+    let cr8 = if tpr_shadow { Proc1::USE_TPR_SHADOW.bits() } else { proc1.may(PROC1_NO_TPR_SHADOW) };
     let proc2_required = PROC2_REQUIRED.iter().fold(0, |all, (control, _)| all | control);
     // An unrestricted guest may clear these two although IA32_VMX_CR0_FIXED0 has them (A.7).
     let cr0_fixed = c.cr0_fixed0 & !(cr0::PE | cr0::PG);
     Ok(Controls {
-        pin: pins.must() | PIN_REQUIRED | pins.may(pin::PREEMPTION_TIMER),
+        pin: pins.must() | PIN_REQUIRED | pins.may(Pin::VMX_PREEMPTION_TIMER.bits()),
         proc1: proc1.must() | PROC1_REQUIRED | cr8,
         proc1_choice: proc1.may(PROC1_CHOICE),
         proc2: proc2.must() | proc2_required | proc2.may(PROC2_OPTIONAL),
         proc2_choice: proc2.may(PROC2_CHOICE),
         exit: Allowed(c.exit).must() | EXIT_REQUIRED,
         entry: Allowed(c.entry).must() | ENTRY_REQUIRED,
-        timer: pins.has(pin::PREEMPTION_TIMER),
+        timer: pins.has(Pin::VMX_PREEMPTION_TIMER.bits()),
         timer_shift: (c.misc & misc::TIMER_SHIFT) as u32,
         tpr_shadow,
-        ept_ad: has(c.ept_vpid, ept_vpid::ACCESSED_DIRTY),
         ept_giant: has(c.ept_vpid, ept_vpid::PAGES_1G),
         activity_hlt: has(c.misc, misc::ACTIVITY_HLT),
-        inject_other: proc1.has(proc1::MONITOR_TRAP_FLAG),
+        inject_other: proc1.has(Proc1::MONITOR_TRAP_FLAG.bits()),
         cr0_fixed,
         // MOV to CR0 in guest mode really sets CD and NW, and neither entry nor exit restores them (27.3.2.1, 28.5.1).
         cr0_owned: cr0_fixed | cr0::CD | cr0::NW,
         cr4_fixed: c.cr4_fixed0,
         xcr0_supported: 1,
-        xss_supported: 0,
     })
 }
 

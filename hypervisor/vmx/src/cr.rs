@@ -3,8 +3,9 @@
 //! A bit that is set in the guest/host mask is owned by the host: the guest reads it from the shadow, and changing it
 //! exits. All other bits are the guest's own.
 
-use crate::spec::{cr0, efer, entry};
-use crate::{Controls, Field, VmcsPort, field};
+use crate::{Controls, Field, VmcsPort, control, guest};
+use virt::spec::{cr0, efer};
+use x86::vmx::vmcs::control::EntryControls;
 
 /// The fields of a register, and how a visible value becomes a real one.
 pub(crate) struct Register {
@@ -15,17 +16,17 @@ pub(crate) struct Register {
 }
 
 pub(crate) const CR0: Register = Register {
-    real: field::GUEST_CR0,
-    mask: field::CR0_GUEST_HOST_MASK,
-    shadow: field::CR0_READ_SHADOW,
+    real: guest::CR0,
+    mask: control::CR0_GUEST_HOST_MASK,
+    shadow: control::CR0_READ_SHADOW,
     // VM entry ignores CD and NW of the field; the guest's wish lives in the shadow only.
     in_force: |value, c| (value | c.cr0_fixed) & !(cr0::CD | cr0::NW),
 };
 
 pub(crate) const CR4: Register = Register {
-    real: field::GUEST_CR4,
-    mask: field::CR4_GUEST_HOST_MASK,
-    shadow: field::CR4_READ_SHADOW,
+    real: guest::CR4,
+    mask: control::CR4_GUEST_HOST_MASK,
+    shadow: control::CR4_READ_SHADOW,
     in_force: |value, c| (value | c.cr4_fixed) & !virt::CR4_NOT_SWITCHED,
 };
 
@@ -52,16 +53,16 @@ impl Register {
 
 /// Makes EFER.LMA and the entry control "IA-32e mode guest" follow EFER.LME and CR0.PG, as VM entry demands (27.3.1.1).
 pub(crate) fn settle_long_mode(vmcs: &mut impl VmcsPort) {
-    let old = vmcs.read(field::GUEST_IA32_EFER);
-    let active = old & efer::LME != 0 && vmcs.read(field::GUEST_CR0) & cr0::PG != 0;
+    let old = vmcs.read(guest::IA32_EFER_FULL);
+    let active = old & efer::LME != 0 && vmcs.read(guest::CR0) & cr0::PG != 0;
     let new = if active { old | efer::LMA } else { old & !efer::LMA };
     if new != old {
-        vmcs.write(field::GUEST_IA32_EFER, new);
+        vmcs.write(guest::IA32_EFER_FULL, new);
     }
-    let controls = vmcs.read(field::VM_ENTRY_CONTROLS);
-    let bit = u64::from(entry::IA32E_MODE_GUEST);
+    let controls = vmcs.read(control::VMENTRY_CONTROLS);
+    let bit = u64::from(EntryControls::IA32E_MODE_GUEST.bits());
     let wanted = if active { controls | bit } else { controls & !bit };
     if wanted != controls {
-        vmcs.write(field::VM_ENTRY_CONTROLS, wanted);
+        vmcs.write(control::VMENTRY_CONTROLS, wanted);
     }
 }

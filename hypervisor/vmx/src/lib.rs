@@ -10,7 +10,6 @@ mod composite;
 mod controls;
 mod cr;
 mod event;
-pub mod field;
 mod segment;
 mod setup;
 pub mod spec;
@@ -18,9 +17,12 @@ mod state;
 
 pub use controls::{CapabilityMsrs, Controls, negotiate};
 pub use event::{decode_exit, requeue, restore_nmi_blocking};
-pub use field::Field;
 pub use setup::{GuestSetup, HostState, eptp, init};
-pub use state::{Row, Slot, load, rows, save};
+pub use state::{load, save};
+pub use x86::vmx::vmcs::{control, guest, host, ro};
+
+/// Encoding of a VMCS field: [`control`], [`guest`], [`host`], [`ro`]. Of 64-bit fields those called `FULL`.
+pub type Field = u32;
 
 /// Access to the current VMCS.
 pub trait VmcsPort {

@@ -1,43 +1,8 @@
 //! Segment registers: VMCS fields, and the two layouts of access rights.
 
 use crate::spec::UNUSABLE;
-use crate::{Field, VmcsPort, field};
+use crate::{Field, VmcsPort, guest};
 use abi::Segment;
-
-/// The four fields of a segment register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fields {
-    /// Selector.
-    pub selector: Field,
-    /// Access rights.
-    pub access_rights: Field,
-    /// Limit.
-    pub limit: Field,
-    /// Base.
-    pub base: Field,
-}
-
-macro_rules! segments {
-    ($($name:ident $selector:ident $access_rights:ident $limit:ident $base:ident)*) => {$(
-        pub const $name: Fields = Fields {
-            selector: field::$selector,
-            access_rights: field::$access_rights,
-            limit: field::$limit,
-            base: field::$base,
-        };
-    )*};
-}
-
-segments! {
-    CS GUEST_CS_SELECTOR GUEST_CS_ACCESS_RIGHTS GUEST_CS_LIMIT GUEST_CS_BASE
-    SS GUEST_SS_SELECTOR GUEST_SS_ACCESS_RIGHTS GUEST_SS_LIMIT GUEST_SS_BASE
-    DS GUEST_DS_SELECTOR GUEST_DS_ACCESS_RIGHTS GUEST_DS_LIMIT GUEST_DS_BASE
-    ES GUEST_ES_SELECTOR GUEST_ES_ACCESS_RIGHTS GUEST_ES_LIMIT GUEST_ES_BASE
-    FS GUEST_FS_SELECTOR GUEST_FS_ACCESS_RIGHTS GUEST_FS_LIMIT GUEST_FS_BASE
-    GS GUEST_GS_SELECTOR GUEST_GS_ACCESS_RIGHTS GUEST_GS_LIMIT GUEST_GS_BASE
-    TR GUEST_TR_SELECTOR GUEST_TR_ACCESS_RIGHTS GUEST_TR_LIMIT GUEST_TR_BASE
-    LDTR GUEST_LDTR_SELECTOR GUEST_LDTR_ACCESS_RIGHTS GUEST_LDTR_LIMIT GUEST_LDTR_BASE
-}
 
 /// AVL, L, D/B and G: bits 11:8 in the UTCB, 15:12 in the VMCS. Unusable follows them in both.
 const UPPER_SHIFT: u32 = 4;
@@ -56,20 +21,23 @@ const fn rights_to_utcb(ar: u64) -> u16 {
     (ar & LOWER | ar >> UPPER_SHIFT & UPPER_UTCB) as u16
 }
 
-pub fn read(fields: &Fields, vmcs: &impl VmcsPort) -> Segment {
-    Segment {
-        sel: vmcs.read(fields.selector) as u16,
-        ar: rights_to_utcb(vmcs.read(fields.access_rights)),
-        limit: vmcs.read(fields.limit) as u32,
-        base: vmcs.read(fields.base),
-    }
+/// Where the other fields of a segment register are, as far behind those of ES as its selector is.
+const fn fields(selector: Field) -> [Field; 3] {
+    let at = selector - guest::ES_SELECTOR;
+    [guest::ES_ACCESS_RIGHTS + at, guest::ES_LIMIT + at, guest::ES_BASE + at]
 }
 
-pub fn write(fields: &Fields, vmcs: &mut impl VmcsPort, segment: &Segment) {
-    vmcs.write(fields.selector, segment.sel.into());
-    vmcs.write(fields.access_rights, rights_to_vmcs(segment.ar));
-    vmcs.write(fields.limit, segment.limit.into());
-    vmcs.write(fields.base, segment.base);
+pub fn read(selector: Field, vmcs: &impl VmcsPort) -> Segment {
+    let [rights, limit, base] = fields(selector).map(|f| vmcs.read(f));
+    Segment { sel: vmcs.read(selector) as u16, ar: rights_to_utcb(rights), limit: limit as u32, base }
+}
+
+pub fn write(selector: Field, vmcs: &mut impl VmcsPort, segment: &Segment) {
+    let [rights, limit, base] = fields(selector);
+    vmcs.write(selector, segment.sel.into());
+    vmcs.write(rights, rights_to_vmcs(segment.ar));
+    vmcs.write(limit, segment.limit.into());
+    vmcs.write(base, segment.base);
 }
 
 #[cfg(test)]

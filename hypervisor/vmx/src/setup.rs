@@ -1,9 +1,12 @@
 //! A new VMCS: controls, host state, and a guest state as after reset.
 
-use crate::spec::{self, FORCED_EXCEPTIONS, reset};
-use crate::{Controls, Field, VmcsPort, field};
+use crate::spec::{self, FORCED_EXCEPTIONS};
+use crate::{Controls, Field, VmcsPort, control, guest, host, load};
+use abi::Mtd;
+use virt::VcpuRegs;
+use virt::spec::RESET;
 
-/// What VM exit loads into the CPU. ES, DS, FS and GS become null.
+/// What VM exit loads into the CPU. ES, DS, FS and GS become null, their bases and the SYSENTER MSRs 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the registers")]
 pub struct HostState {
@@ -16,14 +19,9 @@ pub struct HostState {
     pub ss: u16,
     /// Selector, RPL and TI 0.
     pub tr: u16,
-    pub fs_base: u64,
-    pub gs_base: u64,
     pub tr_base: u64,
     pub gdtr_base: u64,
     pub idtr_base: u64,
-    pub sysenter_cs: u64,
-    pub sysenter_esp: u64,
-    pub sysenter_eip: u64,
     pub pat: u64,
     pub efer: u64,
     pub rsp: u64,
@@ -64,10 +62,10 @@ pub const fn eptp(root: u64) -> u64 {
 }
 
 /// Writes all fields of a VMCS. The guest starts in real mode at the reset vector unless its VMM sets other state.
-pub fn init(vmcs: &mut impl VmcsPort, controls: &Controls, host: &HostState, guest: &GuestSetup) {
+pub fn init(vmcs: &mut impl VmcsPort, controls: &Controls, h: &HostState, g: &GuestSetup) {
     init_controls(vmcs, controls);
-    init_host(vmcs, host);
-    init_setup(vmcs, controls, guest);
+    init_host(vmcs, h);
+    init_setup(vmcs, controls, g);
     init_guest(vmcs, controls);
 }
 
@@ -81,20 +79,20 @@ fn init_controls(vmcs: &mut impl VmcsPort, c: &Controls) {
     write_all(
         vmcs,
         &[
-            (field::PIN_BASED_CONTROLS, c.pin.into()),
-            (field::PRIMARY_PROCESSOR_CONTROLS, c.proc1.into()),
-            (field::SECONDARY_PROCESSOR_CONTROLS, c.proc2.into()),
-            (field::VM_EXIT_CONTROLS, c.exit.into()),
-            (field::VM_ENTRY_CONTROLS, c.entry.into()),
-            (field::EXCEPTION_BITMAP, FORCED_EXCEPTIONS.into()),
-            (field::PAGE_FAULT_ERROR_CODE_MASK, 0),
-            (field::PAGE_FAULT_ERROR_CODE_MATCH, 0),
-            (field::CR3_TARGET_COUNT, 0),
-            (field::VM_ENTRY_INTERRUPTION_INFO, 0),
-            (field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0),
-            (field::VM_ENTRY_INSTRUCTION_LENGTH, 0),
-            (field::CR0_GUEST_HOST_MASK, c.cr0_owned),
-            (field::CR4_GUEST_HOST_MASK, c.cr4_fixed | virt::CR4_NOT_SWITCHED),
+            (control::PINBASED_EXEC_CONTROLS, c.pin.into()),
+            (control::PRIMARY_PROCBASED_EXEC_CONTROLS, c.proc1.into()),
+            (control::SECONDARY_PROCBASED_EXEC_CONTROLS, c.proc2.into()),
+            (control::VMEXIT_CONTROLS, c.exit.into()),
+            (control::VMENTRY_CONTROLS, c.entry.into()),
+            (control::EXCEPTION_BITMAP, FORCED_EXCEPTIONS.into()),
+            (control::PAGE_FAULT_ERR_CODE_MASK, 0),
+            (control::PAGE_FAULT_ERR_CODE_MATCH, 0),
+            (control::CR3_TARGET_COUNT, 0),
+            (control::VMENTRY_INTERRUPTION_INFO_FIELD, 0),
+            (control::VMENTRY_EXCEPTION_ERR_CODE, 0),
+            (control::VMENTRY_INSTRUCTION_LEN, 0),
+            (control::CR0_GUEST_HOST_MASK, c.cr0_owned),
+            (control::CR4_GUEST_HOST_MASK, c.cr4_fixed | virt::CR4_NOT_SWITCHED),
         ],
     );
 }
@@ -103,28 +101,28 @@ fn init_host(vmcs: &mut impl VmcsPort, h: &HostState) {
     write_all(
         vmcs,
         &[
-            (field::HOST_CR0, h.cr0),
-            (field::HOST_CR3, h.cr3),
-            (field::HOST_CR4, h.cr4),
-            (field::HOST_ES_SELECTOR, 0),
-            (field::HOST_CS_SELECTOR, h.cs.into()),
-            (field::HOST_SS_SELECTOR, h.ss.into()),
-            (field::HOST_DS_SELECTOR, 0),
-            (field::HOST_FS_SELECTOR, 0),
-            (field::HOST_GS_SELECTOR, 0),
-            (field::HOST_TR_SELECTOR, h.tr.into()),
-            (field::HOST_FS_BASE, h.fs_base),
-            (field::HOST_GS_BASE, h.gs_base),
-            (field::HOST_TR_BASE, h.tr_base),
-            (field::HOST_GDTR_BASE, h.gdtr_base),
-            (field::HOST_IDTR_BASE, h.idtr_base),
-            (field::HOST_IA32_SYSENTER_CS, h.sysenter_cs),
-            (field::HOST_IA32_SYSENTER_ESP, h.sysenter_esp),
-            (field::HOST_IA32_SYSENTER_EIP, h.sysenter_eip),
-            (field::HOST_IA32_PAT, h.pat),
-            (field::HOST_IA32_EFER, h.efer),
-            (field::HOST_RSP, h.rsp),
-            (field::HOST_RIP, h.rip),
+            (host::CR0, h.cr0),
+            (host::CR3, h.cr3),
+            (host::CR4, h.cr4),
+            (host::ES_SELECTOR, 0),
+            (host::CS_SELECTOR, h.cs.into()),
+            (host::SS_SELECTOR, h.ss.into()),
+            (host::DS_SELECTOR, 0),
+            (host::FS_SELECTOR, 0),
+            (host::GS_SELECTOR, 0),
+            (host::TR_SELECTOR, h.tr.into()),
+            (host::FS_BASE, 0),
+            (host::GS_BASE, 0),
+            (host::TR_BASE, h.tr_base),
+            (host::GDTR_BASE, h.gdtr_base),
+            (host::IDTR_BASE, h.idtr_base),
+            (host::IA32_SYSENTER_CS, 0),
+            (host::IA32_SYSENTER_ESP, 0),
+            (host::IA32_SYSENTER_EIP, 0),
+            (host::IA32_PAT_FULL, h.pat),
+            (host::IA32_EFER_FULL, h.efer),
+            (host::RSP, h.rsp),
+            (host::RIP, h.rip),
         ],
     );
 }
@@ -133,73 +131,34 @@ fn init_setup(vmcs: &mut impl VmcsPort, c: &Controls, g: &GuestSetup) {
     write_all(
         vmcs,
         &[
-            (field::VPID, g.vpid.into()),
-            (field::TSC_OFFSET, g.tsc_offset),
-            (field::EPTP, g.eptp),
-            (field::IO_BITMAP_A, g.io_bitmap_a),
-            (field::IO_BITMAP_B, g.io_bitmap_b),
-            (field::MSR_BITMAP, g.msr_bitmap),
-            (field::VM_EXIT_MSR_STORE_ADDRESS, g.guest_msrs),
-            (field::VM_EXIT_MSR_STORE_COUNT, g.msr_count.into()),
-            (field::VM_ENTRY_MSR_LOAD_ADDRESS, g.guest_msrs),
-            (field::VM_ENTRY_MSR_LOAD_COUNT, g.msr_count.into()),
-            (field::VM_EXIT_MSR_LOAD_ADDRESS, g.host_msrs),
-            (field::VM_EXIT_MSR_LOAD_COUNT, g.msr_count.into()),
+            (control::VPID, g.vpid.into()),
+            (control::TSC_OFFSET_FULL, g.tsc_offset),
+            (control::EPTP_FULL, g.eptp),
+            (control::IO_BITMAP_A_ADDR_FULL, g.io_bitmap_a),
+            (control::IO_BITMAP_B_ADDR_FULL, g.io_bitmap_b),
+            (control::MSR_BITMAPS_ADDR_FULL, g.msr_bitmap),
+            (control::VMEXIT_MSR_STORE_ADDR_FULL, g.guest_msrs),
+            (control::VMEXIT_MSR_STORE_COUNT, g.msr_count.into()),
+            (control::VMENTRY_MSR_LOAD_ADDR_FULL, g.guest_msrs),
+            (control::VMENTRY_MSR_LOAD_COUNT, g.msr_count.into()),
+            (control::VMEXIT_MSR_LOAD_ADDR_FULL, g.host_msrs),
+            (control::VMEXIT_MSR_LOAD_COUNT, g.msr_count.into()),
         ],
     );
     // These fields exist only with the controls that use them.
     if c.tpr_shadow {
-        write_all(vmcs, &[(field::VIRTUAL_APIC_ADDRESS, g.vapic), (field::TPR_THRESHOLD, 0)]);
+        vmcs.write(control::VIRT_APIC_ADDR_FULL, g.vapic);
     }
     if c.timer {
-        vmcs.write(field::VMX_PREEMPTION_TIMER_VALUE, u32::MAX.into());
+        vmcs.write(guest::VMX_PREEMPTION_TIMER_VALUE, u32::MAX.into());
     }
 }
 
-/// Selector, access rights, limit and base of a segment register.
-fn init_segment(vmcs: &mut impl VmcsPort, fields: &crate::segment::Fields, selector: u64, rights: u64, base: u64) {
-    vmcs.write(fields.selector, selector);
-    vmcs.write(fields.access_rights, rights);
-    vmcs.write(fields.limit, reset::LIMIT);
-    vmcs.write(fields.base, base);
-}
-
+/// The state of a reset, and what no group has.
 fn init_guest(vmcs: &mut impl VmcsPort, c: &Controls) {
-    use crate::segment::{CS, DS, ES, FS, GS, LDTR, SS, TR};
-    init_segment(vmcs, &CS, reset::CS_SELECTOR, reset::AR_CODE, reset::CS_BASE);
-    for data in [&SS, &DS, &ES, &FS, &GS] {
-        init_segment(vmcs, data, 0, reset::AR_DATA, 0);
-    }
-    init_segment(vmcs, &LDTR, 0, reset::AR_LDT, 0);
-    init_segment(vmcs, &TR, 0, reset::AR_TSS, 0);
-    crate::cr::CR0.set(vmcs, reset::CR0, c);
-    crate::cr::CR4.set(vmcs, 0, c);
     write_all(
         vmcs,
-        &[
-            (field::GUEST_CR3, 0),
-            (field::GUEST_DR7, spec::dr7::ONE),
-            (field::GUEST_RSP, 0),
-            (field::GUEST_RIP, reset::RIP),
-            (field::GUEST_RFLAGS, spec::rflags::ONE),
-            (field::GUEST_GDTR_BASE, 0),
-            (field::GUEST_GDTR_LIMIT, reset::LIMIT),
-            (field::GUEST_IDTR_BASE, 0),
-            (field::GUEST_IDTR_LIMIT, reset::LIMIT),
-            (field::GUEST_IA32_DEBUGCTL, 0),
-            (field::GUEST_IA32_SYSENTER_CS, 0),
-            (field::GUEST_IA32_SYSENTER_ESP, 0),
-            (field::GUEST_IA32_SYSENTER_EIP, 0),
-            (field::GUEST_IA32_PAT, reset::PAT),
-            (field::GUEST_IA32_EFER, 0),
-            (field::GUEST_ACTIVITY_STATE, spec::activity::ACTIVE.into()),
-            (field::GUEST_INTERRUPTIBILITY_STATE, 0),
-            (field::GUEST_PENDING_DEBUG_EXCEPTIONS, 0),
-            (field::GUEST_PDPTE0, 0),
-            (field::GUEST_PDPTE1, 0),
-            (field::GUEST_PDPTE2, 0),
-            (field::GUEST_PDPTE3, 0),
-            (field::VMCS_LINK_POINTER, u64::MAX),
-        ],
+        &[(guest::IA32_DEBUGCTL_FULL, 0), (guest::PENDING_DBG_EXCEPTIONS, 0), (guest::LINK_PTR_FULL, u64::MAX)],
     );
+    load(Mtd::all().difference(Mtd::CTRL), &RESET, vmcs, &mut VcpuRegs::RESET.clone(), c);
 }

@@ -4,8 +4,17 @@ mod fake;
 
 use abi::VirtMissing;
 use fake::{haswell, sandy_bridge};
-use vmx::spec::{cr0, cr4, entry, ept_vpid, exit, pin, proc1, proc2};
+use virt::spec::cr0;
+use vmx::control::{
+    EntryControls as Entry, ExitControls as Exit, PinbasedControls as Pin, PrimaryControls as Proc1,
+    SecondaryControls as Proc2,
+};
+use vmx::spec::ept_vpid;
 use vmx::{CapabilityMsrs, negotiate};
+
+/// CR0.NE and CR4.VMXE, which VMX operation demands.
+const NE: u64 = 1 << 5;
+const VMXE: u64 = 1 << 13;
 
 /// Removes a control from the allowed settings.
 fn without(msr: u64, control: u32) -> u64 {
@@ -27,25 +36,28 @@ fn haswell_runs_guests() {
     assert_eq!(c.proc2, 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 12);
     assert_eq!(c.exit, 0x0003_6dfb | 1 << 2 | 1 << 9 | 1 << 15 | 0xf << 18);
     assert_eq!(c.entry, 0x11fb | 1 << 2 | 1 << 14 | 1 << 15);
-    assert!(c.timer && c.tpr_shadow && c.ept_ad && c.ept_giant && c.activity_hlt && !c.inject_other);
-    assert_eq!((c.timer_shift, c.xcr0_supported, c.xss_supported), (0, 1, 0));
+    assert!(c.timer && c.tpr_shadow && c.ept_giant && c.activity_hlt && !c.inject_other);
+    assert_eq!((c.timer_shift, c.xcr0_supported), (0, 1));
 }
 
 #[test]
 fn sandy_bridge_runs_guests_with_less() {
     let c = negotiate(&sandy_bridge()).expect("all that is required");
     assert_eq!(c.proc2, 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7);
-    assert!(!c.ept_ad && !c.ept_giant);
+    assert!(!c.ept_giant);
 }
 
 #[test]
 fn guests_change_cr3_and_their_own_bits_without_exits() {
     let c = negotiate(&haswell()).expect("all there");
-    assert_eq!(c.proc1 & (proc1::CR3_LOAD_EXITING | proc1::CR3_STORE_EXITING | proc1::INVLPG_EXITING), 0);
-    assert_eq!(c.proc1 & proc1::UNCONDITIONAL_IO_EXITING, 0);
-    assert_eq!((c.cr0_fixed, c.cr0_owned), (cr0::NE, cr0::NE | cr0::CD | cr0::NW));
-    assert_eq!(c.cr4_fixed, cr4::VMXE);
-    assert_eq!(c.entry & entry::IA32E_MODE_GUEST, 0);
+    assert_eq!(
+        c.proc1 & (Proc1::CR3_LOAD_EXITING.bits() | Proc1::CR3_STORE_EXITING.bits() | Proc1::INVLPG_EXITING.bits()),
+        0
+    );
+    assert_eq!(c.proc1 & Proc1::UNCOND_IO_EXITING.bits(), 0);
+    assert_eq!((c.cr0_fixed, c.cr0_owned), (NE, NE | cr0::CD | cr0::NW));
+    assert_eq!(c.cr4_fixed, VMXE);
+    assert_eq!(c.entry & Entry::IA32E_MODE_GUEST.bits(), 0);
 }
 
 #[test]
@@ -64,7 +76,7 @@ fn the_firmware_may_lock_vmx_off_or_leave_it_open() {
 
 #[test]
 fn each_required_pin_control_counts() {
-    for control in [pin::EXTERNAL_INTERRUPT_EXITING, pin::NMI_EXITING, pin::VIRTUAL_NMIS] {
+    for control in [Pin::EXTERNAL_INTERRUPT_EXITING.bits(), Pin::NMI_EXITING.bits(), Pin::VIRTUAL_NMIS.bits()] {
         assert_eq!(missing(|c| c.pin = without(c.pin, control)), Some(VirtMissing::CONTROLS), "{control:#x}");
     }
 }
@@ -72,16 +84,16 @@ fn each_required_pin_control_counts() {
 #[test]
 fn each_required_primary_control_counts() {
     for control in [
-        proc1::INTERRUPT_WINDOW_EXITING,
-        proc1::TSC_OFFSETTING,
-        proc1::HLT_EXITING,
-        proc1::MWAIT_EXITING,
-        proc1::RDPMC_EXITING,
-        proc1::NMI_WINDOW_EXITING,
-        proc1::IO_BITMAPS,
-        proc1::MSR_BITMAPS,
-        proc1::MONITOR_EXITING,
-        proc1::SECONDARY_CONTROLS,
+        Proc1::INTERRUPT_WINDOW_EXITING.bits(),
+        Proc1::USE_TSC_OFFSETTING.bits(),
+        Proc1::HLT_EXITING.bits(),
+        Proc1::MWAIT_EXITING.bits(),
+        Proc1::RDPMC_EXITING.bits(),
+        Proc1::NMI_WINDOW_EXITING.bits(),
+        Proc1::USE_IO_BITMAPS.bits(),
+        Proc1::USE_MSR_BITMAPS.bits(),
+        Proc1::MONITOR_EXITING.bits(),
+        Proc1::SECONDARY_CONTROLS.bits(),
     ] {
         assert_eq!(missing(|c| c.proc1 = without(c.proc1, control)), Some(VirtMissing::CONTROLS), "{control:#x}");
     }
@@ -89,20 +101,20 @@ fn each_required_primary_control_counts() {
 
 #[test]
 fn a_cpu_that_forces_cr3_exits_is_refused() {
-    assert_eq!(missing(|c| c.proc1 |= u64::from(proc1::CR3_LOAD_EXITING)), Some(VirtMissing::CONTROLS));
+    assert_eq!(missing(|c| c.proc1 |= u64::from(Proc1::CR3_LOAD_EXITING.bits())), Some(VirtMissing::CONTROLS));
 }
 
 #[test]
 fn each_required_secondary_control_has_its_name() {
     for (control, name) in [
-        (proc2::EPT, VirtMissing::NESTED_PAGING),
-        (proc2::VPID, VirtMissing::TLB_TAGS),
-        (proc2::UNRESTRICTED_GUEST, VirtMissing::UNRESTRICTED),
-        (proc2::WBINVD_EXITING, VirtMissing::CONTROLS),
+        (Proc2::ENABLE_EPT.bits(), VirtMissing::NESTED_PAGING),
+        (Proc2::ENABLE_VPID.bits(), VirtMissing::TLB_TAGS),
+        (Proc2::UNRESTRICTED_GUEST.bits(), VirtMissing::UNRESTRICTED),
+        (Proc2::WBINVD_EXITING.bits(), VirtMissing::CONTROLS),
     ] {
         assert_eq!(missing(|c| c.proc2 = without(c.proc2, control)), Some(name));
     }
-    for control in [proc2::RDTSCP, proc2::INVPCID] {
+    for control in [Proc2::ENABLE_RDTSCP.bits(), Proc2::ENABLE_INVPCID.bits()] {
         assert_eq!(missing(|c| c.proc2 = without(c.proc2, control)), None);
     }
 }
@@ -110,17 +122,22 @@ fn each_required_secondary_control_has_its_name() {
 #[test]
 fn each_required_exit_and_entry_control_counts() {
     for control in [
-        exit::SAVE_DEBUG_CONTROLS,
-        exit::HOST_ADDRESS_SPACE_SIZE,
-        exit::ACKNOWLEDGE_INTERRUPT,
-        exit::SAVE_PAT,
-        exit::LOAD_PAT,
-        exit::SAVE_EFER,
-        exit::LOAD_EFER,
+        Exit::SAVE_DEBUG_CONTROLS.bits(),
+        Exit::HOST_ADDRESS_SPACE_SIZE.bits(),
+        Exit::ACK_INTERRUPT_ON_EXIT.bits(),
+        Exit::SAVE_IA32_PAT.bits(),
+        Exit::LOAD_IA32_PAT.bits(),
+        Exit::SAVE_IA32_EFER.bits(),
+        Exit::LOAD_IA32_EFER.bits(),
     ] {
         assert_eq!(missing(|c| c.exit = without(c.exit, control)), Some(VirtMissing::CONTROLS), "{control:#x}");
     }
-    for control in [entry::LOAD_DEBUG_CONTROLS, entry::IA32E_MODE_GUEST, entry::LOAD_PAT, entry::LOAD_EFER] {
+    for control in [
+        Entry::LOAD_DEBUG_CONTROLS.bits(),
+        Entry::IA32E_MODE_GUEST.bits(),
+        Entry::LOAD_IA32_PAT.bits(),
+        Entry::LOAD_IA32_EFER.bits(),
+    ] {
         assert_eq!(missing(|c| c.entry = without(c.entry, control)), Some(VirtMissing::CONTROLS), "{control:#x}");
     }
 }
@@ -154,18 +171,18 @@ fn everything_that_is_missing_is_named_at_once() {
 #[test]
 fn the_preemption_timer_is_optional() {
     let mut c = haswell();
-    c.pin = without(c.pin, pin::PREEMPTION_TIMER);
+    c.pin = without(c.pin, Pin::VMX_PREEMPTION_TIMER.bits());
     let c = negotiate(&c).expect("optional");
-    assert!(!c.timer && c.pin & pin::PREEMPTION_TIMER == 0);
+    assert!(!c.timer && c.pin & Pin::VMX_PREEMPTION_TIMER.bits() == 0);
 }
 
 #[test]
 fn cr8_exits_where_there_is_no_tpr_shadow() {
     let mut c = haswell();
-    c.proc1 = without(c.proc1, proc1::TPR_SHADOW);
+    c.proc1 = without(c.proc1, Proc1::USE_TPR_SHADOW.bits());
     let c = negotiate(&c).expect("optional");
-    let cr8 = proc1::CR8_LOAD_EXITING | proc1::CR8_STORE_EXITING;
-    assert!(!c.tpr_shadow && c.proc1 & (cr8 | proc1::TPR_SHADOW) == cr8);
+    let cr8 = Proc1::CR8_LOAD_EXITING.bits() | Proc1::CR8_STORE_EXITING.bits();
+    assert!(!c.tpr_shadow && c.proc1 & (cr8 | Proc1::USE_TPR_SHADOW.bits()) == cr8);
     assert_eq!(fake::controls().proc1 & cr8, 0);
 }
 

@@ -5,7 +5,7 @@ mod fake;
 use abi::{ArchState, Mtd};
 use fake::{controls, vcpu};
 use virt::{Exit, HostExit};
-use vmx::{Controls, Field, VmcsPort, decode_exit, field, load, requeue, restore_nmi_blocking, save};
+use vmx::{Controls, Field, VmcsPort, control, decode_exit, guest, load, requeue, restore_nmi_blocking, ro, save};
 
 const VALID: u64 = 1 << 31;
 const ERROR: u64 = 1 << 11;
@@ -57,79 +57,79 @@ fn requeued<const N: usize>(fields: &[(Field, u64)], wanted: [Field; N]) -> [u64
 }
 
 const ENTRY: [Field; 3] =
-    [field::VM_ENTRY_INTERRUPTION_INFO, field::VM_ENTRY_EXCEPTION_ERROR_CODE, field::VM_ENTRY_INSTRUCTION_LENGTH];
+    [control::VMENTRY_INTERRUPTION_INFO_FIELD, control::VMENTRY_EXCEPTION_ERR_CODE, control::VMENTRY_INSTRUCTION_LEN];
 
 #[test]
 fn without_vectoring_nothing_is_injected() {
-    let fields = [(field::IDT_VECTORING_INFO, EXCEPTION | 14), (field::IDT_VECTORING_ERROR_CODE, 7)];
+    let fields = [(ro::IDT_VECTORING_INFO, EXCEPTION | 14), (ro::IDT_VECTORING_ERR_CODE, 7)];
     assert_eq!(requeued(&fields, ENTRY), [0, 0, 0]);
 }
 
 #[test]
 fn an_interrupted_delivery_is_repeated() {
     let fields = [
-        (field::IDT_VECTORING_INFO, VALID | ERROR | EXCEPTION | 14 | 1 << 12), // bit 12 is undefined
-        (field::IDT_VECTORING_ERROR_CODE, 7),
-        (field::VM_EXIT_INSTRUCTION_LENGTH, 9),
+        (ro::IDT_VECTORING_INFO, VALID | ERROR | EXCEPTION | 14 | 1 << 12), // bit 12 is undefined
+        (ro::IDT_VECTORING_ERR_CODE, 7),
+        (ro::VMEXIT_INSTRUCTION_LEN, 9),
     ];
     assert_eq!(requeued(&fields, ENTRY), [VALID | ERROR | EXCEPTION | 14, 7, 0]);
-    let fields = [(field::IDT_VECTORING_INFO, VALID | EXTERNAL | 0x20), (field::IDT_VECTORING_ERROR_CODE, 7)];
+    let fields = [(ro::IDT_VECTORING_INFO, VALID | EXTERNAL | 0x20), (ro::IDT_VECTORING_ERR_CODE, 7)];
     assert_eq!(requeued(&fields, ENTRY), [VALID | 0x20, 0, 0]);
 }
 
 #[test]
 fn software_events_keep_their_instruction_length() {
     for kind in [4 << 8, 5 << 8, 6 << 8] {
-        let fields = [(field::IDT_VECTORING_INFO, VALID | kind | 0x80), (field::VM_EXIT_INSTRUCTION_LENGTH, 2)];
+        let fields = [(ro::IDT_VECTORING_INFO, VALID | kind | 0x80), (ro::VMEXIT_INSTRUCTION_LEN, 2)];
         assert_eq!(requeued(&fields, ENTRY), [VALID | kind | 0x80, 0, 2]);
     }
 }
 
 #[test]
 fn a_repeated_nmi_finds_nmis_unblocked() {
-    let state = [field::GUEST_INTERRUPTIBILITY_STATE];
-    let blocked = (field::GUEST_INTERRUPTIBILITY_STATE, NMI_BLOCKED | 1);
-    assert_eq!(requeued(&[blocked, (field::IDT_VECTORING_INFO, VALID | NMI | 2)], state), [1]);
-    assert_eq!(requeued(&[blocked, (field::IDT_VECTORING_INFO, VALID | EXTERNAL | 2)], state), [NMI_BLOCKED | 1]);
+    let state = [guest::INTERRUPTIBILITY_STATE];
+    let blocked = (guest::INTERRUPTIBILITY_STATE, NMI_BLOCKED | 1);
+    assert_eq!(requeued(&[blocked, (ro::IDT_VECTORING_INFO, VALID | NMI | 2)], state), [1]);
+    assert_eq!(requeued(&[blocked, (ro::IDT_VECTORING_INFO, VALID | EXTERNAL | 2)], state), [NMI_BLOCKED | 1]);
 }
 
 #[test]
 fn an_interrupted_iret_blocks_nmis_again() {
     const UNBLOCKED: u64 = 1 << 12;
-    let info = field::VM_EXIT_INTERRUPTION_INFO;
+    let info = ro::VMEXIT_INTERRUPTION_INFO;
     for (reason, f, value, vectoring, want) in [
         (0, info, VALID | EXCEPTION | 13 | UNBLOCKED, 0, NMI_BLOCKED),
         (0, info, VALID | EXCEPTION | 13, 0, 0),
         (0, info, VALID | EXCEPTION | 8 | UNBLOCKED, 0, 0), // double fault
         (0, info, VALID | EXCEPTION | 13 | UNBLOCKED, VALID | EXTERNAL | 0x20, 0),
-        (48, field::EXIT_QUALIFICATION, UNBLOCKED, 0, NMI_BLOCKED),
-        (48, field::EXIT_QUALIFICATION, 0, 0, 0),
-        (30, field::EXIT_QUALIFICATION, UNBLOCKED, 0, 0), // another meaning there
+        (48, ro::EXIT_QUALIFICATION, UNBLOCKED, 0, NMI_BLOCKED),
+        (48, ro::EXIT_QUALIFICATION, 0, 0, 0),
+        (30, ro::EXIT_QUALIFICATION, UNBLOCKED, 0, 0), // another meaning there
     ] {
         let (mut vmcs, _) = vcpu(&controls());
         vmcs.poke(f, value);
-        vmcs.poke(field::IDT_VECTORING_INFO, vectoring);
+        vmcs.poke(ro::IDT_VECTORING_INFO, vectoring);
         restore_nmi_blocking(&mut vmcs, reason);
-        assert_eq!(vmcs.read(field::GUEST_INTERRUPTIBILITY_STATE), want, "reason {reason}, {value:#x}");
+        assert_eq!(vmcs.read(guest::INTERRUPTIBILITY_STATE), want, "reason {reason}, {value:#x}");
     }
 }
 
 #[test]
 fn the_vmm_sees_what_is_queued_and_what_was_interrupted() {
     let (mut vmcs, regs) = vcpu(&controls());
-    vmcs.poke(field::IDT_VECTORING_INFO, VALID | ERROR | EXCEPTION | 14);
-    vmcs.poke(field::IDT_VECTORING_ERROR_CODE, 7);
+    vmcs.poke(ro::IDT_VECTORING_INFO, VALID | ERROR | EXCEPTION | 14);
+    vmcs.poke(ro::IDT_VECTORING_ERR_CODE, 7);
     requeue(&mut vmcs);
     let mut u = ArchState { inst_len: 99, ..ArchState::default() };
-    save(Mtd::INJ, &mut u, &vmcs, &regs);
+    save(Mtd::INJ, &mut u, &vmcs, &regs, &());
     let word = (VALID | ERROR | EXCEPTION | 14) as u32;
     assert_eq!((u.inj_info, u.inj_error, u.vect_info, u.vect_error), (word, 7, word, 7));
     assert_eq!(u.inst_len, 99);
     // At the next exit hardware has cleared the valid bits.
-    vmcs.poke(field::IDT_VECTORING_INFO, ERROR | EXCEPTION | 14);
-    vmcs.poke(field::VM_ENTRY_INTERRUPTION_INFO, ERROR | EXCEPTION | 14);
+    vmcs.poke(ro::IDT_VECTORING_INFO, ERROR | EXCEPTION | 14);
+    vmcs.poke(control::VMENTRY_INTERRUPTION_INFO_FIELD, ERROR | EXCEPTION | 14);
     requeue(&mut vmcs);
-    save(Mtd::INJ, &mut u, &vmcs, &regs);
+    save(Mtd::INJ, &mut u, &vmcs, &regs, &());
     assert_eq!((u.inj_info, u.inj_error, u.vect_info, u.vect_error), (0, 0, 0, 0));
 }
 
@@ -137,11 +137,11 @@ fn the_vmm_sees_what_is_queued_and_what_was_interrupted() {
 fn sending_back_a_queued_software_event_keeps_its_length() {
     let c = controls();
     let (mut vmcs, mut regs) = vcpu(&c);
-    vmcs.poke(field::IDT_VECTORING_INFO, VALID | SOFT_INTERRUPT | 0x80);
-    vmcs.poke(field::VM_EXIT_INSTRUCTION_LENGTH, 2);
+    vmcs.poke(ro::IDT_VECTORING_INFO, VALID | SOFT_INTERRUPT | 0x80);
+    vmcs.poke(ro::VMEXIT_INSTRUCTION_LEN, 2);
     requeue(&mut vmcs);
     let mut u = ArchState { inst_len: 99, ..ArchState::default() };
-    save(Mtd::INJ, &mut u, &vmcs, &regs);
+    save(Mtd::INJ, &mut u, &vmcs, &regs, &());
     assert_eq!(u.inst_len, 2);
     load(Mtd::INJ, &u, &mut vmcs, &mut regs, &c);
     assert_eq!(ENTRY.map(|f| vmcs.read(f)), [VALID | SOFT_INTERRUPT | 0x80, 0, 2]);
@@ -192,8 +192,8 @@ fn window_requests_become_controls_and_come_back() {
     ] {
         let mut u = ArchState { inj_info: request, ..ArchState::default() };
         load(Mtd::INJ, &u, &mut vmcs, &mut regs, &c);
-        assert_eq!(vmcs.read(field::PRIMARY_PROCESSOR_CONTROLS), u64::from(c.proc1) | control);
-        save(Mtd::INJ, &mut u, &vmcs, &regs);
+        assert_eq!(vmcs.read(control::PRIMARY_PROCBASED_EXEC_CONTROLS), u64::from(c.proc1) | control);
+        save(Mtd::INJ, &mut u, &vmcs, &regs, &());
         assert_eq!(u.inj_info, request);
     }
 }
@@ -202,16 +202,16 @@ fn window_requests_become_controls_and_come_back() {
 fn an_exception_says_which_and_with_what_error_code() {
     let c = controls();
     let (mut vmcs, regs) = vcpu(&c);
-    vmcs.poke(field::VM_EXIT_INTERRUPTION_ERROR_CODE, 5);
+    vmcs.poke(ro::VMEXIT_INTERRUPTION_ERR_CODE, 5);
     for (word, want) in [
         (VALID | ERROR | EXCEPTION | 14, ((VALID | ERROR | EXCEPTION | 14) as u32, 5)),
         (VALID | 1 << 12 | EXCEPTION | 6, ((VALID | EXCEPTION | 6) as u32, 0)),
         (VALID | SOFT_EXCEPTION | 3, ((VALID | SOFT_EXCEPTION | 3) as u32, 0)),
         (ERROR | EXCEPTION | 14, (0, 0)),
     ] {
-        vmcs.poke(field::VM_EXIT_INTERRUPTION_INFO, word);
+        vmcs.poke(ro::VMEXIT_INTERRUPTION_INFO, word);
         let mut u = ArchState::default();
-        save(Mtd::QUAL, &mut u, &vmcs, &regs);
+        save(Mtd::QUAL, &mut u, &vmcs, &regs, &());
         assert_eq!((u.exc_info, u.exc_error), want, "{word:#x}");
     }
 }

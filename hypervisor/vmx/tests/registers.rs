@@ -5,8 +5,13 @@ mod fake;
 use abi::{ArchState, Mtd};
 use fake::{Vmcs, controls, vcpu};
 use virt::VcpuRegs;
-use vmx::spec::{cr0, cr4, efer, entry};
-use vmx::{Controls, GuestSetup, HostState, VmcsPort, eptp, field, init, load, save};
+use virt::spec::{cr0, efer};
+use vmx::control::EntryControls;
+use vmx::{Controls, GuestSetup, HostState, VmcsPort, control, eptp, guest, host, init, load, save};
+
+/// CR0.NE and CR4.VMXE, which VMX operation demands.
+const NE: u64 = 1 << 5;
+const VMXE: u64 = 1 << 13;
 
 const TS: u64 = 1 << 3;
 const PGE: u64 = 1 << 7;
@@ -30,13 +35,14 @@ impl Vcpu {
 
     fn save(&self, mtd: Mtd) -> ArchState {
         let mut u = ArchState::default();
-        save(mtd, &mut u, &self.vmcs, &self.regs);
+        save(mtd, &mut u, &self.vmcs, &self.regs, &());
         u
     }
 
     fn long_mode(&self) -> (bool, bool) {
-        let control = self.vmcs.read(field::VM_ENTRY_CONTROLS) & u64::from(entry::IA32E_MODE_GUEST) != 0;
-        (self.vmcs.read(field::GUEST_IA32_EFER) & efer::LMA != 0, control)
+        let control =
+            self.vmcs.read(control::VMENTRY_CONTROLS) & u64::from(EntryControls::IA32E_MODE_GUEST.bits()) != 0;
+        (self.vmcs.read(guest::IA32_EFER_FULL) & efer::LMA != 0, control)
     }
 }
 
@@ -47,8 +53,8 @@ fn guests_see_what_was_written_and_run_with_what_vmx_needs() {
         v.load(Mtd::CR, ArchState { cr0: value, cr4: value & 0xffff, ..ArchState::default() });
         let u = v.save(Mtd::CR);
         assert_eq!((u.cr0, u.cr4), (value, value & 0xffff));
-        assert_eq!(v.vmcs.read(field::GUEST_CR0), (value | cr0::NE) & !(cr0::CD | cr0::NW));
-        assert_eq!(v.vmcs.read(field::GUEST_CR4), value & 0xffff | cr4::VMXE);
+        assert_eq!(v.vmcs.read(guest::CR0), (value | NE) & !(cr0::CD | cr0::NW));
+        assert_eq!(v.vmcs.read(guest::CR4), value & 0xffff | VMXE);
     }
 }
 
@@ -57,8 +63,8 @@ fn bits_of_the_guest_come_from_the_real_register() {
     let mut v = Vcpu::new();
     v.load(Mtd::CR, ArchState { cr0: 0x8005_0013, cr4: 0x20, ..ArchState::default() });
     // The guest sets TS and PGE without an exit.
-    v.vmcs.poke(field::GUEST_CR0, v.vmcs.read(field::GUEST_CR0) | TS);
-    v.vmcs.poke(field::GUEST_CR4, v.vmcs.read(field::GUEST_CR4) | PGE);
+    v.vmcs.poke(guest::CR0, v.vmcs.read(guest::CR0) | TS);
+    v.vmcs.poke(guest::CR4, v.vmcs.read(guest::CR4) | PGE);
     let u = v.save(Mtd::CR);
     assert_eq!((u.cr0, u.cr4), (0x8005_0013 | TS, 0x20 | PGE));
 }
@@ -67,13 +73,13 @@ fn bits_of_the_guest_come_from_the_real_register() {
 fn changing_hands_does_not_change_what_the_guest_reads() {
     let mut v = Vcpu::new();
     v.load(Mtd::CR, ArchState { cr0: 0x8005_0013, ..ArchState::default() });
-    v.vmcs.poke(field::GUEST_CR0, v.vmcs.read(field::GUEST_CR0) | TS);
+    v.vmcs.poke(guest::CR0, v.vmcs.read(guest::CR0) | TS);
     v.load(Mtd::CTRL, ArchState { intcpt_cr0: TS, intcpt_cr4: PGE, ..ArchState::default() });
-    assert_eq!(v.vmcs.read(field::CR0_GUEST_HOST_MASK), v.controls.cr0_owned | TS);
-    assert_eq!(v.vmcs.read(field::CR4_GUEST_HOST_MASK), v.controls.cr4_fixed | virt::CR4_NOT_SWITCHED | PGE);
+    assert_eq!(v.vmcs.read(control::CR0_GUEST_HOST_MASK), v.controls.cr0_owned | TS);
+    assert_eq!(v.vmcs.read(control::CR4_GUEST_HOST_MASK), v.controls.cr4_fixed | virt::CR4_NOT_SWITCHED | PGE);
     assert_eq!(v.save(Mtd::CR).cr0, 0x8005_0013 | TS, "now from the shadow");
     v.load(Mtd::CTRL, ArchState::default());
-    assert_eq!(v.vmcs.read(field::CR0_GUEST_HOST_MASK), v.controls.cr0_owned);
+    assert_eq!(v.vmcs.read(control::CR0_GUEST_HOST_MASK), v.controls.cr0_owned);
     assert_eq!(v.save(Mtd::CR).cr0, 0x8005_0013 | TS, "from the real register again");
 }
 
@@ -91,14 +97,14 @@ fn long_mode_follows_efer_and_paging_in_either_order() {
     assert_eq!(v.long_mode(), (true, true), "LMA need not be asked for");
     v.load(Mtd::EFER, ArchState { efer: efer::LMA, ..on });
     assert_eq!(v.long_mode(), (false, false), "LMA alone is nothing");
-    assert_eq!(v.vmcs.read(field::VM_ENTRY_CONTROLS), u64::from(v.controls.entry), "other controls stay");
+    assert_eq!(v.vmcs.read(control::VMENTRY_CONTROLS), u64::from(v.controls.entry), "other controls stay");
 }
 
 #[test]
 fn efer_keeps_only_what_exists() {
     let mut v = Vcpu::new();
     v.load(Mtd::EFER, ArchState { efer: u64::MAX, ..ArchState::default() });
-    assert_eq!(v.vmcs.read(field::GUEST_IA32_EFER), 0x901, "SCE, LME, NXE");
+    assert_eq!(v.vmcs.read(guest::IA32_EFER_FULL), 0x901, "SCE, LME, NXE");
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn a_new_vcpu_is_in_the_state_after_reset() {
     assert_eq!((u.tr.ar, u.ldtr.ar, u.gdtr.limit, u.idtr.limit), (0x8b, 0x82, 0xffff, 0xffff));
     assert_eq!((u.dr7, u.pat, u.actv_state, u.intr_state), (0x400, 0x0007_0406_0007_0406, 0, 0));
     assert_eq!((u.inj_info, u.xcr0), (0, 1));
-    assert_eq!(v.vmcs.read(field::VMCS_LINK_POINTER), u64::MAX);
+    assert_eq!(v.vmcs.read(guest::LINK_PTR_FULL), u64::MAX);
     assert_eq!(v.long_mode(), (false, false));
 }
 
@@ -126,14 +132,9 @@ fn host_state_and_setup_end_in_their_fields() {
         cs: 0x8,
         ss: 0x10,
         tr: 0x28,
-        fs_base: 4,
-        gs_base: 5,
         tr_base: 6,
         gdtr_base: 7,
         idtr_base: 8,
-        sysenter_cs: 9,
-        sysenter_esp: 10,
-        sysenter_eip: 11,
         pat: 12,
         efer: 13,
         rsp: 14,
@@ -154,41 +155,41 @@ fn host_state_and_setup_end_in_their_fields() {
     let mut vmcs = Vmcs::default();
     init(&mut vmcs, &controls(), &host, &guest);
     for (f, want) in [
-        (field::TSC_OFFSET, 0u64.wrapping_sub(77)),
-        (field::HOST_CR0, 1),
-        (field::HOST_CR3, 2),
-        (field::HOST_CR4, 3),
-        (field::HOST_CS_SELECTOR, 0x8),
-        (field::HOST_SS_SELECTOR, 0x10),
-        (field::HOST_TR_SELECTOR, 0x28),
-        (field::HOST_ES_SELECTOR, 0),
-        (field::HOST_DS_SELECTOR, 0),
-        (field::HOST_FS_SELECTOR, 0),
-        (field::HOST_GS_SELECTOR, 0),
-        (field::HOST_FS_BASE, 4),
-        (field::HOST_GS_BASE, 5),
-        (field::HOST_TR_BASE, 6),
-        (field::HOST_GDTR_BASE, 7),
-        (field::HOST_IDTR_BASE, 8),
-        (field::HOST_IA32_SYSENTER_CS, 9),
-        (field::HOST_IA32_SYSENTER_ESP, 10),
-        (field::HOST_IA32_SYSENTER_EIP, 11),
-        (field::HOST_IA32_PAT, 12),
-        (field::HOST_IA32_EFER, 13),
-        (field::HOST_RSP, 14),
-        (field::HOST_RIP, 15),
-        (field::EPTP, 0x101e),
-        (field::VPID, 2),
-        (field::IO_BITMAP_A, 0x3000),
-        (field::IO_BITMAP_B, 0x4000),
-        (field::MSR_BITMAP, 0x5000),
-        (field::VIRTUAL_APIC_ADDRESS, 0x6000),
-        (field::VM_EXIT_MSR_STORE_ADDRESS, 0x7000),
-        (field::VM_ENTRY_MSR_LOAD_ADDRESS, 0x7000),
-        (field::VM_EXIT_MSR_LOAD_ADDRESS, 0x8000),
-        (field::VM_EXIT_MSR_STORE_COUNT, 5),
-        (field::VM_ENTRY_MSR_LOAD_COUNT, 5),
-        (field::VM_EXIT_MSR_LOAD_COUNT, 5),
+        (control::TSC_OFFSET_FULL, 0u64.wrapping_sub(77)),
+        (host::CR0, 1),
+        (host::CR3, 2),
+        (host::CR4, 3),
+        (host::CS_SELECTOR, 0x8),
+        (host::SS_SELECTOR, 0x10),
+        (host::TR_SELECTOR, 0x28),
+        (host::ES_SELECTOR, 0),
+        (host::DS_SELECTOR, 0),
+        (host::FS_SELECTOR, 0),
+        (host::GS_SELECTOR, 0),
+        (host::FS_BASE, 0),
+        (host::GS_BASE, 0),
+        (host::TR_BASE, 6),
+        (host::GDTR_BASE, 7),
+        (host::IDTR_BASE, 8),
+        (host::IA32_SYSENTER_CS, 0),
+        (host::IA32_SYSENTER_ESP, 0),
+        (host::IA32_SYSENTER_EIP, 0),
+        (host::IA32_PAT_FULL, 12),
+        (host::IA32_EFER_FULL, 13),
+        (host::RSP, 14),
+        (host::RIP, 15),
+        (control::EPTP_FULL, 0x101e),
+        (control::VPID, 2),
+        (control::IO_BITMAP_A_ADDR_FULL, 0x3000),
+        (control::IO_BITMAP_B_ADDR_FULL, 0x4000),
+        (control::MSR_BITMAPS_ADDR_FULL, 0x5000),
+        (control::VIRT_APIC_ADDR_FULL, 0x6000),
+        (control::VMEXIT_MSR_STORE_ADDR_FULL, 0x7000),
+        (control::VMENTRY_MSR_LOAD_ADDR_FULL, 0x7000),
+        (control::VMEXIT_MSR_LOAD_ADDR_FULL, 0x8000),
+        (control::VMEXIT_MSR_STORE_COUNT, 5),
+        (control::VMENTRY_MSR_LOAD_COUNT, 5),
+        (control::VMEXIT_MSR_LOAD_COUNT, 5),
     ] {
         assert_eq!(vmcs.read(f), want, "{f:x?}");
     }
@@ -199,12 +200,12 @@ fn controls_end_in_their_fields() {
     let v = Vcpu::new();
     let c = v.controls;
     for (f, want) in [
-        (field::PIN_BASED_CONTROLS, c.pin),
-        (field::PRIMARY_PROCESSOR_CONTROLS, c.proc1),
-        (field::SECONDARY_PROCESSOR_CONTROLS, c.proc2),
-        (field::VM_EXIT_CONTROLS, c.exit),
-        (field::VM_ENTRY_CONTROLS, c.entry),
-        (field::EXCEPTION_BITMAP, 1 << 18 | 1 << 17 | 1 << 1),
+        (control::PINBASED_EXEC_CONTROLS, c.pin),
+        (control::PRIMARY_PROCBASED_EXEC_CONTROLS, c.proc1),
+        (control::SECONDARY_PROCBASED_EXEC_CONTROLS, c.proc2),
+        (control::VMEXIT_CONTROLS, c.exit),
+        (control::VMENTRY_CONTROLS, c.entry),
+        (control::EXCEPTION_BITMAP, 1 << 18 | 1 << 17 | 1 << 1),
     ] {
         assert_eq!(v.vmcs.read(f), u64::from(want), "{f:x?}");
     }
@@ -215,7 +216,7 @@ fn fields_of_missing_features_are_not_touched() {
     let without = Controls { timer: false, tpr_shadow: false, ..controls() };
     let mut vmcs = Vmcs::default();
     init(&mut vmcs, &without, &HostState::default(), &GuestSetup::default());
-    for f in [field::VMX_PREEMPTION_TIMER_VALUE, field::VIRTUAL_APIC_ADDRESS, field::TPR_THRESHOLD] {
+    for f in [guest::VMX_PREEMPTION_TIMER_VALUE, control::VIRT_APIC_ADDR_FULL, control::TPR_THRESHOLD] {
         assert!(!vmcs.0.contains_key(&f), "{f:x?}");
     }
 }
@@ -225,7 +226,7 @@ fn features_whose_state_is_not_switched_are_never_in_force() {
     let mut v = Vcpu::new();
     let pke = 1 << 22;
     v.load(Mtd::CR, ArchState { cr0: 0x8005_0013, cr4: 0x20 | pke, ..ArchState::default() });
-    assert_eq!(v.vmcs.read(field::GUEST_CR4) & virt::CR4_NOT_SWITCHED, 0);
-    assert_eq!(v.vmcs.read(field::CR4_GUEST_HOST_MASK) & pke, pke, "and setting them exits");
+    assert_eq!(v.vmcs.read(guest::CR4) & virt::CR4_NOT_SWITCHED, 0);
+    assert_eq!(v.vmcs.read(control::CR4_GUEST_HOST_MASK) & pke, pke, "and setting them exits");
     assert_eq!(v.save(Mtd::CR).cr4, 0x20 | pke, "what the VMM wrote is what the guest reads");
 }

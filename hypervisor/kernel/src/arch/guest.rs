@@ -11,6 +11,7 @@ use abi::{ArchState, Features, Mtd, VirtMissing, perm};
 use core::arch::asm;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering::*};
+use virt::spec::dr;
 
 static MISSING: AtomicU32 = AtomicU32::new(u32::MAX);
 
@@ -150,7 +151,7 @@ impl Vcpu {
             moved: Cell::new(true),
             seen: Cell::new(GONE.load(Relaxed)),
         };
-        Some(Vcpu { spaces, debug: Cell::new([0, 0, 0, 0, DR6_RESET]), exceptions: Cell::new(0), back_end })
+        Some(Vcpu { spaces, debug: Cell::new([0, 0, 0, 0, dr::DR6_RESET]), exceptions: Cell::new(0), back_end })
     }
 
     /// Its time is the TSC and this. Before it first runs.
@@ -227,11 +228,6 @@ pub fn run(ec: &'static Ec) -> Next {
     }
 }
 
-/// DR6 after reset.
-const DR6_RESET: u64 = 0xffff_0ff0;
-/// B0 to B3, BD, BS.
-const DR6_CAUSES: u64 = 0x600f;
-
 fn read_debug() -> [u64; 5] {
     let mut d = [0; 5];
     // SAFETY: reading debug registers, which only guests use.
@@ -255,7 +251,7 @@ fn write_debug(d: &[u64; 5]) {
 /// A debug exception is given to the guest: what the exit says of it goes into DR6.
 pub fn note_debug(qualification: u64) {
     let mut d = read_debug();
-    d[4] = d[4] & !0xf | qualification & DR6_CAUSES;
+    d[4] = d[4] & !0xf | qualification & dr::DR6_CAUSES;
     write_debug(&d);
 }
 

@@ -104,7 +104,7 @@ impl MsrSpace {
     }
 
     fn set_map(&self, msr: u32, p: perm::Msr) {
-        let Some(at) = ::svm::msrpm::position(msr).filter(|_| !::svm::msrpm::always_exits(msr)) else { return };
+        let Some(at) = ::svm::msrpm::position(msr) else { return };
         let Some(map) = self.map.as_ref() else { return };
         // SAFETY: byte of the two frames, which belong to the space.
         let byte = unsafe { map.at::<AtomicU8>().add(at.byte).as_ref() };

@@ -16,12 +16,12 @@ pub const SOFT_EXCEPTION: u32 = 6 << 8;
 
 /// QEMU TCG with `-cpu EPYC,+svm,+npt`: nested paging and nothing else.
 pub fn tcg() -> CapabilityBits {
-    CapabilityBits { cpuid_svm: true, vm_cr: 0, eax: 1, ebx: 0x10, edx: 1, leaf7: [0; 3] }
+    CapabilityBits { cpuid_svm: true, vm_cr: 0, ebx: 0x10, edx: 1, leaf7: [0; 3] }
 }
 
 /// A Zen 3 CPU: protection keys, shadow stacks; LBRV, lock, NRIPS, TSC rate, clean bits, FlushByAsid, decode assists, PauseFilter, and more.
 pub fn zen() -> CapabilityBits {
-    CapabilityBits { cpuid_svm: true, vm_cr: 0, eax: 1, ebx: 0x8000, edx: 0x0001_bcff, leaf7: [0x88, 0, 0] }
+    CapabilityBits { cpuid_svm: true, vm_cr: 0, ebx: 0x8000, edx: 0x0001_bcff, leaf7: [0x88, 0, 0] }
 }
 
 /// Controls of a CPU with the least.
@@ -41,7 +41,7 @@ pub fn vcpu(controls: &Controls) -> (Vmcb, VcpuRegs) {
     let mut vmcb = Vmcb::new_zeroed();
     svm::init(&mut vmcb, controls, &SETUP);
     vmcb.control.exitcode = 0x60;
-    (vmcb, VcpuRegs::new())
+    (vmcb, VcpuRegs::RESET)
 }
 
 /// An EXITINTINFO or EVENTINJ.

@@ -3,7 +3,16 @@
 
 use std::collections::BTreeMap;
 use virt::VcpuRegs;
-use vmx::{CapabilityMsrs, Controls, Field, GuestSetup, HostState, VmcsPort, field};
+use vmx::{CapabilityMsrs, Controls, Field, GuestSetup, HostState, VmcsPort, ro};
+
+/// Mask of the bits that a field holds, by its width in bits 14:13 of its encoding.
+fn mask(field: Field) -> u64 {
+    match field >> 13 & 3 {
+        0 => 0xffff,
+        2 => 0xffff_ffff,
+        _ => u64::MAX,
+    }
+}
 
 /// Keeps field widths, refuses what VMWRITE refuses, and panics on reads of what was never written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,7 +21,7 @@ pub struct Vmcs(pub BTreeMap<Field, u64>);
 impl Vmcs {
     /// What hardware does: writes read-only fields too.
     pub fn poke(&mut self, field: Field, value: u64) {
-        self.0.insert(field, value & field.value_mask());
+        self.0.insert(field, value & mask(field));
     }
 
     /// The fields that differ from those of `before`.
@@ -23,12 +32,12 @@ impl Vmcs {
 
 impl VmcsPort for Vmcs {
     fn read(&self, field: Field) -> u64 {
-        *self.0.get(&field).unwrap_or_else(|| panic!("{field:x?} was never written"))
+        *self.0.get(&field).unwrap_or_else(|| panic!("{field:x} was never written"))
     }
 
     fn write(&mut self, field: Field, value: u64) {
-        assert!(!field.is_read_only(), "{field:x?} is read-only");
-        assert_eq!(value & !field.value_mask(), 0, "{field:x?} is narrower than {value:#x}");
+        assert_ne!(field >> 10 & 3, 1, "{field:x} is a VM-exit information field, which is read-only");
+        assert_eq!(value & !mask(field), 0, "{field:x} is narrower than {value:#x}");
         self.0.insert(field, value);
     }
 }
@@ -36,7 +45,6 @@ impl VmcsPort for Vmcs {
 /// Haswell as Bochs 2.7 models it.
 pub fn haswell() -> CapabilityMsrs {
     CapabilityMsrs {
-        basic: 0x00d8_1000_0000_002b,
         pin: 0x0000_007f_0000_0016,
         proc1: 0xf7f9_fffe_0400_6172,
         proc2: 0x0004_7fff_0000_0000,
@@ -44,9 +52,7 @@ pub fn haswell() -> CapabilityMsrs {
         entry: 0x0000_ffff_0000_11fb,
         ept_vpid: 0x0000_0f01_0633_4141,
         cr0_fixed0: 0x8000_0021,
-        cr0_fixed1: 0xffff_ffff,
         cr4_fixed0: 0x2000,
-        cr4_fixed1: 0x0017_27ff,
         misc: 0x2004_01e0,
         feature_control: 5,
         cpuid_vmx: true,
@@ -64,17 +70,17 @@ pub fn controls() -> Controls {
 }
 
 pub const READ_ONLY: [Field; 11] = [
-    field::GUEST_PHYSICAL_ADDRESS,
-    field::VM_INSTRUCTION_ERROR,
-    field::EXIT_REASON,
-    field::VM_EXIT_INTERRUPTION_INFO,
-    field::VM_EXIT_INTERRUPTION_ERROR_CODE,
-    field::IDT_VECTORING_INFO,
-    field::IDT_VECTORING_ERROR_CODE,
-    field::VM_EXIT_INSTRUCTION_LENGTH,
-    field::VM_EXIT_INSTRUCTION_INFO,
-    field::EXIT_QUALIFICATION,
-    field::GUEST_LINEAR_ADDRESS,
+    ro::GUEST_PHYSICAL_ADDR_FULL,
+    ro::VM_INSTRUCTION_ERROR,
+    ro::EXIT_REASON,
+    ro::VMEXIT_INTERRUPTION_INFO,
+    ro::VMEXIT_INTERRUPTION_ERR_CODE,
+    ro::IDT_VECTORING_INFO,
+    ro::IDT_VECTORING_ERR_CODE,
+    ro::VMEXIT_INSTRUCTION_LEN,
+    ro::VMEXIT_INSTRUCTION_INFO,
+    ro::EXIT_QUALIFICATION,
+    ro::GUEST_LINEAR_ADDR,
 ];
 
 /// A new vCPU after an exit with nothing to tell.
@@ -82,5 +88,5 @@ pub fn vcpu(controls: &Controls) -> (Vmcs, VcpuRegs) {
     let mut vmcs = Vmcs::default();
     vmx::init(&mut vmcs, controls, &HostState::default(), &GuestSetup::default());
     READ_ONLY.iter().for_each(|f| vmcs.poke(*f, 0));
-    (vmcs, VcpuRegs::new())
+    (vmcs, VcpuRegs::RESET)
 }

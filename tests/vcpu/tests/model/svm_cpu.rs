@@ -104,11 +104,11 @@ fn told(cause: Cause, rip: u64) -> (u64, u64, u64, u64) {
 
 impl Svm {
     pub fn new(edx: u32) -> Svm {
-        let bits = CapabilityBits { cpuid_svm: true, ebx: 16, eax: 1, edx, ..CapabilityBits::default() };
+        let bits = CapabilityBits { cpuid_svm: true, ebx: 16, edx, ..CapabilityBits::default() };
         let controls = svm::negotiate(&bits).expect("all that is required");
         let mut vmcb: Box<Vmcb> = Box::new(Vmcb::new_zeroed());
         svm::init(&mut vmcb, &controls, &GuestSetup { asid: 1, ..GuestSetup::default() });
-        Svm { vmcb, regs: VcpuRegs::new(), controls }
+        Svm { vmcb, regs: VcpuRegs::RESET, controls }
     }
 
     pub fn nrips(&self) -> bool {
@@ -185,7 +185,7 @@ impl Kernel for Svm {
         }
         match svm::decode_exit(&self.vmcb) {
             Exit::Portal(2) => {
-                svm::reset(&mut self.vmcb);
+                svm::reset(&mut self.vmcb, &self.controls);
                 Some(2)
             }
             Exit::Portal(n) => Some(n),

@@ -5,14 +5,16 @@ use crate::cpu::{Cause, Cpu, Delivery, Instruction, Memory, Rules, Shadow};
 use abi::{ArchState, Mtd};
 use std::collections::BTreeMap;
 use virt::{Exit, VcpuRegs};
-use vmx::{CapabilityMsrs, Controls, Field, GuestSetup, HostState, VmcsPort, field};
+use vmx::{CapabilityMsrs, Controls, Field, GuestSetup, HostState, VmcsPort, control, guest, ro};
 
 #[derive(Default)]
 struct Vmcs(BTreeMap<Field, u64>);
 
 impl Vmcs {
     fn poke(&mut self, f: Field, v: u64) {
-        self.0.insert(f, v & f.value_mask());
+        // The width is in bits 14:13 of the encoding.
+        let mask = [0xffff, u64::MAX, 0xffff_ffff, u64::MAX][(f >> 13 & 3) as usize];
+        self.0.insert(f, v & mask);
     }
 }
 
@@ -22,7 +24,7 @@ impl VmcsPort for Vmcs {
     }
 
     fn write(&mut self, f: Field, v: u64) {
-        assert!(!f.is_read_only(), "{f:x?} is read-only");
+        assert_ne!(f >> 10 & 3, 1, "{f:x} is a VM-exit information field, which is read-only");
         self.poke(f, v);
     }
 }
@@ -36,7 +38,6 @@ pub struct Vmx {
 
 /// Haswell as Bochs 2.7 models it.
 const HASWELL: CapabilityMsrs = CapabilityMsrs {
-    basic: 0x00d8_1000_0000_002b,
     pin: 0x0000_007f_0000_0016,
     proc1: 0xf7f9_fffe_0400_6172,
     proc2: 0x0004_7fff_0000_0000,
@@ -44,9 +45,7 @@ const HASWELL: CapabilityMsrs = CapabilityMsrs {
     entry: 0x0000_ffff_0000_11fb,
     ept_vpid: 0x0000_0f01_0633_4141,
     cr0_fixed0: 0x8000_0021,
-    cr0_fixed1: 0xffff_ffff,
     cr4_fixed0: 0x2000,
-    cr4_fixed1: 0x0017_27ff,
     misc: 0x2004_01e0,
     feature_control: 5,
     cpuid_vmx: true,
@@ -63,15 +62,15 @@ impl Rules for Vmx {
             Instruction::Pause => 1 << 30,
             _ => return true,
         };
-        self.vmcs.read(field::PRIMARY_PROCESSOR_CONTROLS) & bit != 0
+        self.vmcs.read(control::PRIMARY_PROCBASED_EXEC_CONTROLS) & bit != 0
     }
 
     fn exception(&self, vector: u8) -> bool {
-        self.vmcs.read(field::EXCEPTION_BITMAP) >> vector & 1 != 0
+        self.vmcs.read(control::EXCEPTION_BITMAP) >> vector & 1 != 0
     }
 
     fn cr_write(&self, register: u8, old: u64, new: u64) -> bool {
-        let f = if register == 0 { field::CR0_GUEST_HOST_MASK } else { field::CR4_GUEST_HOST_MASK };
+        let f = if register == 0 { control::CR0_GUEST_HOST_MASK } else { control::CR4_GUEST_HOST_MASK };
         (old ^ new) & self.vmcs.read(f) != 0
     }
 
@@ -80,7 +79,7 @@ impl Rules for Vmx {
     }
 
     fn window(&self, cpu: &Cpu) -> Option<Cause> {
-        let controls = self.vmcs.read(field::PRIMARY_PROCESSOR_CONTROLS);
+        let controls = self.vmcs.read(control::PRIMARY_PROCBASED_EXEC_CONTROLS);
         if controls & NMI_WINDOW != 0 && !cpu.nmi_blocked && cpu.shadow != Shadow::MovSs {
             return Some(Cause::NmiWindow);
         }
@@ -129,24 +128,24 @@ impl Vmx {
         let controls = vmx::negotiate(&HASWELL).expect("Haswell has everything");
         let mut vmcs = Vmcs::default();
         vmx::init(&mut vmcs, &controls, &HostState::default(), &GuestSetup::default());
-        Vmx { vmcs, regs: VcpuRegs::new(), controls }
+        Vmx { vmcs, regs: VcpuRegs::RESET, controls }
     }
 
     fn cpu(&self) -> Cpu {
         let r = |f| self.vmcs.read(f);
         let visible = |real, mask, shadow| r(real) & !r(mask) | r(shadow) & r(mask);
         let mut gpr = self.regs.gpr;
-        gpr[ArchState::RSP] = r(field::GUEST_RSP);
-        let state = r(field::GUEST_INTERRUPTIBILITY_STATE);
+        gpr[ArchState::RSP] = r(guest::RSP);
+        let state = r(guest::INTERRUPTIBILITY_STATE);
         Cpu {
             gpr,
-            rip: r(field::GUEST_RIP),
-            rflags: r(field::GUEST_RFLAGS),
-            cs: (r(field::GUEST_CS_SELECTOR) as u16, r(field::GUEST_CS_BASE)),
-            ss: (r(field::GUEST_SS_SELECTOR) as u16, r(field::GUEST_SS_BASE)),
-            cr0: visible(field::GUEST_CR0, field::CR0_GUEST_HOST_MASK, field::CR0_READ_SHADOW),
-            cr4: visible(field::GUEST_CR4, field::CR4_GUEST_HOST_MASK, field::CR4_READ_SHADOW),
-            idt: (r(field::GUEST_IDTR_BASE), r(field::GUEST_IDTR_LIMIT) as u32),
+            rip: r(guest::RIP),
+            rflags: r(guest::RFLAGS),
+            cs: (r(guest::CS_SELECTOR) as u16, r(guest::CS_BASE)),
+            ss: (r(guest::SS_SELECTOR) as u16, r(guest::SS_BASE)),
+            cr0: visible(guest::CR0, control::CR0_GUEST_HOST_MASK, control::CR0_READ_SHADOW),
+            cr4: visible(guest::CR4, control::CR4_GUEST_HOST_MASK, control::CR4_READ_SHADOW),
+            idt: (r(guest::IDTR_BASE), r(guest::IDTR_LIMIT) as u32),
             shadow: [Shadow::None, Shadow::Sti, Shadow::MovSs, Shadow::MovSs][(state & 3) as usize],
             nmi_blocked: state & 8 != 0,
             delivering: None,
@@ -161,22 +160,21 @@ impl Vmx {
             Shadow::MovSs => 2,
         };
         for (f, v) in [
-            (field::GUEST_RSP, c.gpr[ArchState::RSP]),
-            (field::GUEST_RIP, c.rip),
-            (field::GUEST_RFLAGS, c.rflags),
-            (field::GUEST_CS_SELECTOR, c.cs.0.into()),
-            (field::GUEST_CS_BASE, c.cs.1),
-            (field::GUEST_SS_SELECTOR, c.ss.0.into()),
-            (field::GUEST_SS_BASE, c.ss.1),
-            (field::GUEST_INTERRUPTIBILITY_STATE, shadow | u64::from(c.nmi_blocked) << 3),
+            (guest::RSP, c.gpr[ArchState::RSP]),
+            (guest::RIP, c.rip),
+            (guest::RFLAGS, c.rflags),
+            (guest::CS_SELECTOR, c.cs.0.into()),
+            (guest::CS_BASE, c.cs.1),
+            (guest::SS_SELECTOR, c.ss.0.into()),
+            (guest::SS_BASE, c.ss.1),
+            (guest::INTERRUPTIBILITY_STATE, shadow | u64::from(c.nmi_blocked) << 3),
         ] {
             self.vmcs.poke(f, v);
         }
         let own = |real: u64, mask: u64, new: u64| real & mask | new & !mask;
-        for (real, mask, new) in [
-            (field::GUEST_CR0, field::CR0_GUEST_HOST_MASK, c.cr0),
-            (field::GUEST_CR4, field::CR4_GUEST_HOST_MASK, c.cr4),
-        ] {
+        for (real, mask, new) in
+            [(guest::CR0, control::CR0_GUEST_HOST_MASK, c.cr0), (guest::CR4, control::CR4_GUEST_HOST_MASK, c.cr4)]
+        {
             let v = own(self.vmcs.read(real), self.vmcs.read(mask), new);
             self.vmcs.poke(real, v);
         }
@@ -184,13 +182,13 @@ impl Vmx {
 
     /// The event to inject. For software events RIP is that of the instruction.
     fn injected(&self) -> Option<Delivery> {
-        let info = self.vmcs.read(field::VM_ENTRY_INTERRUPTION_INFO);
+        let info = self.vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD);
         let soft = matches!(info >> 8 & 7, 4..=6);
-        let len = if soft { self.vmcs.read(field::VM_ENTRY_INSTRUCTION_LENGTH) } else { 0 };
+        let len = if soft { self.vmcs.read(control::VMENTRY_INSTRUCTION_LEN) } else { 0 };
         (info & VALID != 0).then(|| Delivery {
             info: info as u32,
-            error: self.vmcs.read(field::VM_ENTRY_EXCEPTION_ERROR_CODE) as u32,
-            back: self.vmcs.read(field::GUEST_RIP) + len,
+            error: self.vmcs.read(control::VMENTRY_EXCEPTION_ERR_CODE) as u32,
+            back: self.vmcs.read(guest::RIP) + len,
             len: len as u8,
         })
     }
@@ -198,7 +196,7 @@ impl Vmx {
     fn leave(&mut self, c: &Cpu, cause: Cause) {
         self.store(c);
         let (reason, mut len, qualification) = told(cause);
-        let entry = self.vmcs.read(field::VM_ENTRY_INTERRUPTION_INFO);
+        let entry = self.vmcs.read(control::VMENTRY_INTERRUPTION_INFO_FIELD);
         if c.delivering.is_some_and(|d| d.len != 0) {
             len = c.delivering.map_or(0, |d| d.len.into());
         }
@@ -206,14 +204,14 @@ impl Vmx {
         let exception = if let Cause::Exception(v) = cause { VALID | 3 << 8 | u64::from(v) } else { 0 };
         let gpa = if let Cause::Violation { gpa, .. } = cause { gpa } else { 0 };
         for (f, v) in [
-            (field::EXIT_REASON, reason),
-            (field::EXIT_QUALIFICATION, qualification),
-            (field::VM_EXIT_INSTRUCTION_LENGTH, len),
-            (field::VM_EXIT_INTERRUPTION_INFO, exception),
-            (field::GUEST_PHYSICAL_ADDRESS, gpa),
-            (field::IDT_VECTORING_INFO, vectoring.into()),
-            (field::IDT_VECTORING_ERROR_CODE, c.delivering.map_or(0, |d| d.error.into())),
-            (field::VM_ENTRY_INTERRUPTION_INFO, entry & !VALID),
+            (ro::EXIT_REASON, reason),
+            (ro::EXIT_QUALIFICATION, qualification),
+            (ro::VMEXIT_INSTRUCTION_LEN, len),
+            (ro::VMEXIT_INTERRUPTION_INFO, exception),
+            (ro::GUEST_PHYSICAL_ADDR_FULL, gpa),
+            (ro::IDT_VECTORING_INFO, vectoring.into()),
+            (ro::IDT_VECTORING_ERR_CODE, c.delivering.map_or(0, |d| d.error.into())),
+            (control::VMENTRY_INTERRUPTION_INFO_FIELD, entry & !VALID),
         ] {
             self.vmcs.poke(f, v);
         }
@@ -222,7 +220,7 @@ impl Vmx {
 
 impl Kernel for Vmx {
     fn save(&mut self, mtd: Mtd, s: &mut ArchState) {
-        vmx::save(mtd, s, &self.vmcs, &self.regs);
+        vmx::save(mtd, s, &self.vmcs, &self.regs, &());
     }
 
     fn load(&mut self, mtd: Mtd, s: &ArchState) {
@@ -234,8 +232,8 @@ impl Kernel for Vmx {
         let cause = cpu.run(mem, self, self.injected());
         self.leave(&cpu, cause);
         vmx::requeue(&mut self.vmcs);
-        let reason = self.vmcs.read(field::EXIT_REASON);
-        match vmx::decode_exit(reason, || self.vmcs.read(field::VM_EXIT_INTERRUPTION_INFO)) {
+        let reason = self.vmcs.read(ro::EXIT_REASON);
+        match vmx::decode_exit(reason, || self.vmcs.read(ro::VMEXIT_INTERRUPTION_INFO)) {
             Exit::Portal(n) => {
                 vmx::restore_nmi_blocking(&mut self.vmcs, reason);
                 Some(n)

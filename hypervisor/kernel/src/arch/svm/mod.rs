@@ -17,8 +17,11 @@ use crate::trace;
 use abi::{ArchState, Mtd, VirtMissing};
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use spin::Once;
-use svm::{CapabilityBits, Controls};
-use virt::{Exit, HostExit};
+use svm::spec::efer::SVME;
+use svm::spec::vm_cr::{LOCK, SVMDIS};
+use svm::{CapabilityBits, Controls, code};
+use virt::spec::{reason, vector};
+use virt::{Event, EventKind, Exit, HostExit};
 use x86::msr;
 
 static CONTROLS: Once<Controls> = Once::new();
@@ -34,20 +37,9 @@ unsafe impl Send for Deny {}
 // SAFETY: as above.
 unsafe impl Sync for Deny {}
 
-/// VM_CR, VM_HSAVE_PA (AMD APM vol. 2, 15.30) and their bits.
+/// AMD APM vol. 2, 15.30.
 const VM_CR: u32 = 0xc001_0114;
-const SVMDIS: u64 = 1 << 4;
-const LOCK: u64 = 1 << 3;
 const VM_HSAVE_PA: u32 = 0xc001_0117;
-/// EFER.SVME.
-const SVME: u64 = 1 << 12;
-
-/// Exit code of exception 0.
-const EXCP0: u64 = 0x40;
-/// Event of a shutdown.
-const TRIPLE_FAULT: u64 = 2;
-/// Event of a failed entry, on both back ends.
-const ENTRY_FAILURE: u16 = 0x21;
 
 /// Whether guests run on this back end.
 pub fn active() -> bool {
@@ -66,7 +58,7 @@ fn capabilities() -> CapabilityBits {
     let (l, seven) = (__cpuid(0x8000_000a), __cpuid_count(7, 0));
     let more = if seven.eax >= 1 { __cpuid_count(7, 1).eax } else { 0 };
     let leaf7 = [seven.ecx, seven.edx, more];
-    CapabilityBits { cpuid_svm: true, vm_cr, eax: l.eax, ebx: l.ebx, edx: l.edx, leaf7 }
+    CapabilityBits { cpuid_svm: true, vm_cr, ebx: l.ebx, edx: l.edx, leaf7 }
 }
 
 /// Enables SVM on this CPU, if it has all that the kernel needs; otherwise says what is missing.
@@ -132,7 +124,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     guest::switch_from_last(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
     fpu::leave_ts_set();
-    set_tsc_aux(v.regs().msrs.tsc_aux());
+    set_tsc_aux(v.regs().msrs.tsc_aux.value);
     // SAFETY: CR2 only matters to page-fault handlers. VMRUN loads it, but not that of every emulator. The VMCB is
     // complete, its maps and tables live as long as the spaces that the vCPU counts on.
     unsafe {
@@ -180,15 +172,15 @@ fn exit_of(ec: &'static Ec) -> Next {
     ec.expect.set(Expect::State(Resume::Guest));
     if svm::entry_failed(vmcb) {
         if svm::is_of_host(vmcb, tables::idt_base()) {
-            svm::reset(vmcb);
+            svm::reset(vmcb, c);
         }
-        return event::raise(ec, ENTRY_FAILURE);
+        return event::raise(ec, reason::ENTRY_FAILURE as u16);
     }
     match svm::decode_exit(vmcb) {
         // The state is undefined (APM vol. 2, 15.14.3).
-        Exit::Portal(TRIPLE_FAULT) => {
-            svm::reset(vmcb);
-            event::raise(ec, TRIPLE_FAULT as u16)
+        Exit::Portal(reason::TRIPLE_FAULT) => {
+            svm::reset(vmcb, c);
+            event::raise(ec, reason::TRIPLE_FAULT as u16)
         }
         Exit::Host(HostExit::MachineCheck) => event::kill(ec, "machine check in its guest"),
         Exit::Host(_) => {
@@ -204,15 +196,14 @@ fn exit_of(ec: &'static Ec) -> Next {
 
 /// Gives a forced exception that the VMM did not ask for to the guest; `false` if it is not one.
 fn reflect(ec: &Ec, v: &Vcpu) -> bool {
-    let vector = (v.vmcb().control.exitcode & 0xffff_ffff).wrapping_sub(EXCP0);
-    let bit = if vector < 32 { 1u32 << vector } else { 0 };
+    let exception = (v.vmcb().control.exitcode as u32).wrapping_sub(code::EXCP0);
     let wanted = ec.vcpu.as_ref().map_or(0, |v| v.exceptions.get());
-    if bit & virt::ENDLESS_EXCEPTIONS & !wanted == 0 {
+    if 1u32.checked_shl(exception).unwrap_or(0) & virt::ENDLESS_EXCEPTIONS & !wanted == 0 {
         return false;
     }
-    /// EVENTINJ: type exception, valid; #AC has an error code, which is 0.
-    const EXCEPTION: u64 = 3 << 8 | 1 << 31;
-    let error = if vector == 17 { 1 << 11 } else { 0 };
-    v.vmcb().control.eventinj = EXCEPTION | error | vector;
+    let vector = exception as u8;
+    // The error code of #AC is 0.
+    let event = Event { kind: EventKind::Exception, vector, has_error: vector == vector::ALIGNMENT_CHECK };
+    v.vmcb().control.eventinj = event.encode().into();
     true
 }

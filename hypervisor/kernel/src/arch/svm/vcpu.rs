@@ -26,7 +26,7 @@ impl Vcpu {
         let (block, vmcb) = (Page::new(a)?, Page::new(a)?);
         let v = Vcpu { block, vmcb, asid: Cell::default(), epoch: Cell::new(0) };
         // SAFETY: a frame of our own.
-        unsafe { v.block.at().write(VcpuRegs::new()) };
+        unsafe { v.block.at().write(VcpuRegs::RESET) };
         svm::init(v.vmcb(), c, &v.setup(0, None, None)?);
         Some(v)
     }

@@ -16,8 +16,9 @@ use crate::schedule::{self, Next};
 use crate::{complain, say, trace};
 use abi::{ArchState, Mtd, VirtMissing};
 use spin::Once;
+use virt::spec::{reason, vector};
 use virt::{Exit, HostExit, MsrArea};
-use vmx::{CapabilityMsrs, Controls, Field, HostState, VmcsPort, field};
+use vmx::{CapabilityMsrs, Controls, Field, HostState, VmcsPort, control, guest as guest_state, ro};
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr;
 
@@ -40,15 +41,14 @@ fn capabilities() -> CapabilityMsrs {
     if !cpuid().get_feature_info().is_some_and(|f| f.has_vmx()) {
         return CapabilityMsrs::default();
     }
-    let basic = read(msr::IA32_VMX_BASIC);
     // Bit 55: the TRUE control MSRs exist.
-    let control = |plain: u32, exact: u32| read(if basic & 1 << 55 != 0 { exact } else { plain });
+    let exact = read(msr::IA32_VMX_BASIC) & 1 << 55 != 0;
+    let control = |plain: u32, true_one: u32| read(if exact { true_one } else { plain });
     let proc1 = control(msr::IA32_VMX_PROCBASED_CTLS, msr::IA32_VMX_TRUE_PROCBASED_CTLS);
     let proc2 = if proc1 >> 63 != 0 { read(msr::IA32_VMX_PROCBASED_CTLS2) } else { 0 };
     // Bits 1 and 5 of the secondary controls: EPT, VPID.
     let ept_vpid = if proc2 >> 32 & 0x22 != 0 { read(msr::IA32_VMX_EPT_VPID_CAP) } else { 0 };
     CapabilityMsrs {
-        basic,
         pin: control(msr::IA32_VMX_PINBASED_CTLS, msr::IA32_VMX_TRUE_PINBASED_CTLS),
         proc1,
         proc2,
@@ -56,9 +56,7 @@ fn capabilities() -> CapabilityMsrs {
         entry: control(msr::IA32_VMX_ENTRY_CTLS, msr::IA32_VMX_TRUE_ENTRY_CTLS),
         ept_vpid,
         cr0_fixed0: read(msr::IA32_VMX_CR0_FIXED0),
-        cr0_fixed1: read(msr::IA32_VMX_CR0_FIXED1),
         cr4_fixed0: read(msr::IA32_VMX_CR4_FIXED0),
-        cr4_fixed1: read(msr::IA32_VMX_CR4_FIXED1),
         misc: read(msr::IA32_VMX_MISC),
         feature_control: unlock(),
         cpuid_vmx: true,
@@ -101,10 +99,10 @@ fn turn_on(caps: &CapabilityMsrs) -> Result<(), VirtMissing> {
         cr4_write(cr4() | Cr4::from_bits_truncate(caps.cr4_fixed0 as usize) | Cr4::CR4_ENABLE_VMX);
         insn::vmxon(region.phys()).map_err(|_| VirtMissing::CONTROLS)?;
     }
-    let mut area = MsrArea::new();
-    area.set_star(read(msr::IA32_STAR));
-    area.set_lstar(read(msr::IA32_LSTAR));
-    area.set_fmask(read(msr::IA32_FMASK));
+    let mut area = MsrArea::ZERO;
+    for m in [&mut area.star, &mut area.lstar, &mut area.fmask] {
+        m.value = read(m.index);
+    }
     // SAFETY: a frame of our own, large enough and aligned.
     unsafe { host.at().write(area) };
     cpu().host_msrs.set(host.phys());
@@ -131,13 +129,13 @@ impl VmcsPort for Port {
     #[inline(always)]
     fn read(&self, field: Field) -> u64 {
         // SAFETY: a vCPU exists, so the CPU is in VMX operation.
-        unsafe { insn::vmread(field.0) }
+        unsafe { insn::vmread(field) }
     }
 
     #[inline(always)]
     fn write(&mut self, field: Field, value: u64) {
         // SAFETY: as above; the callers are the `vmx` crate and this module.
-        unsafe { insn::vmwrite(field.0, value) };
+        unsafe { insn::vmwrite(field, value) };
     }
 }
 
@@ -155,7 +153,7 @@ pub fn save_state(v: &Vcpu, mtd: Mtd, s: &mut ArchState) {
     if mtd.contains(Mtd::CR) {
         v.fetch_cr8();
     }
-    vmx::save(mtd, s, &Port, v.regs());
+    vmx::save(mtd, s, &Port, v.regs(), &());
 }
 
 /// State from a UTCB into a vCPU.
@@ -185,7 +183,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {
         let left = cpu().timer.get().saturating_sub(time::now());
-        Port.write(field::VMX_PREEMPTION_TIMER_VALUE, c.timer_value(left).into());
+        Port.write(guest_state::VMX_PREEMPTION_TIMER_VALUE, c.timer_value(left).into());
     }
     let regs = v.regs();
     speculation::before_guest();
@@ -202,8 +200,8 @@ pub extern "C" fn exit() -> ! {
     ec.cont.set(Cont::Guest);
     fpu::note_ts();
     cpu().tr_stale.set(true);
-    let reason = Port.read(field::EXIT_REASON);
-    trace!(EXIT, Some(ec), reason, Port.read(field::GUEST_RIP));
+    let reason = Port.read(ro::EXIT_REASON);
+    trace!(EXIT, Some(ec), reason, Port.read(guest_state::RIP));
     if let Some(v) = ec.vcpu.as_ref().and_then(|v| v.vmx())
         && reason & ENTRY_FAILED == 0
     {
@@ -211,7 +209,7 @@ pub extern "C" fn exit() -> ! {
         v.entered();
         vmx::requeue(&mut Port);
     }
-    let next = match vmx::decode_exit(reason, || Port.read(field::VM_EXIT_INTERRUPTION_INFO)) {
+    let next = match vmx::decode_exit(reason, || Port.read(ro::VMEXIT_INTERRUPTION_INFO)) {
         Exit::Portal(n) if n >= abi::event::GST_ARCH => event::kill(ec, "exit of a kind that has no event"),
         Exit::Portal(0) if reflect(ec) => Next::Run(ec),
         Exit::Portal(n) => {
@@ -233,20 +231,20 @@ pub extern "C" fn exit() -> ! {
 /// An event whose delivery it interrupted is given up for it.
 fn reflect(ec: &Ec) -> bool {
     let Some(v) = ec.vcpu.as_ref() else { return false };
-    let info = Port.read(field::VM_EXIT_INTERRUPTION_INFO) as u32;
+    let info = Port.read(ro::VMEXIT_INTERRUPTION_INFO) as u32;
     let bit = 1u32.checked_shl(info & virt::info::VECTOR).unwrap_or(0);
     if bit & virt::ENDLESS_EXCEPTIONS & !v.exceptions.get() == 0 {
         return false;
     }
-    if bit == 1 << 1 {
-        guest::note_debug(Port.read(field::EXIT_QUALIFICATION));
+    if bit == 1 << vector::DEBUG {
+        guest::note_debug(Port.read(ro::EXIT_QUALIFICATION));
         // As delivery without an exit would have done (17.2.4).
-        Port.write(field::GUEST_DR7, Port.read(field::GUEST_DR7) & !vmx::spec::dr7::GD);
+        Port.write(guest_state::DR7, Port.read(guest_state::DR7) & !virt::spec::dr::DR7_GD);
     }
-    Port.write(field::VM_ENTRY_INTERRUPTION_INFO, (info & virt::info::ALL).into());
-    Port.write(field::VM_ENTRY_EXCEPTION_ERROR_CODE, 0);
+    Port.write(control::VMENTRY_INTERRUPTION_INFO_FIELD, (info & virt::info::ALL).into());
+    Port.write(control::VMENTRY_EXCEPTION_ERR_CODE, 0);
     // INT1 is an event with an instruction, and entry wants to know its length.
-    Port.write(field::VM_ENTRY_INSTRUCTION_LENGTH, Port.read(field::VM_EXIT_INSTRUCTION_LENGTH));
+    Port.write(control::VMENTRY_INSTRUCTION_LEN, Port.read(ro::VMEXIT_INSTRUCTION_LEN));
     true
 }
 
@@ -263,16 +261,13 @@ fn host_exit(h: HostExit) {
 /// VMLAUNCH or VMRESUME refused the VMCS itself. For the VMM that is a failed VM entry like any other.
 pub extern "C" fn entry_failed() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM entry from nowhere") };
-    complain!("vCPU with event base {:#x}: VM-instruction error {}", ec.evt, Port.read(field::VM_INSTRUCTION_ERROR));
+    complain!("vCPU with event base {:#x}: VM-instruction error {}", ec.evt, Port.read(ro::VM_INSTRUCTION_ERROR));
     ec.expect.set(Expect::State(Resume::Guest));
-    schedule::go(event::raise(ec, ENTRY_FAILURE))
+    schedule::go(event::raise(ec, reason::ENTRY_FAILURE as u16))
 }
 
 /// Exit reason: the entry failed after the host state was saved (Intel SDM vol. 3, 25.9.1).
 const ENTRY_FAILED: u64 = 1 << 31;
-
-/// Basic exit reason "VM-entry failure due to invalid guest state".
-const ENTRY_FAILURE: u16 = 0x21;
 
 /// What VM exit loads: constant but for the address space and the place of the vCPU's registers.
 fn host_state(cr3: u64, rsp: u64) -> HostState {
@@ -293,6 +288,5 @@ fn host_state(cr3: u64, rsp: u64) -> HostState {
         efer: read(msr::IA32_EFER),
         rsp,
         rip: super::vmx_exit as *const () as u64,
-        ..HostState::default()
     }
 }

@@ -7,7 +7,7 @@ use crate::mem::tags::Tags;
 use crate::object::account::Account;
 use core::cell::Cell;
 use virt::VcpuRegs;
-use vmx::{GuestSetup, VmcsPort, field};
+use vmx::{GuestSetup, VmcsPort, control, host};
 
 /// Offset of the TPR in the virtual-APIC page.
 const VTPR: usize = 0x80;
@@ -35,7 +35,7 @@ impl Vcpu {
         let (block, vmcs, vapic, all_exit) = (Page::new(a)?, Page::new(a)?, Page::new(a)?, Page::filled(a, 0xff)?);
         set_revision(&vmcs);
         // SAFETY: a frame of our own.
-        unsafe { block.at().write(VcpuRegs::new()) };
+        unsafe { block.at().write(VcpuRegs::RESET) };
         Some(Vcpu {
             block,
             vmcs,
@@ -116,11 +116,11 @@ impl Vcpu {
         }
         let ones = self.all_exit.phys();
         let [a, b] = spaces.pio(|p| p.and_then(|p| p.frames())).unwrap_or([ones; 2]);
-        Port.write(field::HOST_CR3, host_cr3);
-        Port.write(field::IO_BITMAP_A, a);
-        Port.write(field::IO_BITMAP_B, b);
-        Port.write(field::MSR_BITMAP, spaces.msr(|m| m.and_then(|m| m.frame())).unwrap_or(ones));
-        Port.write(field::EPTP, spaces.gst(|g| g.map_or(0, |g| vmx::eptp(g.root()))));
+        Port.write(host::CR3, host_cr3);
+        Port.write(control::IO_BITMAP_A_ADDR_FULL, a);
+        Port.write(control::IO_BITMAP_B_ADDR_FULL, b);
+        Port.write(control::MSR_BITMAPS_ADDR_FULL, spaces.msr(|m| m.and_then(|m| m.frame())).unwrap_or(ones));
+        Port.write(control::EPTP_FULL, spaces.gst(|g| g.map_or(0, |g| vmx::eptp(g.root()))));
     }
 
     /// 0: the next entry is a VMLAUNCH.
