@@ -3,9 +3,6 @@
 
 use super::ExtFeatures;
 
-/// Number of the hypercall whose flags are an [`ExtOp`].
-pub const EXT_NUMBER: u8 = 0xf;
-
 /// Operations of hypercall 0xf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -26,40 +23,8 @@ pub enum ExtOp {
     CtrlTrace = 6,
     /// Make an allocation fail.
     Inject = 7,
-    /// Have the kernel try to break its own rules: [`Attempt`].
+    /// Have the kernel try to break its own rules: `Attempt`.
     Attempt = 8,
-}
-
-/// What a kernel for tests tries: an access that has to fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Attempt {
-    /// Write to its code.
-    WriteText = 0,
-    /// Write to its read-only data.
-    WriteRodata = 1,
-    /// Execute its data.
-    CallData = 2,
-    /// Read user memory at the address in RSI.
-    ReadUser = 3,
-    /// Write there.
-    WriteUser = 4,
-    /// Execute what is there.
-    CallUser = 5,
-    /// Read this CPU's data where other CPUs would see it, if they did.
-    ReadCpu = 6,
-    /// Push until the stack is full.
-    Overflow = 7,
-    /// None: look at all entries of the page tables in use.
-    Audit = 8,
-}
-
-impl Attempt {
-    /// All, in the order of their numbers.
-    pub const ALL: [Attempt; 9] = {
-        use Attempt::*;
-        [WriteText, WriteRodata, CallData, ReadUser, WriteUser, CallUser, ReadCpu, Overflow, Audit]
-    };
 }
 
 impl ExtOp {
@@ -72,11 +37,6 @@ impl ExtOp {
     /// The operation that the flags of hypercall 0xf name.
     pub const fn from_flags(f: u8) -> Option<ExtOp> {
         if (f as usize) < Self::ALL.len() { Some(Self::ALL[f as usize]) } else { None }
-    }
-
-    /// First register (RDI): selector in bits 63:8, operation in 7:4, 0xf in 3:0.
-    pub const fn identifier(self, sel: u64) -> u64 {
-        sel << 8 | (self as u64) << 4 | EXT_NUMBER as u64
     }
 
     /// The extension that it belongs to.
@@ -95,6 +55,7 @@ impl ExtOp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Attempt;
 
     #[test]
     fn numbers_round_trip() {

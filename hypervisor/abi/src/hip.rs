@@ -78,7 +78,7 @@ impl VirtMissing {
 }
 
 /// Hypervisor information page.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct Hip {
     /// [`HIP_SIGNATURE`].
@@ -168,24 +168,12 @@ pub struct Hip {
 }
 
 impl Hip {
-    /// Whether this CPU runs guests.
-    pub const fn guests(&self) -> bool {
-        self.features & (Features::VMX.bits() | Features::SVM.bits()) != 0
-    }
-
     /// The checksum that makes the 16-bit words of the page add up to 0.
     pub fn compute_checksum(&self) -> u16 {
         let mut h = *self;
         h.checksum = 0;
         let sum = h.as_bytes().chunks_exact(2).fold(0u16, |s, w| s.wrapping_add(u16::from_le_bytes([w[0], w[1]])));
         sum.wrapping_neg()
-    }
-
-    /// Whether signature, length and checksum are right.
-    pub fn valid(&self) -> bool {
-        self.signature == HIP_SIGNATURE
-            && usize::from(self.length) == size_of::<Hip>()
-            && self.checksum == self.compute_checksum()
     }
 }
 

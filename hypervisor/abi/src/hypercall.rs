@@ -50,11 +50,6 @@ impl Hypercall {
     pub const fn from_number(n: u8) -> Option<Hypercall> {
         if (n as usize) < Self::ALL.len() { Some(Self::ALL[n as usize]) } else { None }
     }
-
-    /// First register (RDI): selector or descriptor in bits 63:8, flags in 7:4, number in 3:0 (figure 8.1).
-    pub const fn identifier(self, flags: u8, sel: u64) -> u64 {
-        sel << 8 | ((flags & 0xf) as u64) << 4 | self as u64
-    }
 }
 
 /// Status codes (5.1.2).
@@ -85,17 +80,6 @@ pub enum Status {
     MemObj = 0xa,
     /// Insufficient memory for capabilities.
     MemCap = 0xb,
-}
-
-impl Status {
-    /// Decodes bits 7:0 of the status register. `None`: a code that this edition does not define.
-    pub const fn from_register(rdi: u64) -> Option<Status> {
-        use Status::*;
-        const ALL: [Status; 12] =
-            [Success, Timeout, Aborted, Ovrflow, BadHyp, BadCap, BadPar, BadFtr, BadCpu, BadDev, MemObj, MemCap];
-        let n = (rdi & 0xff) as usize;
-        if n < ALL.len() { Some(ALL[n]) } else { None }
-    }
 }
 
 /// What `create_pd` creates: its OP flags (5.3.1).
@@ -149,11 +133,6 @@ pub enum HwOp {
 impl HwOp {
     /// S value of a platform reset in the descriptor of [`HwOp::Sleep`].
     pub const RESET: u8 = 7;
-
-    /// Descriptor of [`HwOp::Sleep`]: S in bits 2:0, A (first byte of the `\_Sx` package) in 5:3, B in 8:6.
-    pub const fn sleep_descriptor(s: u8, a: u8, b: u8) -> u64 {
-        (s as u64 & 7) | (a as u64 & 7) << 3 | (b as u64 & 7) << 6
-    }
 }
 
 /// Scheduling context descriptor (4.5).
@@ -168,11 +147,6 @@ pub struct Scd {
 }
 
 impl Scd {
-    /// Packs: budget in bits 15:0, priority in 22:16, COS in 38:23.
-    pub const fn pack(self) -> u64 {
-        self.budget_ms as u64 | (self.prio as u64 & 0x7f) << 16 | (self.cos as u64) << 23
-    }
-
     /// Unpacks; bits 63:39 are ignored.
     pub const fn unpack(v: u64) -> Scd {
         Scd { cos: (v >> 23) as u16, prio: (v >> 16 & 0x7f) as u8, budget_ms: v as u16 }

@@ -20,11 +20,6 @@ pub enum Arrival {
     Full = 3,
 }
 
-impl Arrival {
-    /// All, in the order of their numbers.
-    pub const ALL: [Arrival; 4] = [Arrival::Null, Arrival::Known, Arrival::New, Arrival::Full];
-}
-
 impl Item {
     /// Most items of a message.
     pub const MAX: usize = 8;
@@ -47,12 +42,6 @@ impl Item {
     /// Permissions.
     pub const fn perms(self) -> u8 {
         self.0 as u8 & super::perm::ALL
-    }
-
-    /// What became of it.
-    pub const fn arrival(self) -> Option<Arrival> {
-        let n = (self.0 >> 8 & 7) as usize;
-        if n < Arrival::ALL.len() { Some(Arrival::ALL[n]) } else { None }
     }
 
     /// The word of the UTCB that item `i` of a message is in.

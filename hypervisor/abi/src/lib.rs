@@ -3,10 +3,14 @@
 //! Layouts and numbers are those of the NOVA Microhypervisor Interface Specification (January 2024), x86-64
 //! binding; section numbers in this crate refer to it. Extensions of this system are marked as such.
 //!
+//! What only user land needs is in `user`, behind a feature that is on unless switched off; the kernel switches it off.
+//!
 //! Key types: [`Hypercall`], [`Status`], [`Mtd`], [`ArchState`], [`Hip`], the permission sets in [`perm`].
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(any(feature = "user", feature = "inject"))]
+mod attempt;
 pub mod event;
 mod ext;
 mod hip;
@@ -15,14 +19,20 @@ mod item;
 mod mtd;
 pub mod perm;
 pub mod trace;
+#[cfg(feature = "user")]
+mod user;
 mod utcb;
 
-pub use ext::{Attempt, EXT_NUMBER, ExtOp};
+#[cfg(any(feature = "user", feature = "inject"))]
+pub use attempt::Attempt;
+pub use ext::ExtOp;
 pub use hip::{EXT_SIGNATURE, ExtFeatures, Features, HIP_SIGNATURE, Hip, VirtMissing};
 pub use hypercall::{CreatePdOp, HwOp, Hypercall, Mad, Scd, Status};
 pub use item::{Arrival, Item, WINDOW_MAX};
 pub use mtd::Mtd;
 pub use trace::TraceKinds;
+#[cfg(feature = "user")]
+pub use user::EXT_NUMBER;
 pub use utcb::{ArchState, Segment, UTCB_WORDS, Utcb};
 
 /// Size of a page, of a UTCB, and the granularity of memory capabilities, in bytes.

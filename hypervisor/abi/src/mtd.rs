@@ -70,13 +70,6 @@ bitflags! {
 }
 
 impl Mtd {
-    /// Descriptor of a regular message of `words` words (1 to 512): their number less one (4.4.1).
-    ///
-    /// A regular message has at least one word.
-    pub const fn words(words: usize) -> u32 {
-        (words.saturating_sub(1) & 0x1ff) as u32
-    }
-
     /// Number of words of a regular message.
     pub const fn word_count(mtd: u32) -> usize {
         (mtd & 0x1ff) as usize + 1

@@ -10,8 +10,8 @@ use bitflags::bitflags;
 pub const RING_BYTES: usize = 16 << 10;
 /// 64-bit words of a record: time, tag, two arguments.
 pub const RECORD_WORDS: usize = 4;
-/// Records of a ring.
-pub const RECORDS: u64 = (RING_BYTES / (RECORD_WORDS * 8) - 1) as u64;
+#[cfg(feature = "user")]
+pub use crate::user::RECORDS;
 
 bitflags! {
     /// Kinds of events, as `ctrl_trace` takes them.
@@ -44,16 +44,6 @@ impl TraceKinds {
     /// Number of a kind, as in a tag.
     pub const fn number(self) -> u8 {
         self.bits().trailing_zeros() as u8
-    }
-
-    /// The kind of that number.
-    pub fn from_number(n: u8) -> Option<TraceKinds> {
-        TraceKinds::from_bits(1u16.checked_shl(n.into())?)
-    }
-
-    /// The kind of that name, in lower case.
-    pub fn from_lower_name(name: &str) -> Option<TraceKinds> {
-        TraceKinds::all().iter_names().find(|(n, _)| n.eq_ignore_ascii_case(name) && name != *n).map(|(_, k)| k)
     }
 }
 

@@ -14,11 +14,6 @@ pub struct Utcb {
 }
 
 impl Utcb {
-    /// An empty UTCB.
-    pub const fn new() -> Utcb {
-        Utcb { words: [0; UTCB_WORDS] }
-    }
-
     /// The UTCB in its architectural layout.
     pub fn arch(&self) -> &ArchState {
         // Cannot fail: ArchState is smaller than a page and needs 8-byte alignment.
@@ -34,12 +29,6 @@ impl Utcb {
             Ok((s, _)) => s,
             Err(_) => unreachable!(),
         }
-    }
-}
-
-impl Default for Utcb {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -141,13 +130,7 @@ pub struct ArchState {
 #[allow(missing_docs, reason = "indices named after the registers")]
 impl ArchState {
     pub const RAX: usize = 0;
-    pub const RCX: usize = 1;
-    pub const RDX: usize = 2;
-    pub const RBX: usize = 3;
     pub const RSP: usize = 4;
-    pub const RBP: usize = 5;
-    pub const RSI: usize = 6;
-    pub const RDI: usize = 7;
 
     /// `inj_info`: vector in 7:0, type in 10:8 (0 external, 2 NMI, 3 exception, 4 software interrupt, 5 privileged
     /// software exception, 6 software exception, 7 other).

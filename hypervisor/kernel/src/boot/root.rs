@@ -88,9 +88,9 @@ fn spaces(pd: &Ref<Pd>) -> Result<Spaces, Refused> {
         hst: HstSpace::create(&ROOT, false).ok_or(NO_MEMORY)?,
         pio: PioSpace::create(&ROOT, false).ok_or(NO_MEMORY)?,
     };
-    pd.bind_obj(&s.obj);
-    pd.bind_hst(&s.hst);
-    pd.bind_pio(&s.pio);
+    pd.obj.set(&s.obj);
+    pd.hst.set(&s.hst);
+    pd.pio.set(&s.pio);
     pd.members.add(pd.found(), &s.obj);
     pd.members.add(pd.found(), &s.hst);
     pd.members.add(pd.found(), &s.pio);
@@ -259,7 +259,6 @@ fn information(info: &Info) -> Result<u64, Refused> {
     let (trace_start, trace_end) = trace::range();
     let mut h = Hip {
         signature: HIP_SIGNATURE,
-        checksum: 0,
         length: size_of::<Hip>() as u16,
         nova_start: layout::phys(layout::image_start()),
         nova_end: layout::phys(layout::pool_end()),
@@ -269,9 +268,6 @@ fn information(info: &Info) -> Result<u64, Refused> {
         root_end: info.root.1,
         acpi_rsdp: acpi::rsdp(info.rsdp),
         uefi_map: u64::MAX,
-        uefi_map_size: 0,
-        uefi_desc_size: 0,
-        uefi_desc_version: 0,
         stc_freq: time::frequency(),
         sel_num: SEL_NUM,
         sel_hst_arch: event::HST_ARCH as u16,
@@ -279,7 +275,6 @@ fn information(info: &Info) -> Result<u64, Refused> {
         sel_gst_arch: event::GST_ARCH as u16,
         sel_gst_nova: event::GST_NOVA as u16,
         cpu_num: super::cpus_online(),
-        cpu_bsp: 0,
         int_pin: interrupt::pin_count(),
         int_msi: interrupt::MESSAGES,
         mco_obj: cap::LEAF_ORDER as u8,
@@ -288,11 +283,7 @@ fn information(info: &Info) -> Result<u64, Refused> {
         mco_dma: if iommu::machine().is_some() { 9 } else { 0 },
         mco_pio: 16,
         mco_msr: 16,
-        kimax: 0,
         features: (guest::features() | iommu::features()).bits(),
-        log_addr: 0,
-        log_size: 0,
-        log_offset: 0,
         ext_signature: EXT_SIGNATURE,
         virt_missing: guest::missing().bits(),
         kmem_used,
@@ -300,6 +291,8 @@ fn information(info: &Info) -> Result<u64, Refused> {
         ext_features: crate::call::ext::FEATURES.bits(),
         trace_start,
         trace_end,
+        // Zero: boot processor, key identifiers, UEFI map and log that there are none of.
+        ..Hip::default()
     };
     h.checksum = h.compute_checksum();
     // SAFETY: a frame of our own.

@@ -8,6 +8,7 @@ use crate::mem::layout::USER_END;
 use crate::mem::refs::{Object, Ref};
 use crate::object::account::Account;
 use crate::object::ec::{Ec, EcKind, NewEc};
+use crate::object::member::Joins;
 use crate::object::{
     dma::DmaSpace, gst::GstSpace, hst::HstSpace, msr::MsrSpace, obj, obj::ObjSpace, pd::Pd, pio::PioSpace,
 };
@@ -75,52 +76,44 @@ pub fn create_pd(ec: &'static Ec) -> Outcome {
         return Err(Status::BadFtr);
     }
     let (slot, a) = (slot.reserve()?, pd.account());
+    let take_grant = perm::Space::TAKE | perm::Space::GRANT;
+    let grant_assign = perm::Space::GRANT | perm::Space::ASSIGN;
     match op {
-        CreatePdOp::Pd | CreatePdOp::Account => {
-            let own = matches!(op, CreatePdOp::Account);
-            let account = if own { Account::create(a, frames).ok_or(Status::MemObj)? } else { a.hold() };
-            let new = Pd::create(a, account, own).ok_or(Status::MemObj)?;
-            pd.members.add(pd, &new);
-            slot.fill(new, cap.perms())
+        CreatePdOp::Pd => enter(pd, slot, Pd::create(a, a.hold(), false), cap.perms(), |_| true),
+        CreatePdOp::Account => {
+            let account = Account::create(a, frames).ok_or(Status::MemObj)?;
+            enter(pd, slot, Pd::create(a, account, true), cap.perms(), |_| true)
         }
-        CreatePdOp::Obj => {
-            let s = ObjSpace::create(a).ok_or(Status::MemObj)?;
-            if !pd.bind_obj(&s) {
-                return Err(Status::Aborted);
-            }
-            pd.members.add(pd, &s);
-            slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
-        }
-        CreatePdOp::Hst => {
-            let s = HstSpace::create(a, false).ok_or(Status::MemObj)?;
-            if !pd.bind_hst(&s) {
-                return Err(Status::Aborted);
-            }
-            pd.members.add(pd, &s);
-            slot.fill(s, (perm::Space::TAKE | perm::Space::GRANT).bits())
-        }
-        CreatePdOp::Gst => {
-            let s = GstSpace::create(a).ok_or(Status::MemObj)?;
-            pd.members.add(pd, &s);
-            slot.fill(s, (perm::Space::GRANT | perm::Space::ASSIGN).bits())
-        }
-        CreatePdOp::Pio => {
-            let s = PioSpace::create(a, false).ok_or(Status::MemObj)?;
-            pd.bind_pio(&s);
-            pd.members.add(pd, &s);
-            slot.fill(s, perm::Space::all().bits())
-        }
-        CreatePdOp::Msr => {
-            let s = MsrSpace::create(a).ok_or(Status::MemObj)?;
-            pd.members.add(pd, &s);
-            slot.fill(s, perm::Space::all().bits())
-        }
+        CreatePdOp::Obj => enter(pd, slot, ObjSpace::create(a), take_grant.bits(), |s| pd.obj.set(s)),
+        CreatePdOp::Hst => enter(pd, slot, HstSpace::create(a, false), take_grant.bits(), |s| pd.hst.set(s)),
+        CreatePdOp::Gst => enter(pd, slot, GstSpace::create(a), grant_assign.bits(), |_| true),
+        // The first one becomes that of host ECs.
+        CreatePdOp::Pio => enter(pd, slot, PioSpace::create(a, false), perm::Space::all().bits(), |s| {
+            pd.pio.set(s);
+            true
+        }),
+        CreatePdOp::Msr => enter(pd, slot, MsrSpace::create(a), perm::Space::all().bits(), |_| true),
         CreatePdOp::Dma => {
-            let s = DmaSpace::create(a, iommu::machine().ok_or(Status::BadFtr)?).ok_or(Status::MemObj)?;
-            pd.members.add(pd, &s);
-            slot.fill(s, (perm::Space::GRANT | perm::Space::ASSIGN).bits())
+            let machine = iommu::machine().ok_or(Status::BadFtr)?;
+            enter(pd, slot, DmaSpace::create(a, machine), grant_assign.bits(), |_| true)
         }
     }
+}
+
+/// Binds a new object, makes it a member of the PD, and fills the slot with a capability to it.
+fn enter<T: Joins>(
+    pd: &'static Pd,
+    slot: Ready,
+    new: Option<Ref<T>>,
+    perms: u8,
+    bind: impl FnOnce(&Ref<T>) -> bool,
+) -> Outcome {
+    let new = new.ok_or(Status::MemObj)?;
+    if !bind(&new) {
+        return Err(Status::Aborted);
+    }
+    pd.members.add(pd, &new);
+    slot.fill(new, perms)
 }
 
 const GUEST: u8 = 1;
@@ -148,8 +141,8 @@ pub fn create_ec(ec: &'static Ec) -> Outcome {
     }
     let slot = Slot::of(ec)?;
     let pd = owner(ec, pd_sel, perm::Pd::EC)?;
-    let (obj, hst) = (pd.obj().ok_or(Status::Aborted)?, pd.hst().ok_or(Status::Aborted)?);
-    let pio = if kind == EcKind::Vcpu { None } else { pd.pio() };
+    let (obj, hst) = (pd.obj.get().ok_or(Status::Aborted)?, pd.hst.get().ok_or(Status::Aborted)?);
+    let pio = if kind == EcKind::Vcpu { None } else { pd.pio.get() };
     let slot = slot.reserve()?;
     let new = NewEc { kind, cpu, obj, hst, pio, page, sp, evt, fpu: f & FPU != 0 };
     let new = Ec::create(pd.account(), new).ok_or(Status::MemObj)?;

@@ -2,7 +2,7 @@
 //!
 //! It does not own its devices, nor they it: when it goes they are blocked, and then its tables go.
 
-use super::member::{Joins, Member};
+use super::member::Member;
 use super::tables::Tables;
 use super::{account::Account, kernel_object};
 use crate::iommu::{Machine, Target};
@@ -24,13 +24,7 @@ pub struct DmaSpace {
     machine: &'static Machine,
     member: Member,
 }
-kernel_object!(DmaSpace, Dma);
-
-impl Joins for DmaSpace {
-    fn member(&self) -> &Member {
-        &self.member
-    }
-}
+kernel_object!(DmaSpace, Dma, member);
 
 impl DmaSpace {
     /// An empty one.

@@ -1,6 +1,6 @@
 //! Guest space (spec 2.1.3): guest-physical memory.
 
-use super::member::{Joins, Member};
+use super::member::Member;
 use super::tables::Tables;
 use super::{account::Account, kernel_object};
 use crate::arch::{cpu::cpu, guest, svm, vmx};
@@ -57,13 +57,7 @@ pub struct GstSpace {
     users: CpuSet,
     member: Member,
 }
-kernel_object!(GstSpace, Gst);
-
-impl Joins for GstSpace {
-    fn member(&self) -> &Member {
-        &self.member
-    }
-}
+kernel_object!(GstSpace, Gst, member);
 
 impl GstSpace {
     /// An empty one.

@@ -7,7 +7,7 @@
 //! Where the CPU has PCIDs each space has one, and a switch flushes only if the space was changed since it was last in
 //! use on that CPU.
 
-use super::member::{Joins, Member};
+use super::member::Member;
 use super::tables::{self, Tables};
 use super::{account::Account, kernel_object};
 use crate::arch::cpu::cpu;
@@ -46,13 +46,7 @@ pub struct HstSpace {
     pub nova: bool,
     member: Member,
 }
-kernel_object!(HstSpace, Hst);
-
-impl Joins for HstSpace {
-    fn member(&self) -> &Member {
-        &self.member
-    }
-}
+kernel_object!(HstSpace, Hst, member);
 
 /// Those of a space that was taken apart.
 static NO_ROOTS: [Root; MAX_CPUS] = [const { Root::new() }; MAX_CPUS];

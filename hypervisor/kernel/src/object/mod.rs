@@ -117,8 +117,16 @@ unsafe fn free_as<T: Object>(object: NonNull<Header>) {
     }
 }
 
-/// Implements [`Object`].
+/// Implements [`Object`], and [`member::Joins`] for objects that can be members of a PD.
 macro_rules! kernel_object {
+    ($t:ty, $k:ident, member) => {
+        kernel_object!($t, $k);
+        impl crate::object::member::Joins for $t {
+            fn member(&self) -> &Member {
+                &self.member
+            }
+        }
+    };
     ($t:ty, $k:ident) => {
         const _: () = assert!(align_of::<$t>() as u64 >= cap::OBJECT_ALIGN);
         const _: () = assert!(core::mem::offset_of!($t, header) == 0);

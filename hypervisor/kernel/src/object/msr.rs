@@ -3,8 +3,8 @@
 //! The layout is the VMX MSR bitmap (Intel SDM vol. 3, 26.6.9): read low, read high, write low, write high, 1 KiB
 //! each; a set bit exits.
 
-use super::member::{Joins, Member};
-use super::{account::Account, kernel_object};
+use super::member::Member;
+use super::{account::Account, kernel_object, pio::set_bit};
 use crate::arch::svm;
 use crate::mem::pool::{Page, Pages};
 use crate::mem::refs::{Header, Object, Part, Progress, Ref};
@@ -27,13 +27,7 @@ pub struct MsrSpace {
     users: CpuSet,
     member: Member,
 }
-kernel_object!(MsrSpace, Msr);
-
-impl Joins for MsrSpace {
-    fn member(&self) -> &Member {
-        &self.member
-    }
-}
+kernel_object!(MsrSpace, Msr, member);
 
 /// Offset of the bit for reading; writing is 2 KiB behind.
 fn position(msr: u64) -> Option<(usize, u8)> {
@@ -93,11 +87,8 @@ impl MsrSpace {
     pub fn set(&self, msr: u64, p: perm::Msr) {
         let Some((i, bit)) = position(msr) else { return };
         for (i, allow) in [(i, p.contains(perm::Msr::R)), (i + 0x800, p.contains(perm::Msr::W))] {
-            let Some(byte) = self.byte(i) else { return };
-            if allow {
-                byte.fetch_and(!bit, Relaxed);
-            } else {
-                byte.fetch_or(bit, Relaxed);
+            if let Some(byte) = self.byte(i) {
+                set_bit(byte, bit, allow);
             }
         }
         self.set_map(msr as u32, p);
@@ -109,11 +100,7 @@ impl MsrSpace {
         // SAFETY: byte of the two frames, which belong to the space.
         let byte = unsafe { map.at::<AtomicU8>().add(at.byte).as_ref() };
         for (bit, allow) in [(at.read, p.contains(perm::Msr::R)), (at.write, p.contains(perm::Msr::W))] {
-            if allow {
-                byte.fetch_and(!bit, Relaxed);
-            } else {
-                byte.fetch_or(bit, Relaxed);
-            }
+            set_bit(byte, bit, allow);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Object space (spec 2.1.1): selectors to capabilities, a two-level table; and the way back, from an object to the
 //! selector that stands for it ([`identity`]).
 
-use super::member::{Joins, Member};
+use super::member::Member;
 use super::{account::Account, kernel_object, tables};
 use crate::mem::layout;
 use crate::mem::pool::{self, Page};
@@ -27,13 +27,7 @@ pub struct ObjSpace {
     lock: Mutex<()>,
     member: Member,
 }
-kernel_object!(ObjSpace, Obj);
-
-impl Joins for ObjSpace {
-    fn member(&self) -> &Member {
-        &self.member
-    }
-}
+kernel_object!(ObjSpace, Obj, member);
 
 /// A slot cannot be filled because its table frame cannot be allocated.
 pub struct NoMemory;

@@ -1,6 +1,6 @@
 //! Protection domain (spec 2.1): the spaces that its execution contexts are bound to.
 
-use super::member::{Joins, Member, Members};
+use super::member::{Member, Members};
 use super::{account::Account, hst::HstSpace, kernel_object, obj::ObjSpace, pio::PioSpace};
 use crate::mem::refs::{Header, Held, Object, Progress, Ref};
 use core::ptr::{NonNull, null_mut};
@@ -16,20 +16,17 @@ pub struct Pd {
     /// ECs, spaces and PDs that were created for it.
     pub members: Members,
     member: Member,
-    obj: Slot<ObjSpace>,
-    hst: Slot<HstSpace>,
-    pio: Slot<PioSpace>,
+    /// Its object space.
+    pub obj: Slot<ObjSpace>,
+    /// Its host space.
+    pub hst: Slot<HstSpace>,
+    /// Its first PIO space: that of its host ECs.
+    pub pio: Slot<PioSpace>,
 }
-kernel_object!(Pd, Pd);
-
-impl Joins for Pd {
-    fn member(&self) -> &Member {
-        &self.member
-    }
-}
+kernel_object!(Pd, Pd, member);
 
 /// A counted reference that is set once.
-struct Slot<T: Object>(AtomicPtr<T>);
+pub struct Slot<T: Object>(AtomicPtr<T>);
 
 impl<T: Object> Slot<T> {
     const fn empty() -> Self {
@@ -37,7 +34,8 @@ impl<T: Object> Slot<T> {
     }
 
     /// `false`: it was set already.
-    fn set(&self, r: Ref<T>) -> bool {
+    pub fn set(&self, r: &Ref<T>) -> bool {
+        let r = r.clone();
         let p = &raw const *r as *mut T;
         let ok = self.0.compare_exchange(null_mut(), p, AcqRel, Relaxed).is_ok();
         if ok {
@@ -47,7 +45,7 @@ impl<T: Object> Slot<T> {
     }
 
     /// A space that is destroyed counts as none.
-    fn get(&self) -> Option<Ref<T>> {
+    pub fn get(&self) -> Option<Ref<T>> {
         // SAFETY: once set it stays, counted, as long as the PD is whole.
         unsafe { self.0.load(Acquire).as_ref() }.filter(|t| !t.header().doomed()).and_then(Ref::try_from_found)
     }
@@ -95,35 +93,5 @@ impl Pd {
     /// What it owns is charged to this account.
     pub fn account(&self) -> &'static Account {
         self.account.found()
-    }
-
-    /// Its object space.
-    pub fn obj(&self) -> Option<Ref<ObjSpace>> {
-        self.obj.get()
-    }
-
-    /// Its host space.
-    pub fn hst(&self) -> Option<Ref<HstSpace>> {
-        self.hst.get()
-    }
-
-    /// Its first PIO space.
-    pub fn pio(&self) -> Option<Ref<PioSpace>> {
-        self.pio.get()
-    }
-
-    /// Binds the object space; `false` if there is one.
-    pub fn bind_obj(&self, s: &Ref<ObjSpace>) -> bool {
-        self.obj.set(s.clone())
-    }
-
-    /// Binds the host space; `false` if there is one.
-    pub fn bind_hst(&self, s: &Ref<HstSpace>) -> bool {
-        self.hst.set(s.clone())
-    }
-
-    /// Makes `s` the PIO space of host ECs if there is none yet.
-    pub fn bind_pio(&self, s: &Ref<PioSpace>) {
-        self.pio.set(s.clone());
     }
 }

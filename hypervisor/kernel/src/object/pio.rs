@@ -1,6 +1,6 @@
 //! PIO space (spec 2.1.5): which ports a host or guest EC may access. A set bit denies, as the hardware has it.
 
-use super::member::{Joins, Member};
+use super::member::Member;
 use super::{account::Account, kernel_object};
 use crate::mem::pool::Pages;
 use crate::mem::refs::{Header, Object, Part, Progress, Ref};
@@ -21,11 +21,14 @@ pub struct PioSpace {
     users: CpuSet,
     member: Member,
 }
-kernel_object!(PioSpace, Pio);
+kernel_object!(PioSpace, Pio, member);
 
-impl Joins for PioSpace {
-    fn member(&self) -> &Member {
-        &self.member
+/// Clears a bit of a bitmap to allow, or sets it to deny.
+pub fn set_bit(byte: &AtomicU8, bit: u8, allow: bool) {
+    if allow {
+        byte.fetch_and(!bit, Relaxed);
+    } else {
+        byte.fetch_or(bit, Relaxed);
     }
 }
 
@@ -69,11 +72,8 @@ impl PioSpace {
 
     /// Allows or denies a port.
     pub fn set(&self, port: u64, allow: bool) {
-        let (bit, Some(byte)) = (1 << (port & 7), self.byte(port)) else { return };
-        if allow {
-            byte.fetch_and(!bit, Relaxed);
-        } else {
-            byte.fetch_or(bit, Relaxed);
+        if let Some(byte) = self.byte(port) {
+            set_bit(byte, 1 << (port & 7), allow);
         }
     }
 
