@@ -94,9 +94,4 @@ impl Format for Dma {
         perms.set(Mem::W, e & w != 0);
         Leaf { phys: leaf_phys(e, level), order: INDEX_BITS * level, perms, mad: Mad::WB }
     }
-
-    #[inline]
-    fn table_phys(&self, e: u64) -> u64 {
-        e & ADDRESS
-    }
 }

@@ -1,4 +1,4 @@
-//! Entry formats: x86-64 host tables ([`Hpt`]) and extended page tables ([`Ept`]).
+//! Entry formats: x86-64 host tables ([`Hpt`]), which are SVM's nested ones too, and extended page tables ([`Ept`]).
 //!
 //! Permissions are stored twice: as hardware enforces them, and in ignored bits as they were given, so that
 //! [`Format::decode`] loses nothing where hardware is coarser (XU and XS, or writable without readable).
@@ -13,7 +13,10 @@ use abi::perm::Mem;
 /// How leaves and table references are laid out in 64-bit entries. An entry of 0 is not present.
 pub trait Format: Copy {
     /// Levels of the tree; level 0 holds 4 KiB leaves.
-    fn levels(&self) -> u32;
+    #[inline]
+    fn levels(&self) -> u32 {
+        LEVELS
+    }
     /// log2 pages of the largest leaf: 0, 9 or 18.
     fn max_order(&self) -> u32;
     /// The entry for a leaf, whose permissions are not empty.
@@ -23,11 +26,17 @@ pub trait Format: Copy {
     /// Whether hardware uses the entry.
     fn present(&self, e: u64) -> bool;
     /// Whether a present entry of a table at `level` is a leaf. Always true at level 0.
-    fn is_leaf(&self, e: u64, level: u32) -> bool;
+    #[inline]
+    fn is_leaf(&self, e: u64, level: u32) -> bool {
+        level == 0 || e & PAGE_SIZE != 0
+    }
     /// The leaf that [`Format::leaf`] encoded.
     fn decode(&self, e: u64, level: u32) -> Leaf;
     /// The table that [`Format::table`] encoded.
-    fn table_phys(&self, e: u64) -> u64;
+    #[inline]
+    fn table_phys(&self, e: u64) -> u64 {
+        e & ADDRESS
+    }
 }
 
 /// Levels of the formats of this file.
@@ -88,23 +97,30 @@ pub(crate) fn leaf_phys(e: u64, level: u32) -> u64 {
     e & ADDRESS & (u64::MAX << (abi::PAGE_BITS + INDEX_BITS * level))
 }
 
-/// Host page tables for pages of user mode.
+/// Host page tables for pages of user mode, and what SVM has for guests. IA32_EFER.NXE is set.
 ///
-/// Anything present is readable: hardware has no way to express less. XS alone does not make a page executable.
+/// Anything present is readable: hardware has no way to express less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hpt {
-    /// 1 GiB leaves are supported (CPUID 8000_0001h, EDX bit 26).
-    pub giant: bool,
-    /// IA32_EFER.NXE is set.
-    pub nx: bool,
+    giant: bool,
+    /// Any of these makes a page executable.
+    executable: Mem,
+}
+
+impl Hpt {
+    /// Tables of a host space. `giant`: 1 GiB leaves are supported (CPUID 8000_0001h, EDX bit 26).
+    pub const fn host(giant: bool) -> Hpt {
+        Hpt { giant, executable: Mem::XU }
+    }
+
+    /// Nested page tables of SVM (AMD APM vol. 2, 15.25): those of the host, walked as user accesses, but that a page is
+    /// executable for guests if it is for either mode.
+    pub const fn nested(giant: bool) -> Hpt {
+        Hpt { giant, executable: Mem::XU.union(Mem::XS) }
+    }
 }
 
 impl Format for Hpt {
-    #[inline]
-    fn levels(&self) -> u32 {
-        LEVELS
-    }
-
     #[inline]
     fn max_order(&self) -> u32 {
         if self.giant { 18 } else { 9 }
@@ -114,7 +130,7 @@ impl Format for Hpt {
     fn leaf(&self, l: Leaf) -> u64 {
         let pat = by_cacheability(&PAT_INDEX, l.mad);
         let pat_2 = if l.order > 0 { host::PAT_LARGE } else { host::PAT };
-        let nx = self.nx && !l.perms.contains(Mem::XU);
+        let nx = !l.perms.intersects(self.executable);
         shared_bits(&l)
             | (host::P | host::US | host::A)
             | bit_if(l.perms.contains(Mem::W), host::RW | host::D)
@@ -135,77 +151,10 @@ impl Format for Hpt {
     }
 
     #[inline]
-    fn is_leaf(&self, e: u64, level: u32) -> bool {
-        level == 0 || e & PAGE_SIZE != 0
-    }
-
-    #[inline]
     fn decode(&self, e: u64, level: u32) -> Leaf {
         let pat_2 = if level > 0 { host::PAT_LARGE } else { host::PAT };
         let pat = (e >> 3 & 3) as usize | usize::from(e & pat_2 != 0) << 2;
         Leaf { phys: leaf_phys(e, level), order: INDEX_BITS * level, perms: soft_perms(e), mad: FROM_PAT[pat] }
-    }
-
-    #[inline]
-    fn table_phys(&self, e: u64) -> u64 {
-        e & ADDRESS
-    }
-}
-
-/// Nested page tables of SVM (AMD APM vol. 2, 15.25): those of the host, walked as user accesses, but that a page is
-/// executable for guests if it is for either mode.
-#[derive(Clone, Copy, Debug)]
-pub struct Npt {
-    /// 1 GiB leaves are supported (CPUID 8000_0001h, EDX bit 26).
-    pub giant: bool,
-}
-
-impl Npt {
-    const fn host(self) -> Hpt {
-        Hpt { giant: self.giant, nx: true }
-    }
-}
-
-impl Format for Npt {
-    #[inline]
-    fn levels(&self) -> u32 {
-        LEVELS
-    }
-
-    #[inline]
-    fn max_order(&self) -> u32 {
-        self.host().max_order()
-    }
-
-    #[inline]
-    fn leaf(&self, l: Leaf) -> u64 {
-        let executable = l.perms.intersects(Mem::XU | Mem::XS);
-        self.host().leaf(l) & !host::NX | bit_if(!executable, host::NX)
-    }
-
-    #[inline]
-    fn table(&self, phys: u64, level: u32) -> u64 {
-        self.host().table(phys, level)
-    }
-
-    #[inline]
-    fn present(&self, e: u64) -> bool {
-        self.host().present(e)
-    }
-
-    #[inline]
-    fn is_leaf(&self, e: u64, level: u32) -> bool {
-        self.host().is_leaf(e, level)
-    }
-
-    #[inline]
-    fn decode(&self, e: u64, level: u32) -> Leaf {
-        self.host().decode(e, level)
-    }
-
-    #[inline]
-    fn table_phys(&self, e: u64) -> u64 {
-        self.host().table_phys(e)
     }
 }
 
@@ -219,11 +168,6 @@ pub struct Ept {
 }
 
 impl Format for Ept {
-    #[inline]
-    fn levels(&self) -> u32 {
-        LEVELS
-    }
-
     #[inline]
     fn max_order(&self) -> u32 {
         if self.giant { 18 } else { 9 }
@@ -249,18 +193,8 @@ impl Format for Ept {
     }
 
     #[inline]
-    fn is_leaf(&self, e: u64, level: u32) -> bool {
-        level == 0 || e & PAGE_SIZE != 0
-    }
-
-    #[inline]
     fn decode(&self, e: u64, level: u32) -> Leaf {
         let mad = FROM_EPT[(e >> ept::TYPE_SHIFT & 7) as usize];
         Leaf { phys: leaf_phys(e, level), order: INDEX_BITS * level, perms: soft_perms(e), mad }
-    }
-
-    #[inline]
-    fn table_phys(&self, e: u64) -> u64 {
-        e & ADDRESS
     }
 }

@@ -1,4 +1,4 @@
-//! Page tables for host ([`Hpt`]), guest ([`Ept`], [`Npt`]) and DMA ([`Dma`]) spaces over an abstract memory ([`TableMemory`]).
+//! Page tables for host ([`Hpt`]), guest ([`Ept`], [`Hpt::nested`]) and DMA ([`Dma`]) spaces over an abstract memory ([`TableMemory`]).
 //!
 //! [`PageTable::update`] maps and revokes, [`PageTable::lookup`] walks. Hardware may walk at the same time: each
 //! store takes the tree from one valid state to the next. Frames come from and go to [`TableMemory`]; so does the
@@ -14,7 +14,7 @@ mod table;
 
 pub use audit::Audit;
 pub use dma::{Dma, Walker};
-pub use format::{Ept, Format, Hpt, IA32_PAT, Npt};
+pub use format::{Ept, Format, Hpt, IA32_PAT};
 pub use table::{Change, Full, Hole, PageTable, top_index};
 
 /// How the engine reaches table frames.

@@ -9,7 +9,7 @@ mod fake;
 use abi::{Mad, perm::Mem};
 use fake::{Mapping, Memory, Model, Op, ROOT};
 use proptest::prelude::*;
-use ptab::{Dma, Ept, Format, Hpt, Leaf, Npt, PageTable, Walker};
+use ptab::{Dma, Ept, Format, Hpt, Leaf, PageTable, Walker};
 use std::collections::HashMap;
 
 const RW: Mem = Mem::R.union(Mem::W);
@@ -204,7 +204,7 @@ fn exhaust<F: Format>(format: F) {
 
 #[test]
 fn small_host_cases() {
-    exhaust(Hpt { giant: true, nx: true });
+    exhaust(Hpt::host(true));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn small_extended_cases() {
 
 #[test]
 fn small_nested_cases() {
-    exhaust(Npt { giant: true });
+    exhaust(Hpt::nested(true));
 }
 
 #[test]
@@ -254,9 +254,9 @@ proptest! {
         let flush = |i: usize| flushes[i];
         let max_order = if giant { 18 } else { 9 };
         match kind {
-            0 => check(Hpt { giant, nx: true }, &ops, flush),
+            0 => check(Hpt::host(giant), &ops, flush),
             1 => check(Ept { giant }, &ops, flush),
-            2 => check(Npt { giant }, &ops, flush),
+            2 => check(Hpt::nested(giant), &ops, flush),
             3 => check(Dma { walker: Walker::Vtd, levels: 3, max_order }, &ops, flush),
             _ => check(Dma { walker: Walker::AmdVi, levels: 4, max_order }, &ops, flush),
         }
@@ -267,7 +267,7 @@ proptest! {
 #[test]
 #[should_panic(expected = "page 0x0, store 1")]
 fn break_before_make_is_not_atomic() {
-    let format = Hpt { giant: true, nx: true };
+    let format = Hpt::host(true);
     let (mut table, mut mem, mut before) = (PageTable::new(ROOT, format), Memory::new(), Model::new());
     let first = Op::new(0, 0, 0x5000, RW);
     fake::run(&mut table, &mut mem, &first);
@@ -285,7 +285,7 @@ fn break_before_make_is_not_atomic() {
 #[test]
 #[should_panic(expected = "no entry found for key")]
 fn a_retired_table_has_to_stay() {
-    let format = Hpt { giant: true, nx: true };
+    let format = Hpt::host(true);
     let (mut table, mut mem) = (PageTable::new(ROOT, format), Memory::new());
     fake::run(&mut table, &mut mem, &Op::new(0, 0, 0x5000, RW));
     mem.forget();

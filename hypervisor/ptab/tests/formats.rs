@@ -3,7 +3,7 @@
 use abi::{Mad, perm::Mem};
 use ptab::{Ept, Format, Hpt, IA32_PAT, Leaf};
 
-const HPT: Hpt = Hpt { giant: true, nx: true };
+const HPT: Hpt = Hpt::host(true);
 const EPT: Ept = Ept { giant: true };
 /// Ignored by hardware in leaves of both formats, and in use here.
 const SOFT: u64 = 0xf << 52;
@@ -25,7 +25,7 @@ fn all_leaves() -> impl Iterator<Item = Leaf> {
 fn every_leaf_is_decoded_as_it_was_encoded() {
     for l in all_leaves() {
         let level = l.order / 9;
-        for hpt in [HPT, Hpt { giant: false, nx: false }] {
+        for hpt in [HPT, Hpt::host(false), Hpt::nested(true)] {
             assert_eq!(hpt.decode(hpt.leaf(l), level), l);
             assert!(hpt.present(hpt.leaf(l)) && hpt.is_leaf(hpt.leaf(l), level));
         }
@@ -55,9 +55,10 @@ fn host_leaves_have_the_architected_bits() {
 }
 
 #[test]
-fn no_execute_is_left_out_where_it_is_reserved() {
-    let l = leaf(0x5000, 0, Mem::R, Mad::WB);
-    assert_eq!(Hpt { giant: false, nx: false }.leaf(l) & !SOFT, 0x5025);
+fn guests_execute_what_is_executable_for_either_mode() {
+    for (perms, nx) in [(Mem::R, 1), (Mem::R | Mem::XU, 0), (Mem::R | Mem::XS, 0), (Mem::all(), 0)] {
+        assert_eq!(Hpt::nested(false).leaf(leaf(0x5000, 0, perms, Mad::WB)) >> 63, nx, "{perms:?}");
+    }
 }
 
 #[test]
@@ -142,6 +143,6 @@ fn reserved_cacheability_is_uncacheable() {
 
 #[test]
 fn the_largest_leaf_follows_the_cpu() {
-    assert_eq!([true, false].map(|giant| Hpt { giant, nx: true }.max_order()), [18, 9]);
+    assert_eq!([true, false].map(|giant| Hpt::host(giant).max_order()), [18, 9]);
     assert_eq!([true, false].map(|giant| Ept { giant }.max_order()), [18, 9]);
 }

@@ -5,7 +5,7 @@ mod fake;
 use abi::{Mad, perm::Mem};
 use fake::{Memory, Model, Op, ROOT, lookup};
 use proptest::prelude::*;
-use ptab::{Change, Dma, Ept, Format, Full, Hpt, Leaf, Npt, PageTable, Walker};
+use ptab::{Change, Dma, Ept, Format, Full, Hpt, Leaf, PageTable, Walker};
 
 /// Aligned ranges that often overlap: a few gigabytes around two boundaries of top-level entries.
 fn op() -> impl Strategy<Value = Op> {
@@ -160,9 +160,8 @@ proptest! {
         ops in proptest::collection::vec(op(), 1..24),
         seeds in proptest::array::uniform8(any::<[u16; 4]>()),
         giant: bool,
-        nx: bool,
     ) {
-        updates_match_the_model(Hpt { giant, nx }, &ops, &seeds)?;
+        updates_match_the_model(Hpt::host(giant), &ops, &seeds)?;
     }
 
     #[test]
@@ -180,7 +179,7 @@ proptest! {
         seeds in proptest::array::uniform8(any::<[u16; 4]>()),
         giant: bool,
     ) {
-        updates_match_the_model(Npt { giant }, &ops, &seeds)?;
+        updates_match_the_model(Hpt::nested(giant), &ops, &seeds)?;
     }
 
     #[test]
@@ -202,12 +201,12 @@ proptest! {
 
     #[test]
     fn host_failures_leave_a_consistent_table(ops in proptest::collection::vec(op(), 1..8), giant: bool) {
-        failures_leave_a_consistent_table(Hpt { giant, nx: true }, &ops)?;
+        failures_leave_a_consistent_table(Hpt::host(giant), &ops)?;
     }
 
     #[test]
     fn nested_failures_leave_a_consistent_table(ops in proptest::collection::vec(op(), 1..8), giant: bool) {
-        failures_leave_a_consistent_table(Npt { giant }, &ops)?;
+        failures_leave_a_consistent_table(Hpt::nested(giant), &ops)?;
     }
 
     #[test]
@@ -219,7 +218,7 @@ proptest! {
 #[test]
 fn failure_in_the_middle_of_a_range_reports_the_pages_done() {
     let mut mem = Memory::new();
-    let mut table = PageTable::new(ROOT, Hpt { giant: false, nx: true });
+    let mut table = PageTable::new(ROOT, Hpt::host(false));
     let rw = Mem::R | Mem::W;
     // 2 MiB of misaligned frames across two tables: the second table is one too many.
     mem.budget = 3;

@@ -6,7 +6,7 @@ use abi::{Mad, perm::Mem};
 use fake::{Mapping, Memory, Op, ROOT, lookup, run};
 use ptab::{Change, Ept, Full, Hole, Hpt, Leaf, PageTable, TableMemory, top_index};
 
-const HPT: Hpt = Hpt { giant: true, nx: true };
+const HPT: Hpt = Hpt::host(true);
 const RW: Mem = Mem::R.union(Mem::W);
 
 fn empty() -> (PageTable<Hpt>, Memory) {

@@ -8,7 +8,7 @@ use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, PORTION, Part, Progress, Ref};
 use crate::remote;
 use core::sync::atomic::{AtomicU32, Ordering::*};
-use ptab::{Change, Ept, Full, Leaf, Npt, PageTable};
+use ptab::{Change, Ept, Full, Hpt, Leaf, PageTable};
 use sched::CpuSet;
 use spin::Mutex;
 
@@ -18,13 +18,13 @@ pub const END_PAGE: u64 = 1 << (48 - abi::PAGE_BITS);
 /// A nested page table in the format of the CPU's vendor.
 enum Nested {
     Ept(PageTable<Ept>),
-    Npt(PageTable<Npt>),
+    Npt(PageTable<Hpt>),
 }
 
 impl Nested {
     fn new(root: u64) -> Nested {
         if svm::active() {
-            Nested::Npt(PageTable::new(root, Npt { giant: cpu().features.get().giant }))
+            Nested::Npt(PageTable::new(root, Hpt::nested(cpu().features.get().giant)))
         } else {
             Nested::Ept(PageTable::new(root, Ept { giant: vmx::ept_giant() }))
         }

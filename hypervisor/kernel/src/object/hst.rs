@@ -60,7 +60,7 @@ impl HstSpace {
     /// An empty one.
     pub fn create(a: &'static Account, nova: bool) -> Option<Ref<HstSpace>> {
         let (master, roots) = (Page::new(a)?, Page::new(a)?);
-        let format = Hpt { giant: cpu().features.get().giant, nx: true };
+        let format = Hpt::host(cpu().features.get().giant);
         let table = Mutex::new(PageTable::new(master.phys(), format));
         // Without one of its own the space has PCID 0, which is flushed at every switch.
         let pcid = if cpu().features.get().pcid { PCIDS.take().unwrap_or(0) as u64 } else { 0 };
