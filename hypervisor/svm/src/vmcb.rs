@@ -38,14 +38,11 @@ hardware_layout! {
         pub misc3: u32,
     }
 
-    /// Control area, 1 KiB.
+    /// Control area, 1 KiB. What is not used here has no name.
     struct ControlArea {
         /// 0x000
         pub intercepts: Intercepts,
-        pub _r0: [u8; 0x24],
-        /// 0x03c
-        pub pause_filter_threshold: u16,
-        pub pause_filter_count: u16,
+        pub _r0: [u8; 0x28],
         /// 0x040: physical address of the I/O permission map, 12 KiB.
         pub iopm_base_pa: u64,
         /// Physical address of the MSR permission map, 8 KiB.
@@ -68,29 +65,18 @@ hardware_layout! {
         pub exitintinfo: u64,
         /// 0x090: [`crate::spec::NP_ENABLE`].
         pub np_enable: u64,
-        pub avic_apic_bar: u64,
-        pub ghcb_pa: u64,
+        pub _r2: [u64; 2],
         /// 0x0a8: event for the next entry.
         pub eventinj: u64,
         /// 0x0b0: physical address of the nested page table's root.
         pub n_cr3: u64,
-        pub lbr_virtualization: u64,
+        pub _r3: u64,
         /// 0x0c0: [`clean`].
         pub vmcb_clean: u32,
-        pub _r2: u32,
+        pub _r4: u32,
         /// 0x0c8: address of the next instruction, with NRIPS.
         pub nrip: u64,
-        /// 0x0d0: with decode assists, at #PF and NPF.
-        pub bytes_fetched: u8,
-        pub instruction_bytes: [u8; 15],
-        /// 0x0e0
-        pub avic_backing_page: u64,
-        pub _r3: u64,
-        pub avic_logical_table: u64,
-        pub avic_physical_table: u64,
-        pub _r4: u64,
-        pub vmsa_pa: u64,
-        pub _r5: [u8; 0x2d0],
+        pub _r5: [u8; 0x310],
         /// 0x3e0
         pub software: Software,
     }
@@ -123,7 +109,7 @@ hardware_layout! {
         pub base: u64,
     }
 
-    /// State-save area, 3 KiB. FS, GS, TR, LDTR, KernelGsBase, STAR, LSTAR, CSTAR, SFMASK and SYSENTER_* travel with
+    /// State-save area, 3 KiB; likewise. FS, GS, TR, LDTR, KernelGsBase, STAR, LSTAR, CSTAR, SFMASK and SYSENTER_* travel with
     /// VMLOAD and VMSAVE, all other registers with VMRUN and #VMEXIT.
     struct StateSaveArea {
         /// 0x000
@@ -155,14 +141,12 @@ hardware_layout! {
         pub _r3: [u8; 0x58],
         /// 0x1d8
         pub rsp: u64,
-        pub s_cet: u64,
-        pub ssp: u64,
-        pub isst_addr: u64,
+        pub _r4: [u64; 3],
         /// 0x1f8
         pub rax: u64,
         pub star: u64,
         pub lstar: u64,
-        pub cstar: u64,
+        pub _r5: u64,
         pub sfmask: u64,
         pub kernel_gs_base: u64,
         pub sysenter_cs: u64,
@@ -170,18 +154,10 @@ hardware_layout! {
         pub sysenter_eip: u64,
         /// 0x240
         pub cr2: u64,
-        pub _r4: [u8; 0x20],
+        pub _r6: [u8; 0x20],
         /// 0x268
         pub g_pat: u64,
-        pub dbgctl: u64,
-        pub br_from: u64,
-        pub br_to: u64,
-        pub lastexcpfrom: u64,
-        pub lastexcpto: u64,
-        pub _r5: [u8; 0x48],
-        /// 0x2e0
-        pub spec_ctrl: u64,
-        pub _r6: [u8; 0x918],
+        pub _r7: [u8; 0x990],
     }
 }
 
@@ -220,26 +196,17 @@ impl Software {
 }
 
 impl Intercepts {
+    /// None.
+    pub const NONE: Intercepts = zerocopy::transmute!([0u32; 6]);
+
     /// Everything in either.
-    pub const fn union(self, other: Intercepts) -> Intercepts {
-        Intercepts {
-            cr_read: self.cr_read | other.cr_read,
-            cr_write: self.cr_write | other.cr_write,
-            dr_read: self.dr_read | other.dr_read,
-            dr_write: self.dr_write | other.dr_write,
-            exceptions: self.exceptions | other.exceptions,
-            misc1: self.misc1 | other.misc1,
-            misc2: self.misc2 | other.misc2,
-            misc3: self.misc3 | other.misc3,
-        }
+    pub fn union(self, other: Intercepts) -> Intercepts {
+        let [a, b]: [[u32; 6]; 2] = [zerocopy::transmute!(self), zerocopy::transmute!(other)];
+        zerocopy::transmute!(core::array::from_fn::<u32, 6, _>(|i| a[i] | b[i]))
     }
 
     /// Whether all of `other` is in it.
     pub fn contains(self, other: Intercepts) -> bool {
         self.union(other) == self
     }
-
-    /// None.
-    pub const NONE: Intercepts =
-        Intercepts { cr_read: 0, cr_write: 0, dr_read: 0, dr_write: 0, exceptions: 0, misc1: 0, misc2: 0, misc3: 0 };
 }

@@ -30,11 +30,9 @@ fn the_control_area_is_that_of_table_b_1() {
         cr_read 0x0 cr_write 0x2 dr_read 0x4 dr_write 0x6 exceptions 0x8 misc1 0xc misc2 0x10 misc3 0x14
     }
     at! { ControlArea:
-        intercepts 0x0 pause_filter_threshold 0x3c pause_filter_count 0x3e iopm_base_pa 0x40 msrpm_base_pa 0x48
-        tsc_offset 0x50 guest_asid 0x58 tlb_control 0x5c vintr 0x60 interrupt_shadow 0x68 exitcode 0x70 exitinfo1 0x78
-        exitinfo2 0x80 exitintinfo 0x88 np_enable 0x90 avic_apic_bar 0x98 ghcb_pa 0xa0 eventinj 0xa8 n_cr3 0xb0
-        lbr_virtualization 0xb8 vmcb_clean 0xc0 nrip 0xc8 bytes_fetched 0xd0 instruction_bytes 0xd1
-        avic_backing_page 0xe0 avic_logical_table 0xf0 avic_physical_table 0xf8 vmsa_pa 0x108 software 0x3e0
+        intercepts 0x0 iopm_base_pa 0x40 msrpm_base_pa 0x48 tsc_offset 0x50 guest_asid 0x58 tlb_control 0x5c vintr 0x60
+        interrupt_shadow 0x68 exitcode 0x70 exitinfo1 0x78 exitinfo2 0x80 exitintinfo 0x88 np_enable 0x90 eventinj 0xa8
+        n_cr3 0xb0 vmcb_clean 0xc0 nrip 0xc8 software 0x3e0
     }
 }
 
@@ -42,10 +40,9 @@ fn the_control_area_is_that_of_table_b_1() {
 fn the_state_save_area_is_that_of_table_b_2() {
     at! { StateSaveArea:
         es 0x0 cs 0x10 ss 0x20 ds 0x30 fs 0x40 gs 0x50 gdtr 0x60 ldtr 0x70 idtr 0x80 tr 0x90 cpl 0xcb efer 0xd0
-        cr4 0x148 cr3 0x150 cr0 0x158 dr7 0x160 dr6 0x168 rflags 0x170 rip 0x178 rsp 0x1d8 s_cet 0x1e0 ssp 0x1e8
-        isst_addr 0x1f0 rax 0x1f8 star 0x200 lstar 0x208 cstar 0x210 sfmask 0x218 kernel_gs_base 0x220
-        sysenter_cs 0x228 sysenter_esp 0x230 sysenter_eip 0x238 cr2 0x240 g_pat 0x268 dbgctl 0x270 br_from 0x278
-        br_to 0x280 lastexcpfrom 0x288 lastexcpto 0x290 spec_ctrl 0x2e0
+        cr4 0x148 cr3 0x150 cr0 0x158 dr7 0x160 dr6 0x168 rflags 0x170 rip 0x178 rsp 0x1d8 rax 0x1f8 star 0x200
+        lstar 0x208 sfmask 0x218 kernel_gs_base 0x220 sysenter_cs 0x228 sysenter_esp 0x230 sysenter_eip 0x238 cr2 0x240
+        g_pat 0x268
     }
     at! { VmcbSegment: selector 0 attrib 2 limit 4 base 8 }
 }
@@ -79,7 +76,7 @@ fn a_new_vmcb_can_be_run() {
         );
         // Nested paging on; virtual interrupt masking on and nothing pending; flushed; nothing cached.
         assert_eq!((v.np_enable, v.vintr, v.tlb_control, v.vmcb_clean), (1, 1 << 24, tlb, 0));
-        assert_eq!((v.eventinj, v.interrupt_shadow, v.lbr_virtualization), (0, 0, 0));
+        assert_eq!((v.eventinj, v.interrupt_shadow, v._r3), (0, 0, 0), "and no LBR virtualisation");
         assert_eq!(v.intercepts, c.required);
     }
 }

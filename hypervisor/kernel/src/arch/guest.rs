@@ -55,11 +55,46 @@ pub fn features() -> Features {
     }
 }
 
+/// A space that a vCPU is assigned to, if it is.
+pub struct Assigned<T: Object>(Cell<Option<Ref<T>>>);
+
+impl<T: Object> Assigned<T> {
+    const NONE: Self = Assigned(Cell::new(None));
+
+    /// Looks at it.
+    pub fn with<R>(&self, f: impl FnOnce(Option<&Ref<T>>) -> R) -> R {
+        let held = self.0.take();
+        let r = f(held.as_ref());
+        self.0.set(held);
+        r
+    }
+
+    /// Leaves it if it is destroyed.
+    fn leave(&self) -> bool {
+        let gone = self.with(|held| held.is_some_and(|s| s.header().doomed()));
+        if gone {
+            self.0.set(None);
+        }
+        gone
+    }
+
+    /// Assigns the vCPU to another one, which hears of this CPU by `join`. Without suitable capability the old one stays.
+    fn assign(&self, obj: &ObjSpace, sel: u64, join: fn(&T)) {
+        if let Some(s) = obj.find::<T>(sel, perm::Space::ASSIGN.bits()).and_then(Ref::try_from_found) {
+            join(&s);
+            self.0.set(Some(s));
+        }
+    }
+}
+
 /// The spaces that a vCPU is assigned to.
 pub struct Spaces {
-    gst: Cell<Option<Ref<GstSpace>>>,
-    pio: Cell<Option<Ref<PioSpace>>>,
-    msr: Cell<Option<Ref<MsrSpace>>>,
+    /// Its guest memory.
+    pub gst: Assigned<GstSpace>,
+    /// Its ports.
+    pub pio: Assigned<PioSpace>,
+    /// Its MSRs.
+    pub msr: Assigned<MsrSpace>,
     /// The back end has not seen the last change.
     moved: Cell<bool>,
     /// [`GONE`] when it was last looked whether one of them is destroyed.
@@ -74,24 +109,6 @@ pub fn note_space_gone() {
     GONE.fetch_add(1, SeqCst);
 }
 
-/// Empties a cell if what it holds is destroyed.
-fn leave<T: Object>(cell: &Cell<Option<Ref<T>>>) -> bool {
-    let held = cell.take();
-    let gone = held.as_ref().is_some_and(|s| s.header().doomed());
-    if !gone {
-        cell.set(held);
-    }
-    gone
-}
-
-/// Looks at what a cell holds.
-fn with<T: Object, R>(cell: &Cell<Option<Ref<T>>>, f: impl FnOnce(Option<&Ref<T>>) -> R) -> R {
-    let held = cell.take();
-    let r = f(held.as_ref());
-    cell.set(held);
-    r
-}
-
 impl Spaces {
     /// Whether there was a change since the last call.
     pub fn take_moved(&self) -> bool {
@@ -101,24 +118,9 @@ impl Spaces {
     /// Leaves spaces that are destroyed.
     fn leave_destroyed(&self) {
         let now = GONE.load(Relaxed);
-        if self.seen.replace(now) != now && leave(&self.gst) | leave(&self.pio) | leave(&self.msr) {
+        if self.seen.replace(now) != now && self.gst.leave() | self.pio.leave() | self.msr.leave() {
             self.moved.set(true);
         }
-    }
-
-    /// Its guest memory.
-    pub fn gst<R>(&self, f: impl FnOnce(Option<&Ref<GstSpace>>) -> R) -> R {
-        with(&self.gst, f)
-    }
-
-    /// Its ports.
-    pub fn pio<R>(&self, f: impl FnOnce(Option<&Ref<PioSpace>>) -> R) -> R {
-        with(&self.pio, f)
-    }
-
-    /// Its MSRs.
-    pub fn msr<R>(&self, f: impl FnOnce(Option<&Ref<MsrSpace>>) -> R) -> R {
-        with(&self.msr, f)
     }
 }
 
@@ -145,9 +147,9 @@ impl Vcpu {
         let back_end =
             if svm::active() { BackEnd::Svm(svm::Vcpu::create(a)?) } else { BackEnd::Vmx(vmx::Vcpu::create(a)?) };
         let spaces = Spaces {
-            gst: Cell::new(None),
-            pio: Cell::new(None),
-            msr: Cell::new(None),
+            gst: Assigned::NONE,
+            pio: Assigned::NONE,
+            msr: Assigned::NONE,
             moved: Cell::new(true),
             seen: Cell::new(GONE.load(Relaxed)),
         };
@@ -179,19 +181,10 @@ impl Vcpu {
 
     /// Assigns it to the spaces that the UTCB names. A selector without suitable capability leaves the old space.
     pub fn assign(&self, obj: &ObjSpace, s: &ArchState) {
-        let (assign, spaces) = (perm::Space::ASSIGN.bits(), &self.spaces);
-        if let Some(g) = obj.find::<GstSpace>(s.sel_gst, assign).and_then(Ref::try_from_found) {
-            g.join();
-            spaces.gst.set(Some(g));
-        }
-        if let Some(p) = obj.find::<PioSpace>(s.sel_pio, assign).and_then(Ref::try_from_found) {
-            p.join();
-            spaces.pio.set(Some(p));
-        }
-        if let Some(m) = obj.find::<MsrSpace>(s.sel_msr, assign).and_then(Ref::try_from_found) {
-            m.join();
-            spaces.msr.set(Some(m));
-        }
+        let spaces = &self.spaces;
+        spaces.gst.assign(obj, s.sel_gst, GstSpace::join);
+        spaces.pio.assign(obj, s.sel_pio, PioSpace::join);
+        spaces.msr.assign(obj, s.sel_msr, MsrSpace::join);
         spaces.moved.set(true);
     }
 }
@@ -219,7 +212,7 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 pub fn run(ec: &'static Ec) -> Next {
     let Some(v) = ec.vcpu.as_ref() else { return crate::event::kill(ec, "not a vCPU") };
     v.spaces.leave_destroyed();
-    if v.spaces.gst(|g| g.is_none()) {
+    if v.spaces.gst.with(|g| g.is_none()) {
         return crate::event::kill(ec, "vCPU without guest space");
     }
     match &v.back_end {

@@ -68,7 +68,7 @@ impl Vcpu {
 
     /// Before an entry: what may have changed since the last one.
     pub fn prepare(&self, c: &Controls, spaces: &Spaces) {
-        let (root, epoch) = spaces.gst(|g| g.map_or((0, 0), |g| (g.root(), g.epoch())));
+        let (root, epoch) = spaces.gst.with(|g| g.map_or((0, 0), |g| (g.root(), g.epoch())));
         let asid = cpu().asids.renew(self.asid.get(), c.asids);
         if let Some(asid) = asid {
             self.asid.set(asid);
@@ -76,8 +76,8 @@ impl Vcpu {
         let changed = self.epoch.replace(epoch) != epoch;
         let moved = spaces.take_moved() || asid.is_some();
         if moved {
-            let ports = spaces.pio(|p| p.and_then(|p| p.frames())).map(|f| f[0]);
-            let msrs = spaces.msr(|m| m.and_then(|m| m.map()));
+            let ports = spaces.pio.with(|p| p.and_then(|p| p.frames())).map(|f| f[0]);
+            let msrs = spaces.msr.with(|m| m.and_then(|m| m.map()));
             if let Some(s) = self.setup(root, ports, msrs) {
                 svm::assign(self.vmcb(), &s);
             }

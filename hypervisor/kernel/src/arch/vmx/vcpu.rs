@@ -115,12 +115,12 @@ impl Vcpu {
             return;
         }
         let ones = self.all_exit.phys();
-        let [a, b] = spaces.pio(|p| p.and_then(|p| p.frames())).unwrap_or([ones; 2]);
+        let [a, b] = spaces.pio.with(|p| p.and_then(|p| p.frames())).unwrap_or([ones; 2]);
         Port.write(host::CR3, host_cr3);
         Port.write(control::IO_BITMAP_A_ADDR_FULL, a);
         Port.write(control::IO_BITMAP_B_ADDR_FULL, b);
-        Port.write(control::MSR_BITMAPS_ADDR_FULL, spaces.msr(|m| m.and_then(|m| m.frame())).unwrap_or(ones));
-        Port.write(control::EPTP_FULL, spaces.gst(|g| g.map_or(0, |g| vmx::eptp(g.root()))));
+        Port.write(control::MSR_BITMAPS_ADDR_FULL, spaces.msr.with(|m| m.and_then(|m| m.frame())).unwrap_or(ones));
+        Port.write(control::EPTP_FULL, spaces.gst.with(|g| g.map_or(0, |g| vmx::eptp(g.root()))));
     }
 
     /// 0: the next entry is a VMLAUNCH.
