@@ -135,9 +135,9 @@ macro_rules! transfer_functions {
             load_frequent(mtd, utcb, vcpu, regs, with);
             if mtd.intersects(RARE) {
                 load_rare(mtd, utcb, vcpu, regs, with);
-            }
-            if mtd.intersects(Mtd::CR.union(Mtd::EFER)) {
-                settle_long_mode(vcpu);
+                if mtd.intersects(Mtd::CR.union(Mtd::EFER)) {
+                    settle_long_mode(vcpu);
+                }
             }
         }
     };
