@@ -33,6 +33,8 @@ pub struct Scenario {
     pub root: Option<String>,
     /// A file of `configs/guests` that takes the place of the system's guest.
     guest: Option<String>,
+    /// With `system`: words for the end of each guest's command line.
+    cmdline: Option<String>,
     /// Files of `tests/system/parts`, put before `text`.
     #[serde(default)]
     parts: Vec<String>,
@@ -189,6 +191,7 @@ impl Scenario {
         ensure!(s.root.is_none() || (s.system.is_none() && s.parts.is_empty()), "`root` with `system` or `parts`");
         ensure!(s.kernel.is_none() || s.gdb.is_none(), "both `kernel` and `gdb`");
         ensure!(s.guest.is_none() || s.system.is_some(), "`guest` without `system`");
+        ensure!(s.cmdline.is_none() || s.system.is_some(), "`cmdline` without `system`");
         ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");
         for e in &s.edits {
             ensure!(e.changes() == 1, "module {:?}: exactly one change is expected", e.name);
@@ -220,7 +223,8 @@ impl Scenario {
     /// The system with its modules, before the edits.
     pub fn system(&self) -> Result<System> {
         if let Some(name) = &self.system {
-            return guest::system(name, self.guest.as_deref());
+            let system = guest::system(name, self.guest.as_deref())?;
+            return self.cmdline.iter().try_fold(system, |s, more| s.with_cmdline(more));
         }
         let mut text = String::new();
         for p in &self.parts {
@@ -310,6 +314,7 @@ mod tests {
     fn mistakes_are_told() {
         assert!(error(&format!("{GOOD}[[step]]\nexpect = '('")).contains("unclosed group"));
         assert!(error(&format!("{GOOD}[[step]]\nexpekt = 'a'")).contains("expekt"));
+        assert!(error(&format!("{GOOD}cmdline = 'x'\n[[step]]\nexpect = 'a'")).contains("without `system`"));
         assert!(error("about = 'a'\ntimeout_s = 1\nend = 'never'\nstep = []").contains("never"));
         let two = "[[step]]\nexpect = 'a'\n[[module]]\nname = 'x'\nremove = true\nzero_bytes = 1";
         assert!(error(&format!("{GOOD}{two}")).contains("exactly one change"));

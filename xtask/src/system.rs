@@ -2,7 +2,8 @@
 //! task checks the rest when it runs.
 
 use crate::tree;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use regex::{Captures, Regex};
 use serde::Deserialize;
 
 /// A system: the text that the root task gets, and the modules that must be in the image with it.
@@ -47,6 +48,14 @@ impl System {
         let roms = unique(file.component.iter().flat_map(|c| &c.roms));
         Ok(System { text, binaries, roms })
     }
+
+    /// Adds to the command line of each guest.
+    pub fn with_cmdline(self, more: &str) -> Result<System> {
+        let each = Regex::new(r#"\bcmdline = "[^"]*"#).expect("constant pattern");
+        ensure!(each.is_match(&self.text), "no guest has a command line to add to");
+        let text = each.replace_all(&self.text, |c: &Captures<'_>| format!("{} {more}", &c[0])).into_owned();
+        Ok(System { text, ..self })
+    }
 }
 
 fn unique<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
@@ -71,6 +80,16 @@ mod tests {
         assert_eq!(s.binaries, ["x", "y"]);
         assert_eq!(s.roms, ["k", "i"]);
         assert_eq!(s.text, text);
+    }
+
+    #[test]
+    fn each_guest_gets_the_words() {
+        let text = "[[component]]\nbinary='x'\nconfig = { cmdline = \"a=1\", ram = \"1M\" }\n\
+                    [[component]]\nbinary='x'\nconfig.cmdline = \"\"\n";
+        let s = System::parse(text.into()).unwrap().with_cmdline("b c").unwrap();
+        assert!(s.text.contains(r#"cmdline = "a=1 b c", ram"#) && s.text.contains(r#"cmdline = " b c""#), "{}", s.text);
+        let none = System::parse("[[component]]\nbinary='x'\n".into()).unwrap();
+        assert!(none.with_cmdline("b").is_err());
     }
 
     #[test]
