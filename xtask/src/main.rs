@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod cost;
 mod coverage;
 mod debug;
 mod emulator;

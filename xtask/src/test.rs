@@ -1,9 +1,10 @@
 //! `cargo xtask test`: host tests, checks of the images, and systems in emulators.
 
 use crate::build::{self, Flavour};
+use crate::cost::{Budget, Spent};
 use crate::iso::Module;
 use crate::matrix::Matrix;
-use crate::platform::{self, Platform, Presence};
+use crate::platform::{self, Emulator, Platform, Presence};
 use crate::scenario::{self, Scenario};
 use crate::system::System;
 use crate::trial::{self, Kit, Left};
@@ -96,6 +97,7 @@ impl Prepared {
         let outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
         print_times(&outcomes);
         print_matrix(&outcomes, &self.all, &self.platforms);
+        Budget::load()?.report(&spent(&outcomes), args.filter.is_none()).iter().for_each(|line| println!("{line}"));
         for name in second.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             println!("second try: {name}: what its first run said is above");
         }
@@ -203,12 +205,18 @@ fn trials(mut scenarios: Vec<Scenario>, outcomes: &Outcomes) -> Result<Vec<Trial
         list.push(timed(format!("image::{name}-stands-alone"), outcomes, move || trial::component(&file)));
     }
     // The longest first: then none is left to run alone at the end.
-    scenarios.sort_by_key(|s| std::cmp::Reverse(s.timeout_s));
+    scenarios.sort_by_cached_key(|s| std::cmp::Reverse(weight(s)));
     for s in scenarios {
         let kit = kits.iter().find(|(f, _)| *f == s.flavour()).map_or(&kit, |(_, k)| k);
         list.push(in_machine(s, kit.clone(), outcomes));
     }
     Ok(list)
+}
+
+/// How long it will take, roughly: its limit says so, and Bochs takes four times as long as QEMU.
+fn weight(s: &Scenario) -> u64 {
+    let bochs = s.machine().is_ok_and(|p| p.emulator == Emulator::Bochs);
+    s.timeout_s * if bochs { 4 } else { 1 }
 }
 
 fn timed(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
@@ -251,6 +259,18 @@ fn print_times(outcomes: &[Outcome]) {
         let passed = if o.passed { "pass" } else { "FAIL" };
         println!("{:>8.1} s  {cpu:>8} CPU  {passed}  {}", o.time.as_secs_f32(), o.name);
     }
+}
+
+fn spent(outcomes: &[Outcome]) -> Vec<Spent<'_>> {
+    let ran = outcomes.iter().filter_map(|o| Some((o.time, o.machine.as_ref()?)));
+    ran.map(|(took, (s, left))| Spent {
+        name: &s.name,
+        platform: &s.platform,
+        cpu: left.cpu,
+        took,
+        limit: Duration::from_secs(s.timeout_s),
+    })
+    .collect()
 }
 
 fn print_matrix(outcomes: &[Outcome], all: &[Scenario], platforms: &[Platform]) {
