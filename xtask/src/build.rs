@@ -30,6 +30,11 @@ impl Flavour {
         }
     }
 
+    /// The environment of cargo: CI spares debug information (`.ci/run`), but not where gdb needs it.
+    fn environment(self) -> Option<(&'static str, &'static str)> {
+        (self == Flavour::Debug).then_some(("CARGO_PROFILE_DEV_DEBUG", "full"))
+    }
+
     /// More arguments for the kernel, where cargo puts it, and the name of what is stripped.
     fn kernel(self) -> (&'static [&'static str], &'static str, &'static str) {
         match self {
@@ -63,7 +68,7 @@ pub fn kernel(flavour: Flavour) -> Result<Binary> {
     let target = dir.join(folder);
     let mut c = cargo();
     c.arg("build").args(flavour.cargo_args()).args(more).arg("--target-dir").arg(&target);
-    exec::run(c.current_dir(&dir), &step)?;
+    exec::run(c.envs(flavour.environment()).current_dir(&dir), &step)?;
     let linked = target.join("x86_64-unknown-linux-gnu").join(flavour.folders().0).join("hypervisor");
     let image = strip(&linked, name, flavour, &[], &step)?;
     step.done("");
@@ -123,6 +128,7 @@ fn component(name: &str, flavour: Flavour, objcopy: &[&str]) -> Result<Binary> {
     let mut c = cargo();
     c.arg("build").args(flavour.cargo_args());
     c.args(["--package", name, "--features", "component", "--target-dir"]).arg(&target);
+    c.envs(flavour.environment());
     exec::run(c.current_dir(tree::root()), &step)?;
     let linked = target.join(flavour.folders().0).join(name);
     let image = strip(&linked, name, flavour, objcopy, &step)?;
