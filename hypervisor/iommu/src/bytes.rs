@@ -56,7 +56,7 @@ pub enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Damage::Checksum => "wrong checksum",
+            Damage::Checksum => "a wrong checksum",
             Damage::Structures => "structures that do not fit",
         })
     }

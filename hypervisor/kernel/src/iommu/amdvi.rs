@@ -81,9 +81,8 @@ impl All {
     }
 
     /// Has all units perform these. `false`: one does not answer.
-    fn each<const N: usize>(&self, what: [Invalidate; N]) -> bool {
-        let commands = what.map(Invalidate::command);
-        self.iter().filter(|u| !u.queue.lock().perform(&commands)).count() == 0
+    fn each(&self, what: &[Pair]) -> bool {
+        self.iter().filter(|u| !u.queue.lock().perform(what)).count() == 0
     }
 
     /// Frame and index of a word of a device's entry.
@@ -109,7 +108,7 @@ impl All {
     /// Blocks a device that is in a domain.
     fn block(&self, device: u64, domain: u16) -> bool {
         self.store(device, 0, BLOCKED[0]);
-        self.each([Invalidate::Device(Requester(device as u16)), Invalidate::Domain(domain)])
+        self.each(&[Invalidate::Device(Requester(device as u16)), Invalidate::Domain(domain)].map(Invalidate::command))
     }
 
     /// Has a device use an interrupt table, or none: one that the table reaches, and whose interrupts do not just pass.
@@ -127,7 +126,7 @@ impl Units for All {
         if d >= self.table.1 {
             return Err(Refusal::Absent);
         }
-        if self.domain(d).is_some_and(|old| !self.block(d, old)) {
+        if !self.block(d, self.domain(d).unwrap_or(to.domain)) {
             return Err(Refusal::Silent);
         }
         *end = (*end).max(d + 1);
@@ -135,19 +134,22 @@ impl Units for All {
         // Until the first word is there, nothing is permitted.
         self.store(d, 1, new[1]);
         self.store(d, 0, new[0]);
-        let ok = self.each([Invalidate::Device(device), Invalidate::Domain(to.domain)]);
-        ok.then_some(()).ok_or(Refusal::Silent)
+        if !self.each(&[Invalidate::Device(device), Invalidate::Domain(to.domain)].map(Invalidate::command)) {
+            self.store(d, 0, BLOCKED[0]);
+            return Err(Refusal::Silent);
+        }
+        Ok(())
     }
 
     fn invalidate(&self, domain: u16) -> bool {
-        self.each([Invalidate::Domain(domain)])
+        self.each(&[Invalidate::Domain(domain).command()])
     }
 
     fn release(&self, domain: u16) -> bool {
         let end = self.end.lock();
         let mine = (0..*end).filter(|d| self.domain(*d) == Some(domain));
         let silent = mine.filter(|d| !self.block(*d, domain)).count();
-        self.each([Invalidate::Domain(domain)]) && silent == 0
+        self.each(&[Invalidate::Domain(domain).command()]) && silent == 0
     }
 
     fn set_interrupt(&self, n: u16, to: Option<::iommu::Target>, source: Option<Requester>) -> bool {
@@ -161,19 +163,19 @@ impl Units for All {
         };
         if let Some((device, table)) = moves.former {
             write(table, None);
-            self.each([Invalidate::Interrupts(device)]);
+            self.each(&[Invalidate::Interrupts(device).command()]);
         }
         if let Some(device) = moves.evicted {
             self.set_table(device, BLOCKED[2]);
-            self.each([Invalidate::Device(device), Invalidate::Interrupts(device)]);
+            self.each(&[Invalidate::Device(device), Invalidate::Interrupts(device)].map(Invalidate::command));
         }
         // A unit that has not answered does so never again, and may use the table for whose it was.
-        if !self.each([]) {
+        if !self.each(&[]) {
             return false;
         }
         write(moves.table, to);
         self.set_table(source, amdvi::interrupts(frame, moves.table));
-        self.each([Invalidate::Device(source), Invalidate::Interrupts(source)])
+        self.each(&[Invalidate::Device(source), Invalidate::Interrupts(source)].map(Invalidate::command))
     }
 
     fn message(&self, n: u16) -> (u32, u32) {

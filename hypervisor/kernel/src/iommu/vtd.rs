@@ -279,6 +279,9 @@ impl Unit {
         // Where absence is cached, domain 0 stands for it (6.1).
         let ok = !self.abilities.invalidate_always()
             || q.perform(&[Invalidate::Context(device, 0), Invalidate::Domain(to.domain)].map(Invalidate::descriptor));
+        if !ok {
+            store(contexts, at, 0, self.flush());
+        }
         ok.then_some(()).ok_or(Refusal::Silent)
     }
 

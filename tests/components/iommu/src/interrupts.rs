@@ -72,6 +72,19 @@ fn expect(what: &str, got: bool, want: bool) -> Outcome {
     if got == want { Ok(()) } else { Err(format!("{what}: {got}")) }
 }
 
+/// With a unit that does not answer.
+pub fn silent_interrupt(m: &mut Machine) -> Outcome {
+    let (edu, sm) = (m.edu[0], semaphore(m, 0)?);
+    match hc::assign_int(sm, 0, edu.bdf, 0) {
+        Err(Status::Aborted) => {}
+        other => return Err(format!("{other:?}")),
+    }
+    // What it would have been told (QEMU's AMD-Vi, `amdvi::interrupt_message`).
+    program(edu.bdf, (0xfee0_0000, 0))?;
+    edu.interrupt();
+    expect("raised", came(sm)?, false)
+}
+
 fn semaphores(m: &mut Machine) -> Outcome {
     let [first, last] = [semaphore(m, 0)?, semaphore(m, 1)?];
     for sm in [first, last] {

@@ -203,6 +203,12 @@ impl Machine {
         }
     }
 
+    /// Whether the unit does not answer: tried with the host bridge, which does nothing.
+    pub fn silent(&self) -> Result<bool, String> {
+        let answer = hc::assign_dev(self.space()?, self.unit(), 0);
+        Ok(answer == Err(Status::Aborted))
+    }
+
     /// A new DMA space.
     pub fn space(&self) -> Result<Sel, String> {
         let sel = selector();

@@ -29,6 +29,7 @@ fn main() {
         println!("this unit reports nothing: whether something was blocked is seen by the memory alone");
     }
     let all = match m.iommu() {
+        true if m.silent() == Ok(true) => refusals::SILENT.to_vec(),
         true => [checks::CHECKS, refusals::CHECKS, interrupts::CHECKS].concat(),
         // Without devices there is nobody to raise an interrupt.
         false => [refusals::WITHOUT, &interrupts::CHECKS[..2]].concat(),

@@ -1,6 +1,7 @@
 //! Each cause of each status, and that nothing has changed.
 
 use crate::checks::{HERE, drop_cap, first_space, null, works};
+use crate::interrupts::silent_interrupt;
 use crate::machine::{Machine, Shared, selector};
 use crate::{Check, Outcome};
 use abi::{CreatePdOp, Mad, Sel, Status, perm, root_obj};
@@ -14,6 +15,12 @@ pub const CHECKS: &[Check] = &[
     ("ctrl_pd-18 ctrl_pd-19 spaces-62", "ctrl_pd into a DMA space: BAD_PAR", delegate_par),
     ("assign_dev-15 assign_dev-23", "assign_dev: MEM_OBJ; BAD_DEV with AMD-Vi", assign_memory),
     ("create_pd-19 ctrl_pd-23", "DMA space: MEM_OBJ, MEM_CAP where the account has no frame", no_memory),
+];
+
+/// Where there is one that does not answer.
+pub const SILENT: &[Check] = &[
+    ("assign_dev-16", "a unit that does not answer: ABORTED, and the device is blocked", silent_device),
+    ("assign_int-20", "a unit that does not answer: ABORTED, and the interrupt does not come", silent_interrupt),
 ];
 
 /// Where there is no IOMMU.
@@ -130,4 +137,19 @@ fn no_iommu(m: &mut Machine) -> Outcome {
         refused("assign_dev", hc::assign_dev(sel, unit, 0), Status::BadFtr)?;
     }
     Ok(())
+}
+
+fn silent_device(m: &mut Machine) -> Outcome {
+    let s = m.space()?;
+    m.show(s, Shared(0), HERE, perm::Mem::R | perm::Mem::W)?;
+    Shared(0).fill(0x17);
+    for edu in m.edu.clone() {
+        refused("assign_dev", hc::assign_dev(s, m.unit(), edu.bdf.into()), Status::Aborted)?;
+        edu.dma(true, HERE)?;
+    }
+    m.log();
+    if Shared(0).uniform(abi::PAGE_SIZE) != Some(0x17) {
+        return Err("a device has written to the page".into());
+    }
+    drop_cap(s).map_err(|e| format!("{e:?}"))
 }
