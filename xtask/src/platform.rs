@@ -97,7 +97,7 @@ pub struct Platform {
     pub kernel_cmdline: String,
     /// Why tests that do not name it do not run here. Without it, tests that name no platform run here.
     pub not: Option<String>,
-    /// Why a test that fails here is run once more: a defect of the emulator that strikes at random. The report names
+    /// Why a test that hangs here is run once more: a defect of the emulator that strikes at random. The report names
     /// every test that needed it.
     pub second_try: Option<String>,
     /// What the machine can do, such as "vmx".

@@ -32,6 +32,9 @@ pub enum Fault {
     /// The text did not come in time.
     #[error("{0} s passed without it")]
     Timeout(u64),
+    /// It was on all the time.
+    #[error("the machine was not switched off within {0} s")]
+    StillOn(u64),
     /// The serial line was closed before.
     #[error("the machine ended before it")]
     Ended,

@@ -10,11 +10,12 @@ use crate::matrix::{self, Inner};
 use crate::platform::Platform;
 use crate::progress::Step as Progress;
 use crate::scenario::{Ending, Gdb, Scenario};
-use crate::session::{self, Session};
+use crate::session::{self, Fault, Session};
 use crate::tree;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use regex::bytes::Regex;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 /// Most bytes of code and constants in the kernel.
@@ -60,6 +61,8 @@ pub struct Left {
     pub inner: Vec<Inner>,
     /// CPU time of the emulator: unlike the time that passed, nearly the same however busy the host is.
     pub cpu: Duration,
+    /// It went on, but what was waited for did not come; and nothing that it printed says that something failed.
+    pub hung: bool,
 }
 
 /// Boots the scenario's system and goes through its steps. What the emulator left is then in `build/logs/<name>`.
@@ -95,7 +98,9 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
     let result =
         debugged.and_then(|()| steps(s, &mut session, deadline)).and_then(|()| ending(s, &mut session, deadline));
     session.kill();
-    *left = Left { inner: matrix::inner(&session.text()), cpu: session.cpu_used() };
+    let text = session.text();
+    let hung = result.as_ref().is_err_and(|e| hung(e, &text));
+    *left = Left { inner: matrix::inner(&text), cpu: session.cpu_used(), hung };
     result.map_err(|e| anyhow!("{e:#}\nthe serial output ends:\n{}", tail(&session.text())))
 }
 
@@ -180,13 +185,25 @@ fn ending(s: &Scenario, session: &mut Session, deadline: Instant) -> Result<()> 
             Some(End::PowerOff) => Ok(()),
             Some(End::Script) => bail!("the emulator ended, but not because the machine was switched off"),
             Some(End::Died(why)) => bail!("the machine died: {why}"),
-            None => bail!("the machine was not switched off within {} s", s.timeout_s),
+            None => Err(Fault::StillOn(s.timeout_s).into()),
         },
         Ending::Running => match session.wait(Some(Instant::now() + WATCHED))? {
             None => Ok(()),
             Some(end) => bail!("the machine must go on running, but: {end:?}"),
         },
     }
+}
+
+/// What only a failure prints, of ours or of a guest.
+static FAILURE: LazyLock<Regex> = LazyLock::new(|| {
+    let patterns = r"(?i)kernel panic|panicked|(?-i:\bFAIL(ED)?\b)|\b[1-9]\d* failed|\bBUG:|Call Trace|triple fault";
+    Regex::new(patterns).expect("a pattern")
+});
+
+/// Whether a failure is one that a forgotten interrupt can be the cause of.
+fn hung(error: &anyhow::Error, serial: &str) -> bool {
+    let late = matches!(error.downcast_ref(), Some(Fault::Timeout(_) | Fault::StillOn(_)));
+    late && !FAILURE.is_match(serial.as_bytes())
 }
 
 fn tail(text: &str) -> String {
@@ -242,6 +259,25 @@ mod tests {
         let many: Vec<String> = (0..20).map(|i| format!("f: i{i}")).collect();
         let e = none(&many, "sins").unwrap_err().to_string();
         assert!(e.starts_with("20 sins:") && e.contains("i9") && !e.contains("i10"), "{e}");
+    }
+
+    #[test]
+    fn only_a_machine_that_hangs_and_says_nothing_bad_has_hung() {
+        let late = || anyhow::Error::from(Fault::Timeout(9)).context("step 3: expected /x/");
+        assert!(hung(&late(), "[probe] test a ... ok\n0 failed\nfailures are told\n"));
+        assert!(hung(&Fault::StillOn(9).into(), ""));
+        assert!(!hung(&Fault::Ended.into(), "") && !hung(&Fault::Unwanted("x".into()).into(), ""));
+        assert!(!hung(&anyhow!("the machine died: abort"), ""));
+        let bad = [
+            "kernel panic on CPU 1: index",
+            "[vm] thread 'main' panicked at src/main.rs",
+            "[probe] test a ... FAILED: 1 is not 2",
+            "[probe] probe: FAIL create_pd",
+            "[quota] quota: 9 checks passed, 12 failed",
+            "[   1.0] BUG: soft lockup",
+            "[vm] triple fault",
+        ];
+        bad.iter().for_each(|text| assert!(!hung(&late(), &format!("a\r\n{text}\r\nb")), "{text}"));
     }
 
     #[test]
