@@ -51,7 +51,7 @@ fn parse(platform: &str, text: &str) -> Result<Entries> {
     let line = Regex::new(r"(?m)\bbench: ([a-z_]+) (\d+)\s*$")?;
     let figures: Vec<_> =
         line.captures_iter(text).map(|c| Ok((c[1].to_string(), c[2].parse()?))).collect::<Result<_>>()?;
-    for name in ["ipc_round_trip", "stretch_objects", "stretch_pages", "stretch_tables"] {
+    for name in ["ipc_round_trip", "stretch_objects", "stretch_pages", "stretch_tables", "stretch_destroy_threads"] {
         anyhow::ensure!(figures.iter().any(|(n, _)| n == name), "the component did not print {name}");
     }
     Ok(Entries { platform: platform.into(), figures })
@@ -62,12 +62,13 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "[probe] bench: ipc_round_trip 700\r\n[probe] bench: hypercall 90\r\n\
-        [probe] bench: stretch_objects 5\r\n[probe] bench: stretch_pages 70\r\n[probe] bench: stretch_tables 6\r\n";
+        [probe] bench: stretch_objects 5\r\n[probe] bench: stretch_pages 70\r\n[probe] bench: stretch_tables 6\r\n\
+        [probe] bench: stretch_destroy_threads 9\r\n";
 
     #[test]
     fn figures_are_read_and_the_largest_of_a_kind_counts() {
         let e = parse("qemu", TEXT).unwrap();
-        assert_eq!((e.most("ipc_round_trip"), e.most("stretch_"), e.figures.len()), (700, 70, 5));
+        assert_eq!((e.most("ipc_round_trip"), e.most("stretch_"), e.figures.len()), (700, 70, 6));
         assert!(parse("qemu", "bench: ipc_round_trip 1").unwrap_err().to_string().contains("stretch_objects"));
         assert_eq!(System::parse(SYSTEM.into()).unwrap().binaries, ["probe"]);
     }

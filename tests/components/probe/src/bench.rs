@@ -2,7 +2,9 @@
 //!
 //! How long the kernel keeps interrupts off is seen from outside: this thread sleeps to a deadline while another one,
 //! below it, has the kernel do much at a stretch. How much later it wakes than over a thread that never enters the
-//! kernel is the longest stretch that was met.
+//! kernel is the longest stretch that was met. What is destroyed, and by whom, is another matter ([`destroy`]).
+
+mod destroy;
 
 use crate::scene::{Local, PAGE, memory, window};
 use abi::{Mad, Mtd, Sel, perm, perm::Mem};
@@ -58,8 +60,8 @@ fn tables(from: u64) {
     delegate(sel::HST, BARE.0 / PAGE, BARE.0 / PAGE, BARE.1, 0);
 }
 
-/// How late a thread wakes at worst, in ticks, while another one below it repeats `work`.
-fn late(work: impl Fn() + Send + 'static) -> u64 {
+/// Does `own` while another thread below this one repeats `work`.
+fn below<T>(work: impl Fn() + Send + 'static, own: impl FnOnce() -> T) -> T {
     let stop = Arc::new(AtomicBool::new(false));
     let s = stop.clone();
     rt::thread::set_spawn_priority(1);
@@ -69,16 +71,24 @@ fn late(work: impl Fn() + Send + 'static) -> u64 {
         }
     });
     rt::thread::set_spawn_priority(0);
-    let alarm = Semaphore::new(0);
-    let mut worst = 0;
-    for i in 0..NAPS {
-        let at = tsc() + NAP.0 + i * 7919 % NAP.1;
-        alarm.down_until(at);
-        worst = worst.max(tsc().saturating_sub(at));
-    }
+    let result = own();
     stop.store(true, Relaxed);
     let _ = other.join();
-    worst
+    result
+}
+
+/// How late a thread wakes at worst, in ticks, while another one below it repeats `work`.
+fn late(work: impl Fn() + Send + 'static) -> u64 {
+    below(work, || {
+        let alarm = Semaphore::new(0);
+        let mut worst = 0;
+        for i in 0..NAPS {
+            let at = tsc() + NAP.0 + i * 7919 % NAP.1;
+            alarm.down_until(at);
+            worst = worst.max(tsc().saturating_sub(at));
+        }
+        worst
+    })
 }
 
 /// Prints the figures, each a line `bench: NAME TICKS`.
@@ -94,6 +104,7 @@ pub fn run() -> Result<(), String> {
     println!("bench: stretch_objects {}", objects.saturating_sub(idle));
     println!("bench: stretch_pages {}", late(move || pages(p, w)).saturating_sub(idle));
     println!("bench: stretch_tables {}", late(move || tables(p)).saturating_sub(idle));
+    destroy::run(p)?;
     println!("bench: done");
     Ok(())
 }
