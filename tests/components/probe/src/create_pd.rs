@@ -2,6 +2,7 @@
 
 use crate::abi_page::status;
 use crate::check::{Check, Outcome, done, equal, refused};
+use crate::foreign::Foreign;
 use crate::scene::{Slot, copy};
 use abi::{CreatePdOp, Hypercall, Mad, Sel, Status, perm};
 use parent::sel;
@@ -24,6 +25,11 @@ pub const CHECKS: &[Check] = &[
     ("create_pd-16", "BAD_PAR: OP 7 to 15", bad_op),
     ("create_pd-17", "BAD_FTR: DMA space", dma),
     ("create_pd-22", "a PIO space takes three frames", three_frames),
+    (
+        "create_pd-2 create_pd-3 create_pd-4 create_pd-6 create_pd-7",
+        "a new space: exactly the permissions of its kind",
+        permissions,
+    ),
     ("create_pd-18 spaces-10", "a guest space, where there are guests; BAD_FTR elsewhere", guest_space),
 ];
 
@@ -108,11 +114,31 @@ fn dma() -> Outcome {
     refused("OP 4", hc::create_pd(CreatePdOp::Dma, Slot::new().0, sel::PD), Status::BadFtr)
 }
 
+fn guests_here() -> bool {
+    rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0)
+}
+
+/// What arrives of a capability that is sent says which permissions it has.
+fn permissions() -> Outcome {
+    use perm::Space as S;
+    let kinds = [
+        (CreatePdOp::Obj, S::TAKE | S::GRANT),
+        (CreatePdOp::Hst, S::TAKE | S::GRANT),
+        (CreatePdOp::Gst, S::GRANT | S::ASSIGN),
+        (CreatePdOp::Pio, S::TAKE | S::GRANT | S::ASSIGN),
+        (CreatePdOp::Msr, S::TAKE | S::GRANT | S::ASSIGN),
+    ];
+    let receiver = Foreign::new(8)?;
+    for (op, want) in kinds.into_iter().filter(|(op, _)| *op != CreatePdOp::Gst || guests_here()) {
+        let s = Slot::pd(op, Slot::pd(CreatePdOp::Pd, sel::PD)?.0)?;
+        equal(&format!("{op:?}"), receiver.send_one(s.0)?.perms(), want.bits())?;
+    }
+    Ok(())
+}
+
 fn guest_space() -> Outcome {
     let s = Slot::new();
-    let guests_here =
-        rt::start_info().is_some_and(|i| i.features & (abi::Features::VMX | abi::Features::SVM).bits() != 0);
-    let want = if guests_here { Ok(()) } else { Err(Status::BadFtr) };
+    let want = if guests_here() { Ok(()) } else { Err(Status::BadFtr) };
     equal("OP 3", hc::create_pd(CreatePdOp::Gst, s.0, sel::PD), want)
 }
 
