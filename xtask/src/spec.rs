@@ -59,7 +59,7 @@ pub fn check() -> Result<(String, Vec<String>)> {
     faults.extend(pages.iter().flat_map(page::bare));
     faults.extend(layout::check(&pages));
     faults.extend(handlers::check(&pages, &calls));
-    let tested = [TESTS, "hypervisor/ptab", "hypervisor/smp", "hypervisor/speculation"];
+    let tested = [TESTS, "hypervisor/ipc", "hypervisor/ptab", "hypervisor/smp", "hypervisor/speculation"];
     let mut named = Vec::new();
     for folder in tested {
         named.extend(files(&root.join(folder), &["rs", "toml"])?);

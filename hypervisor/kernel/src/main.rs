@@ -52,7 +52,7 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
     }
     window::close();
     console::hand_over();
-    schedule::go(schedule::Next::Pick)
+    schedule::go(schedule::Next::Resched)
 }
 
 fn announce() {

@@ -7,10 +7,11 @@ use crate::arch::{cpu::cpu, guest, interrupt, paging, time};
 use crate::boot::cpus_online;
 use crate::mem::refs::{self, DeadList};
 use crate::object::ec::{Ec, Posted};
-use crate::object::sc::{Ready, Sc};
+use crate::object::sc::Sc;
 use abi::Status;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use ipc::Queued;
 use sched::{CpuSet, MAX_CPUS, Queue};
 use smp::{Mailbox, Period, Presence, Requests, Seen};
 use spin::Once;
@@ -130,7 +131,7 @@ pub fn release(ec: &'static Ec, s: Status) {
 
 /// Has the CPU of a new SC schedule it.
 pub fn start(sc: &'static Sc) {
-    post(sc.ec.cpu, |m| m.started.push_back::<Ready>(sc));
+    post(sc.ipc.ec.cpu, |m| m.started.push_back::<Queued>(sc));
 }
 
 /// Has a CPU end or destroy an object.
@@ -241,8 +242,8 @@ pub fn open_mail() {
             ec.unblock(status);
         }
     }
-    while let Some(sc) = started.pop_front::<Ready>() {
-        sc.start();
+    while let Some(sc) = started.pop_front::<Queued>() {
+        ipc::start(sc);
     }
     refs::take_over(condemned);
 }

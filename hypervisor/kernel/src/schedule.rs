@@ -1,31 +1,20 @@
 //! Who runs next on this CPU.
 //!
 //! Every kernel entry ends in [`go`]. A hypercall or event handler only says how to go on ([`Next`]); nothing is left
-//! on the stack. The scheduling context that pays (`Cpu::sc`) runs the EC at the end of its call chain, or, while that
-//! waits for a busy handler, helps the chain that keeps the handler busy.
+//! on the stack. Who runs, and who pays, is decided by the crate `ipc`; here that meets time, and the way out.
 
 use crate::arch::{self, cpu::cpu, fpu, guest, paging, speculation, tables, time};
 use crate::event;
 use crate::mem::refs::{self, Ref};
-use crate::object::ec::{Cont, Ec, EcKind, Expect, Resume};
-use crate::object::sc::{self, Sc};
+use crate::object::ec::{Cont, Ec, EcKind, Expect};
+use crate::object::sc::Sc;
 use crate::{remote, trace};
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use ipc::Step;
 
 /// How a kernel entry goes on.
-pub enum Next {
-    /// This EC, paid by the current SC.
-    Run(&'static Ec),
-    /// The current SC stays ready, but somebody else may be first.
-    Resched,
-    /// The current SC waits until this EC is released from its semaphore.
-    Park(&'static Ec),
-    /// This EC goes on with a hypercall, paid by the current SC; interrupts are let in first.
-    Yield(&'static Ec),
-    /// There is no current SC any more.
-    Pick,
-}
+pub type Next = ipc::Next<Ec>;
 
 /// After so many steps without leaving the kernel, interrupts are let in: chains of helpers can be long or circular.
 const MAX_STEPS: u32 = 64;
@@ -37,64 +26,37 @@ pub fn go(mut next: Next) -> ! {
         steps += 1;
         if steps == MAX_STEPS {
             steps = 0;
-            requeue();
+            cpu().ipc.requeue();
             preemption_point();
-            next = Next::Pick;
+            next = Next::Resched;
         }
-        next = match next {
-            Next::Run(ec) => step(ec),
-            Next::Resched => {
-                requeue();
-                pick()
-            }
-            Next::Yield(ec) => {
-                steps = 0;
-                preemption_point();
-                step(ec)
-            }
-            Next::Park(ec) => {
-                charge();
-                if let Some(sc) = put_away() {
-                    sc.park(ec);
-                }
-                pick()
-            }
-            Next::Pick => pick(),
+        next = match ipc::step(next) {
+            Step::Do(ec, cont) => perform(ec, cont),
+            Step::Then(next) => next,
+            Step::Idle => idle(),
         };
     }
 }
 
-fn step(ec: &'static Ec) -> Next {
-    if ec.blocked.get() {
-        return Next::Park(ec);
-    }
-    match ec.cont.get() {
-        Cont::Sysret | Cont::Iret | Cont::Guest | Cont::Restart if preempted() => Next::Resched,
-        c @ (Cont::Sysret | Cont::Iret | Cont::Guest) => {
-            // Before a recall is looked for and the space is entered: destroying objects may wait, and a CPU that waits
-            // answers strong recalls and shoot-downs.
-            if refs::chores_left() && !tidy_up(ec, c) {
-                return next_of_payer(ec);
-            }
-            match c {
-                _ if ec.recall.load(Relaxed) => recall(ec, c),
-                Cont::Sysret => leave(ec, true),
-                Cont::Iret => leave(ec, false),
-                _ => guest::run(ec),
-            }
-        }
+fn perform(ec: &'static Ec, cont: Cont) -> Next {
+    match cont {
         Cont::Startup => {
             let (resume, n) = match ec.kind {
-                EcKind::Vcpu => (Resume::Guest, abi::event::GST_STARTUP),
-                _ => (Resume::Iret, abi::event::HST_STARTUP),
+                EcKind::Vcpu => (Cont::Guest, abi::event::GST_STARTUP),
+                _ => (Cont::Iret, abi::event::HST_STARTUP),
             };
-            ec.expect.set(Expect::State(resume));
+            ec.ipc.expect.set(Expect::State(resume));
             event::raise(ec, n as u16)
         }
         Cont::Event(n) => event::raise(ec, n),
         Cont::Call => crate::call::ipc::ipc_call(ec),
         Cont::Restart => crate::call::restart(ec),
-        Cont::Receive | Cont::Reply | Cont::Dead => next_of_payer(ec),
+        // Before a recall is looked for and the space is entered: destroying objects may wait, and a CPU that waits
+        // answers strong recalls and shoot-downs.
+        _ if refs::chores_left() && !tidy_up(ec, cont) => cpu().ipc.next(),
+        _ if ec.recall.load(Relaxed) => recall(ec, cont),
+        Cont::Guest => guest::run(ec),
+        _ => leave(ec, cont == Cont::Sysret),
     }
 }
 
@@ -103,74 +65,29 @@ fn step(ec: &'static Ec) -> Next {
 fn tidy_up(ec: &'static Ec, cont: Cont) -> bool {
     // None: it worked for somebody who is gone, and nothing refers to it any more.
     let Some(held) = Ref::try_from_found(ec) else { return false };
-    let payer = cpu().sc.get().map(|s| s as *const Sc);
     refs::portion(false);
-    let same = ec.cont.get() == cont && cpu().sc.get().map(|s| s as *const Sc) == payer && !preempted();
+    // If somebody was ended, nobody pays now: that counts as preempted.
+    let same = ec.ipc.cont.get() == cont && !cpu().ipc.preempted();
     drop(held);
     same
 }
 
-/// `ec` does not go on as it was about to: on with whatever the current SC has to run.
-fn next_of_payer(ec: &'static Ec) -> Next {
-    let leaf = cpu().sc.get().map(|sc| sc.leaf.get());
-    match leaf {
-        // While it was looked at, it or its chain was ended, or something else is to run first.
-        Some(_) if preempted() => Next::Resched,
-        Some(leaf) if !core::ptr::eq(leaf, ec) => Next::Run(leaf),
-        // The end of a chain receives or is dead only if the chain has ended: its SC has nothing to run.
-        Some(leaf) if matches!(leaf.cont.get(), Cont::Receive | Cont::Reply | Cont::Dead) => {
-            charge();
-            if let Some(sc) = put_away() {
-                sc.finish();
-            }
-            Next::Pick
-        }
-        Some(leaf) => Next::Run(leaf),
-        None => Next::Pick,
-    }
-}
-
 fn recall(ec: &'static Ec, c: Cont) -> Next {
     ec.recall.swap(false, SeqCst);
-    let (resume, n) = match c {
-        Cont::Guest => (Resume::Guest, abi::event::GST_RECALL),
-        Cont::Sysret => (Resume::Sysret, abi::event::HST_RECALL),
-        _ => (Resume::Iret, abi::event::HST_RECALL),
-    };
-    ec.expect.set(Expect::State(resume));
+    let n = if c == Cont::Guest { abi::event::GST_RECALL } else { abi::event::HST_RECALL };
+    ec.ipc.expect.set(Expect::State(c));
     event::raise(ec, n as u16)
 }
 
-/// Whether somebody with a higher priority is ready, or the turn is over and an equal is.
-fn preempted() -> bool {
-    let c = cpu();
-    let Some(sc) = c.sc.get() else { return true };
-    c.ready.highest().is_some_and(|p| p > sc.prio || (p == sc.prio && c.turn_over.get()))
-}
-
-/// The chain of `sc` has moved on to `leaf`. If a helper has moved it, the SC may wait for somebody that no longer
-/// matters.
-pub fn moved(sc: &'static Sc, leaf: &'static Ec) {
-    sc.leaf.set(leaf);
-    if sc.unpark() {
-        ready(sc);
-    }
-}
-
-/// Makes an SC ready.
-pub fn ready(sc: &'static Sc) {
-    cpu().ready.push_back::<sc::Ready>(sc, sc.prio);
-}
-
-/// Charges the current SC, or idle time, up to now.
-pub fn charge() {
+/// Charges that SC, or idle time, up to now.
+fn charge(payer: Option<&'static Sc>) {
     let c = cpu();
     let t = time::now();
     let used = t.wrapping_sub(c.since.replace(t));
-    match c.sc.get() {
+    match payer {
         Some(sc) => {
             if sc.charge(used, t) {
-                c.turn_over.set(true);
+                c.ipc.turn_over.set(true);
             }
         }
         None => {
@@ -182,62 +99,40 @@ pub fn charge() {
     }
 }
 
-/// The current SC does not run any more.
-fn put_away() -> Option<&'static Sc> {
-    let sc = cpu().sc.take()?;
-    sc.clock(0);
-    Some(sc)
-}
-
-/// Puts the current SC back: in front while its turn lasts, else behind its equals.
-fn requeue() {
-    charge();
+/// Up to now `from` has paid, and from now on `to` does.
+pub fn switch(from: Option<&'static Sc>, to: Option<&'static Sc>) {
+    charge(from);
     let c = cpu();
-    let Some(sc) = put_away() else { return };
-    if !sc.is_active() {
-        return;
+    if let Some(sc) = from {
+        sc.clock(0);
     }
-    if c.turn_over.get() {
-        c.ready.push_back::<sc::Ready>(sc, sc.prio);
-    } else {
-        c.ready.push_front::<sc::Ready>(sc, sc.prio);
+    if let Some(sc) = to {
+        c.slice_end.set(c.since.get() + sc.left());
+        sc.clock(c.since.get());
+        time::rearm();
+        trace!(SCHEDULE, Some(sc.ipc.leaf()), sc.ipc.prio.into(), trace::name(&sc.ipc.ec).into());
     }
-}
-
-fn pick() -> Next {
-    charge();
-    let c = cpu();
-    c.turn_over.set(false);
-    let Some(sc) = c.ready.pop::<sc::Ready>() else { return idle() };
-    c.sc.set(Some(sc));
-    c.slice_end.set(c.since.get() + sc.left());
-    sc.clock(c.since.get());
-    time::rearm();
-    trace!(SCHEDULE, Some(sc.leaf.get()), sc.prio.into(), trace::name(&sc.ec).into());
-    Next::Run(sc.leaf.get())
 }
 
 /// The time `t` has come: notes whether the current SC's turn is over.
 pub fn tick(t: u64) {
     let c = cpu();
-    if c.sc.get().is_some() && t >= c.slice_end.get() {
-        charge();
-        c.turn_over.set(true);
-        if let Some(sc) = c.sc.get() {
-            c.slice_end.set(t + sc.left());
-        }
+    if let Some(sc) = c.ipc.payer().filter(|_| t >= c.slice_end.get()) {
+        charge(Some(sc));
+        c.ipc.turn_over.set(true);
+        c.slice_end.set(t + sc.left());
     }
 }
 
 fn idle() -> Next {
+    charge(None);
     trace!(SCHEDULE, None, 0, 0);
-    cpu().sc.set(None);
     leave_space();
     if refs::chores_left() {
         refs::portion(true);
         preemption_point();
         // That may have released somebody.
-        return Next::Pick;
+        return Next::Resched;
     }
     if let Some(i) = remote::idle() {
         i.clock(cpu().since.get());
@@ -301,9 +196,6 @@ fn enter_space(ec: &'static Ec) -> bool {
 }
 
 fn leave(ec: &'static Ec, sysret: bool) -> Next {
-    if let Some(sc) = ec.chain.get() {
-        moved(sc, ec);
-    }
     make_current(ec);
     if !enter_space(ec) {
         return event::kill(ec, "has no host space on this CPU any more");

@@ -131,7 +131,7 @@ impl<T> Queue<T> {
     }
 
     /// The object behind `t` in this queue.
-    pub(crate) fn next<Tag>(&self, t: &'static T) -> Option<&'static T>
+    pub fn next<Tag>(&self, t: &'static T) -> Option<&'static T>
     where
         T: Node<Tag>,
     {

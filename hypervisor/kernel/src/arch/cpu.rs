@@ -2,11 +2,11 @@
 
 use super::{paging, tables};
 use crate::mem::{layout, pool, refs};
-use crate::object::{account::KERNEL, ec::Ec, sc::Sc};
+use crate::object::{account::KERNEL, ec::Ec};
 use abi::PAGE_SIZE;
 use core::cell::{Cell, UnsafeCell};
 use raw_cpuid::{CpuId, CpuIdReaderNative};
-use sched::{ReadyQueue, Timeouts};
+use sched::Timeouts;
 use spin::Once;
 use x2apic::lapic::LocalApic;
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
@@ -29,14 +29,12 @@ pub struct Cpu {
     pub bare_root: Cell<u64>,
     /// The EC that runs or ran last.
     pub ec: Cell<Option<&'static Ec>>,
-    /// The SC that pays.
-    pub sc: Cell<Option<&'static Sc>>,
-    /// TSC when it began to.
+    /// Who pays, and who is ready.
+    pub ipc: ipc::Cpu<Ec>,
+    /// TSC when the SC that pays began to.
     pub since: Cell<u64>,
     /// TSC when its turn is over.
     pub slice_end: Cell<u64>,
-    /// SCs that are ready.
-    pub ready: ReadyQueue<Sc>,
     /// Blocked ECs with timeouts.
     pub timeouts: Timeouts<Ec>,
     /// When the timer will fire; `u64::MAX`: not armed.
@@ -61,8 +59,6 @@ pub struct Cpu {
     pub features: Cell<Features>,
     /// The task register was cut short by a VM exit.
     pub tr_stale: Cell<bool>,
-    /// The turn of the current SC is over.
-    pub turn_over: Cell<bool>,
     /// Physical address of the host values of the MSRs that VM exits load.
     pub host_msrs: Cell<u64>,
     /// Local APIC.

@@ -113,7 +113,7 @@ pub fn catch_up() {
 /// Arms the timer for what comes next.
 pub fn rearm() {
     let c = cpu();
-    let slice = if c.sc.get().is_some() { c.slice_end.get() } else { u64::MAX };
+    let slice = if c.ipc.payer().is_some() { c.slice_end.get() } else { u64::MAX };
     let next = c.timeouts.next::<Timed>(deadline).unwrap_or(u64::MAX).min(slice).min(iommu::resume_at());
     if next != u64::MAX {
         arm(next);

@@ -1,7 +1,7 @@
 //! Traps: exceptions and interrupts, from user mode, from the idle kernel, and on their own stacks.
 
 use super::{cpu::cpu, fpu, interrupt, tables};
-use crate::object::ec::{Cont, Expect, Resume};
+use crate::object::ec::{Cont, Expect};
 use crate::schedule::{self, Next};
 use crate::{event, remote, say, trace};
 use x86::controlregs::cr2;
@@ -115,7 +115,7 @@ const MC: u64 = 18;
 /// A trap from user mode. Its frame is in the current EC.
 pub extern "C" fn user_trap() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("trap from nowhere") };
-    ec.cont.set(Cont::Iret);
+    ec.ipc.cont.set(Cont::Iret);
     schedule::go(user_trap_of(ec))
 }
 
@@ -137,7 +137,7 @@ fn user_trap_of(ec: &'static crate::object::ec::Ec) -> Next {
         _ => {}
     }
     trace!(FAULT, Some(ec), f.regs.vector | f.regs.error << 8, f.regs.rip);
-    ec.expect.set(Expect::State(Resume::Iret));
+    ec.ipc.expect.set(Expect::State(Cont::Iret));
     event::raise(ec, f.regs.vector as u16)
 }
 

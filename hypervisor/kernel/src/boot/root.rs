@@ -8,7 +8,7 @@ use crate::mem::{layout, pool, window};
 use crate::object::account::{KERNEL, ROOT};
 use crate::object::ec::{Cont, Ec, EcKind, NewEc};
 use crate::object::{hst::HstSpace, msr::MsrSpace, obj, obj::ObjSpace, pd::Pd, pio::PioSpace, sc::Sc, sm::Sm};
-use crate::{iommu, remote, schedule, trace};
+use crate::{iommu, remote, trace};
 use abi::{EXT_SIGNATURE, HIP_SIGNATURE, Hip, Mad, PAGE_SIZE, SEL_NUM, event, nova_obj, perm, root_obj};
 use core::sync::atomic::Ordering::Relaxed;
 use ptab::Leaf;
@@ -66,9 +66,8 @@ pub fn create(info: &Info, magic: u32, mbi: u32) -> Result<(), Refused> {
     f.set_rip(entry);
     f.set_rdi(magic.into());
     f.set_rsi(mbi.into());
-    ec.cont.set(Cont::Iret);
+    ec.ipc.cont.set(Cont::Iret);
     let sc = Sc::create(&ROOT, ec.clone(), ROOT_PRIO, time::frequency() / 1000 * ROOT_BUDGET_MS).ok_or(NO_MEMORY)?;
-    ec.chain.set(Some(sc.found()));
     ec.bound.store(true, Relaxed);
     pd.members.add(pd.found(), &ec);
     put(&s.obj, root_obj::NOVA_OBJ, &s.nova, TAKE)?;
@@ -77,7 +76,7 @@ pub fn create(info: &Info, magic: u32, mbi: u32) -> Result<(), Refused> {
     put(&s.obj, root_obj::ROOT_EC, &ec, perm::Ec::all().bits())?;
     put(&s.obj, root_obj::ROOT_SC, &sc, perm::Sc::all().bits())?;
     ROOT_OBJ.store(s.obj.found() as *const _ as u64, Relaxed);
-    schedule::ready(sc.found());
+    ipc::start(sc.found());
     Ok(())
 }
 

@@ -193,7 +193,7 @@ extern "C" fn arrive() -> ! {
     ITS_TIME.store(time::now(), SeqCst);
     ONLINE.fetch_add(1, SeqCst);
     STATE.store(ONLINE_NOW, SeqCst);
-    schedule::go(schedule::Next::Pick)
+    schedule::go(schedule::Next::Resched)
 }
 
 /// This processor is not used.

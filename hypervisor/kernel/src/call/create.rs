@@ -179,12 +179,12 @@ pub fn create_sc(ec: &'static Ec) -> Outcome {
     let s = sc.found();
     let done = slot.fill(sc, perm::Sc::all().bits());
     if done.is_err() {
-        s.retire();
+        ipc::retire(s);
         target.bound.store(false, Relaxed);
         return done;
     }
     if target.cpu == cpu().id.get() {
-        s.start();
+        ipc::start(s);
     } else {
         remote::start(s);
     }

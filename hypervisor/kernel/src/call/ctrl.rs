@@ -236,7 +236,7 @@ pub fn ctrl_sm(ec: &'static Ec) -> Outcome {
             if held.is_none() && sm.forget(ec) {
                 return Err(Status::BadCap);
             }
-            ec.blocked.set(true);
+            ec.ipc.block();
             let at = ec.regs().rsi();
             // Without the semaphore it is released already, and hears of it soon.
             if at != 0 && held.is_some() {

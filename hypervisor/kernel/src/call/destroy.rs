@@ -18,7 +18,7 @@ pub fn destroy(ec: &'static Ec) -> Outcome {
     if !target.gone() {
         wait_for_destruction(ec);
     }
-    if target.gone() || ec.dead() {
+    if target.gone() || ec.ipc.dead() {
         return Ok(Done::Now);
     }
     ec.awaits.set(Some(target));
@@ -30,7 +30,7 @@ fn doom(ec: &'static Ec) -> Result<AnyRef, Status> {
     let cap = ec.obj.get(selector(ec));
     let needs = cap.kind().and_then(cap::Kind::perms_to_destroy).ok_or(Status::BadCap)?;
     // The kernel's own, which stands for idle time.
-    let idle = obj::resolve::<Sc>(cap, 0).is_some_and(|s| s.ec.kind == EcKind::Idle);
+    let idle = obj::resolve::<Sc>(cap, 0).is_some_and(|s| s.ipc.ec.kind == EcKind::Idle);
     if cap.perms() & needs != needs || idle {
         return Err(Status::BadCap);
     }

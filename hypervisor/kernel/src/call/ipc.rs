@@ -8,18 +8,18 @@ use crate::object::pt::Pt;
 use crate::schedule::Next;
 use crate::trace;
 use abi::{Mtd, Status, perm};
+use ipc::Way;
 
 /// Flag T: do not wait for a busy callee.
 const NO_WAIT: u8 = 1;
 
 /// Calls a portal. Also the second try of a caller that found its callee busy: nothing has happened before.
 pub fn ipc_call(ec: &'static Ec) -> Next {
-    ec.cont.set(Cont::Sysret);
     match try_call(ec) {
         Ok(next) => next,
         Err(s) => {
             ec.set_status(s);
-            Next::Run(ec)
+            ipc::give_up(ec)
         }
     }
 }
@@ -34,22 +34,18 @@ fn try_call(ec: &'static Ec) -> Result<Next, Status> {
     if callee.cpu != ec.cpu {
         return Err(Status::BadCpu);
     }
-    if callee.dead() {
-        return Err(Status::Aborted);
-    }
-    if !callee.receiving() {
-        if flags(ec) & NO_WAIT != 0 {
-            return Err(Status::Timeout);
+    match ipc::way(ec, callee) {
+        Way::Free => {}
+        Way::Busy(_) | Way::Circle if flags(ec) & NO_WAIT != 0 => return Err(Status::Timeout),
+        Way::Busy(end) => {
+            ec.ipc.cont.set(Cont::Call);
+            return Ok(Next::Run(end));
         }
-        ec.cont.set(Cont::Call);
-        return event::help(ec, callee).ok_or_else(|| {
-            ec.cont.set(Cont::Sysret);
-            Status::Aborted
-        });
+        Way::Circle | Way::Dead => return Err(Status::Aborted),
     }
     let mtd = copy_message(ec, callee, mtd);
     fpu::discard(ec);
-    ec.expect.set(Expect::Words);
+    ec.ipc.expect.set(Expect::Words);
     trace!(CALL, Some(ec), pt.pid(), trace::name(callee).into());
     Ok(event::enter(ec, pt, mtd))
 }
@@ -72,22 +68,14 @@ pub fn ipc_reply(ec: &'static Ec) -> Next {
     }
     let mtd = ec.regs().rsi() as u32;
     fpu::discard(ec);
-    ec.cont.set(Cont::Receive);
-    let payer = ec.chain.take();
-    let Some(caller) = ec.caller.take() else {
-        if let Some(sc) = payer {
-            sc.finish();
-        }
-        return Next::Resched;
-    };
-    let caller = caller.found();
+    let Some(caller) = ipc::reply(ec) else { return Next::Resched };
     trace!(REPLY, Some(ec), trace::name(caller).into(), mtd.into());
-    match caller.expect.get() {
+    match caller.ipc.expect.get() {
         Expect::Words => {
             let mtd = copy_message(ec, caller, mtd);
             caller.set_status(Status::Success);
             caller.regs().set_rsi(mtd as u64);
-            event::resume(caller, Cont::Sysret)
+            ipc::resume(caller, Cont::Sysret)
         }
         Expect::State(how) => match ec.utcb() {
             Some(u) => event::answer(caller, how, Mtd::from_bits_truncate(mtd), u.arch(), ec),

@@ -35,7 +35,7 @@ pub enum Done {
 /// Hypercall entry. The caller's registers are in its frame.
 pub extern "C" fn hypercall() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("hypercall from nowhere") };
-    ec.cont.set(Cont::Sysret);
+    ec.ipc.cont.set(Cont::Sysret);
     crate::trace!(HYPERCALL, Some(ec), ec.regs().rdi(), ec.regs().rsi());
     schedule::go(dispatch(ec))
 }
@@ -62,8 +62,7 @@ fn dispatch(ec: &'static Ec) -> Next {
         Ok(Done::Blocked) => return Next::Run(ec),
         Ok(Done::Part(n)) => {
             ec.progress.set(n);
-            ec.cont.set(Cont::Restart);
-            return Next::Yield(ec);
+            return later(ec);
         }
         Ok(Done::Again) => return again(ec),
         Ok(Done::Now) => ec.set_status(Status::Success),
@@ -76,12 +75,18 @@ fn dispatch(ec: &'static Ec) -> Next {
 
 /// Goes on with the hypercall later, unless the caller was ended by it.
 fn again(ec: &'static Ec) -> Next {
-    if ec.dead() {
+    if ec.ipc.dead() {
         return Next::Run(ec);
     }
     ec.restarts.set(ec.restarts.get().saturating_add(1));
-    ec.cont.set(Cont::Restart);
-    Next::Yield(ec)
+    later(ec)
+}
+
+/// Lets interrupts in before the hypercall goes on.
+fn later(ec: &'static Ec) -> Next {
+    ec.ipc.cont.set(Cont::Restart);
+    schedule::preemption_point();
+    Next::Run(ec)
 }
 
 /// Goes on with a hypercall of which a part is done. All that it names is looked for again.
@@ -90,7 +95,7 @@ pub fn restart(ec: &'static Ec) -> Next {
         // Somebody has made another call of it (`set_state`).
         ec.progress.set(0);
     }
-    ec.cont.set(Cont::Sysret);
+    ec.ipc.cont.set(Cont::Sysret);
     dispatch(ec)
 }
 

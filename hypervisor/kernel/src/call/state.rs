@@ -11,7 +11,7 @@ fn find(ec: &'static Ec) -> Result<(&'static Ec, Mtd), Status> {
     match () {
         _ if target.cpu != ec.cpu => Err(Status::BadCpu),
         _ if core::ptr::eq(target, ec) => Err(Status::BadPar),
-        _ if target.dead() => Err(Status::Aborted),
+        _ if target.ipc.dead() => Err(Status::Aborted),
         _ => Ok((target, Mtd::from_bits_truncate(ec.regs().rsi() as u32))),
     }
 }

@@ -1,19 +1,21 @@
 //! Execution context (spec 2.2): a thread (local or global) or a virtual CPU.
 //!
-//! An EC that is not running is a register frame and a continuation ([`Cont`]), not a stack. Its cells are touched by
+//! An EC that is not running is a register frame and a continuation ([`Cont`]), not a stack. What it has to do with
+//! other ECs is in the crate `ipc`. Its cells are touched by
 //! its own CPU only; what others may touch is atomic, or a link of a queue with a lock.
 
 use super::member::{Joins, Member};
 use super::obj::{ObjSpace, Window};
-use super::{account::Account, hst::HstSpace, kernel_object, pio::PioSpace, pt::Pt, sc::Sc, sm::Sm};
+use super::{account::Account, hst::HstSpace, kernel_object, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
 use crate::mem::pool::Page;
 use crate::mem::refs::{AnyRef, Header, Held, Object, Part, Progress, Ref, Room};
-use crate::{event, remote, schedule, trace};
+use crate::{remote, trace};
 use abi::{Sel, Status, Utcb};
 use core::cell::{Cell, UnsafeCell};
 use core::sync::atomic::AtomicBool;
-use sched::{Deadline, Link, Node, Queue};
+pub use ipc::{Cont, Expect};
+use sched::{Deadline, Link, Node};
 
 /// What kind of EC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,51 +30,6 @@ pub enum EcKind {
     Idle,
 }
 
-/// How an EC goes on when it is next chosen.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Cont {
-    /// Return from a hypercall.
-    Sysret,
-    /// Return from a trap.
-    Iret,
-    /// Enter the guest.
-    Guest,
-    /// Raise the STARTUP event.
-    Startup,
-    /// Raise the event of that number (again): its handler was busy.
-    Event(u16),
-    /// Do the `ipc_call` again: its callee was busy.
-    Call,
-    /// Go on with the hypercall, of which [`Ec::progress`] is done.
-    Restart,
-    /// A local thread waits for a message.
-    Receive,
-    /// Waits for a reply.
-    Reply,
-    /// Never again.
-    Dead,
-}
-
-/// What an EC in [`Cont::Reply`] wants back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Expect {
-    /// Message words.
-    Words,
-    /// Architectural state; then it goes on as said.
-    State(Resume),
-}
-
-/// How an EC goes on after an event was handled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Resume {
-    /// A host EC returns to user mode.
-    Iret,
-    /// A host EC returns from the hypercall that the recall found it in.
-    Sysret,
-    /// A vCPU enters the guest.
-    Guest,
-}
-
 /// Execution context.
 #[repr(C, align(64))]
 pub struct Ec {
@@ -83,12 +40,10 @@ pub struct Ec {
     pub cpu: u16,
     /// Its kind.
     pub kind: EcKind,
-    /// Continuation.
-    pub cont: Cell<Cont>,
+    /// Who serves it and whom it serves; how it goes on.
+    pub ipc: ipc::State<Ec>,
     /// How much of a hypercall is done that is done in parts.
     pub progress: Cell<u64>,
-    /// What it waits for in [`Cont::Reply`].
-    pub expect: Cell<Expect>,
     /// Event base.
     pub evt: Sel,
     utcb: Part<Page>,
@@ -101,20 +56,8 @@ pub struct Ec {
     pub pio: Part<Ref<PioSpace>>,
     /// Where capabilities that are sent to it arrive.
     pub window: Window,
-    /// Whom it serves: the EC that its next reply goes to.
-    pub caller: Cell<Option<Ref<Ec>>>,
-    /// The portal that the caller came by: to be compared only.
-    pub entrance: Cell<*const Pt>,
-    /// Who serves it.
-    pub callee: Cell<Option<Ref<Ec>>>,
-    /// The SC at the start of the call chain that it is part of.
-    pub chain: Cell<Option<&'static Sc>>,
-    /// SCs that cannot go on before it is released from a semaphore.
-    pub waiters: Queue<Sc>,
     /// The semaphore that it is blocked on.
     pub blocked_on: Cell<Option<Ref<Sm>>>,
-    /// Blocked on a semaphore.
-    pub blocked: Cell<bool>,
     wait_link: Link<Ec>,
     posted: Link<Ec>,
     /// Timeout of the semaphore operation.
@@ -170,6 +113,45 @@ impl Node<Timed> for Ec {
     }
 }
 
+impl ipc::Ec for Ec {
+    type Sc = Sc;
+    type Ref = Ref<Ec>;
+
+    fn cpu() -> &'static ipc::Cpu<Ec> {
+        &cpu().ipc
+    }
+
+    fn ipc(&self) -> &ipc::State<Ec> {
+        &self.ipc
+    }
+
+    fn found(counted: &Ref<Ec>) -> &'static Ec {
+        counted.found()
+    }
+
+    fn hold(&'static self) -> Ref<Ec> {
+        Ref::from_found(self)
+    }
+
+    fn try_hold(&'static self) -> Option<Ref<Ec>> {
+        Ref::try_from_found(self)
+    }
+
+    fn abort(&'static self) {
+        self.set_status(Status::Aborted);
+    }
+
+    fn leave(&'static self) {
+        if let Some(sm) = self.blocked_on.take() {
+            // If it is not there, another CPU has released it; what that sends is ignored.
+            sm.forget(self);
+        }
+        cpu().timeouts.disarm::<Timed>(self);
+        fpu::discard(self);
+        self.awaits.take();
+    }
+}
+
 /// What an EC is created with.
 pub struct NewEc {
     /// Kind.
@@ -218,9 +200,8 @@ impl Ec {
             frame: UnsafeCell::new(Frame::new(n.sp)),
             cpu: n.cpu,
             kind: n.kind,
-            cont: Cell::new(if n.kind == EcKind::Local { Cont::Receive } else { Cont::Startup }),
+            ipc: ipc::State::new(if n.kind == EcKind::Local { Cont::Receive } else { Cont::Startup }),
             progress: Cell::new(0),
-            expect: Cell::new(Expect::Words),
             evt: n.evt,
             utcb: Part::new(utcb),
             utcb_page: n.page,
@@ -228,13 +209,7 @@ impl Ec {
             hst: n.hst.into(),
             pio: Part::new(n.pio),
             window: Window::none(),
-            caller: Cell::new(None),
-            entrance: Cell::new(core::ptr::null()),
-            callee: Cell::new(None),
-            chain: Cell::new(None),
-            waiters: Queue::new(),
             blocked_on: Cell::new(None),
-            blocked: Cell::new(false),
             wait_link: Link::new(),
             posted: Link::new(),
             deadline: Deadline::new(),
@@ -271,77 +246,26 @@ impl Ec {
         self.frame.get() as u64 + size_of::<Frame>() as u64
     }
 
-    /// Whether a portal bound to it can be entered.
-    pub fn receiving(&self) -> bool {
-        self.cont.get() == Cont::Receive
-    }
-
-    /// Whether it is dead.
-    pub fn dead(&self) -> bool {
-        self.cont.get() == Cont::Dead
-    }
-
     /// Sets the status register of the hypercall that it is in.
     pub fn set_status(&self, s: Status) {
         trace!(STATUS, Some(self), s as u64, 0);
         self.regs().set_rdi(s as u64);
     }
 
-    /// The end of the call chain that it is part of.
-    pub fn end_of_chain(&'static self) -> &'static Ec {
-        let mut end = self;
-        while let Some(next) = end.callee() {
-            end = next;
-        }
-        end
-    }
-
-    /// It, and who serves it, are paid by that SC from now on, or by none. Returns the end of the chain.
-    pub fn pay(&'static self, sc: Option<&'static Sc>) -> &'static Ec {
-        let mut end = self;
-        end.chain.set(sc);
-        while let Some(next) = end.callee() {
-            end = next;
-            end.chain.set(sc);
-        }
-        end
-    }
-
-    /// Whom it serves.
-    pub fn caller(&self) -> Option<&'static Ec> {
-        let held = self.caller.take();
-        let caller = held.as_ref().map(Ref::found);
-        self.caller.set(held);
-        caller
-    }
-
-    /// Who serves it.
-    pub fn callee(&self) -> Option<&'static Ec> {
-        let held = self.callee.take();
-        let callee = held.as_ref().map(Ref::found);
-        self.callee.set(held);
-        callee
-    }
-
-    /// Releases it from a semaphore with a status, if it is blocked: whoever waits for it becomes ready.
+    /// Releases it from a semaphore with a status, if it is blocked.
     pub fn unblock(&'static self, s: Status) {
-        if !self.blocked.replace(false) {
-            return;
-        }
-        cpu().timeouts.disarm::<Timed>(self);
-        self.blocked_on.take();
-        self.set_status(s);
-        while let Some(sc) = self.waiters.head() {
-            sc.unpark();
-            schedule::ready(sc);
+        if ipc::unblock(self) {
+            cpu().timeouts.disarm::<Timed>(self);
+            self.blocked_on.take();
+            self.set_status(s);
         }
     }
 
     /// Gives back what it has, on its CPU.
     pub fn strip(&'static self) -> Progress {
-        if self.blocked.get() {
+        if self.ipc.blocked() {
             // It worked for somebody who is gone, and nothing refers to it any more; but another CPU may be releasing it.
-            event::end(self);
+            ipc::end(self);
             return Progress::Later;
         }
         if self.posted.queued() {

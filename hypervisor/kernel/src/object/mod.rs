@@ -16,14 +16,13 @@ pub mod sm;
 pub mod tables;
 
 use crate::arch::{cpu::cpu, guest};
-use crate::event;
 use crate::mem::refs::{Header, Object, Progress};
 use crate::mem::slab;
 use cap::Kind;
 use core::ptr::NonNull;
 
 /// The CPU that has to end (`doomed`) or destroy an object, if that is another one: an EC is known to registers and
-/// per-CPU data, an SC to queues, and who is inside a portal waits on its EC's CPU.
+/// per-CPU data, an SC to queues, and a portal to its EC, as long as somebody is inside.
 ///
 /// # Safety
 /// `object` is the header of an object of that kind that nobody has freed.
@@ -32,8 +31,8 @@ pub unsafe fn home(kind: Kind, object: NonNull<Header>, doomed: bool) -> Option<
     let home = unsafe {
         match kind {
             Kind::Ec => object.cast::<ec::Ec>().as_ref().cpu,
-            Kind::Sc if doomed => object.cast::<sc::Sc>().as_ref().ec.cpu,
-            Kind::Pt if doomed => object.cast::<pt::Pt>().as_ref().ec.cpu,
+            Kind::Sc if doomed => object.cast::<sc::Sc>().as_ref().ipc.ec.cpu,
+            Kind::Pt => object.cast::<pt::Pt>().as_ref().ec.cpu,
             _ => return None,
         }
     };
@@ -48,9 +47,9 @@ pub unsafe fn end(kind: Kind, object: NonNull<Header>) -> Progress {
     // SAFETY: by the caller.
     unsafe {
         match kind {
-            Kind::Ec => event::end(object.cast::<ec::Ec>().as_ref()),
+            Kind::Ec => ipc::end(object.cast::<ec::Ec>().as_ref()),
             Kind::Sc => object.cast::<sc::Sc>().as_ref().end(),
-            Kind::Pt => event::expel(object.cast::<pt::Pt>().as_ref()),
+            Kind::Pt => object.cast::<pt::Pt>().as_ref().end(),
             Kind::Sm => return object.cast::<sm::Sm>().as_ref().close(),
             Kind::Gst | Kind::Pio | Kind::Msr => guest::note_space_gone(),
             Kind::Pd | Kind::Obj | Kind::Hst | Kind::Dma | Kind::Account => {}
@@ -76,7 +75,8 @@ pub unsafe fn strip(kind: Kind, object: NonNull<Header>) -> Progress {
             Kind::Pio => object.cast::<pio::PioSpace>().as_ref().strip(),
             Kind::Msr => object.cast::<msr::MsrSpace>().as_ref().strip(),
             Kind::Dma => object.cast::<dma::DmaSpace>().as_ref().strip(),
-            Kind::Sc | Kind::Pt | Kind::Sm | Kind::Account => Progress::Done,
+            Kind::Pt => object.cast::<pt::Pt>().as_ref().strip(),
+            Kind::Sc | Kind::Sm | Kind::Account => Progress::Done,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Portal (spec 2.4): an entry point into a local thread.
 
 use super::{account::Account, ec::Ec, kernel_object};
-use crate::mem::refs::{Header, Object, Ref};
+use crate::mem::refs::{Header, Object, Progress, Ref};
 use abi::Mtd;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -25,6 +25,11 @@ impl Pt {
         Ref::new(a, Pt { header: Header::new(Self::KIND), ec, ip, pid, mtd })
     }
 
+    /// What the EC knows it by.
+    pub fn key(&self) -> usize {
+        (&raw const *self).addr()
+    }
+
     /// Identifier.
     pub fn pid(&self) -> u64 {
         self.pid.load(Relaxed)
@@ -33,6 +38,17 @@ impl Pt {
     /// Which state an event message carries.
     pub fn mtd(&self) -> Mtd {
         Mtd::from_bits_truncate(self.mtd.load(Relaxed))
+    }
+
+    /// It is destroyed, on the CPU of its EC.
+    pub fn end(&self) {
+        ipc::expel(self.ec.found(), self.key());
+    }
+
+    /// Its cell may become another portal, by which who is inside has not come.
+    pub fn strip(&self) -> Progress {
+        self.ec.ipc.forget_entrance(self.key());
+        Progress::Done
     }
 
     /// Sets both.

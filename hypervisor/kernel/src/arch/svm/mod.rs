@@ -11,7 +11,7 @@ use super::{fpu, guest, tables, time};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
 use crate::object::account::KERNEL;
-use crate::object::ec::{Cont, Ec, Expect, Resume};
+use crate::object::ec::{Cont, Ec, Expect};
 use crate::schedule::{self, Next};
 use crate::trace;
 use abi::{ArchState, Mtd, VirtMissing};
@@ -112,7 +112,7 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     let Some(c) = CONTROLS.get() else { return event::kill(ec, "no SVM") };
     if let Some(n) = svm::window_due(v.vmcb()) {
-        ec.expect.set(Expect::State(Resume::Guest));
+        ec.ipc.expect.set(Expect::State(Cont::Guest));
         return event::raise(ec, n as u16);
     }
     // The exit comes back with this CR3: that of the VMM.
@@ -152,7 +152,7 @@ pub fn forget_tsc_aux() {
 /// VM exit. The guest's GPRs but RAX and RSP are in the vCPU, the rest in the VMCB.
 pub extern "C" fn exit() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM exit from nowhere") };
-    ec.cont.set(Cont::Guest);
+    ec.ipc.cont.set(Cont::Guest);
     time::catch_up();
     schedule::go(exit_of(ec))
 }
@@ -169,7 +169,7 @@ fn exit_of(ec: &'static Ec) -> Next {
     if svm::track_nmi(vmcb) {
         return Next::Run(ec);
     }
-    ec.expect.set(Expect::State(Resume::Guest));
+    ec.ipc.expect.set(Expect::State(Cont::Guest));
     if svm::entry_failed(vmcb) {
         if svm::is_of_host(vmcb, tables::idt_base()) {
             svm::reset(vmcb, c);

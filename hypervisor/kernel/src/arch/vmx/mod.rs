@@ -11,7 +11,7 @@ use super::{fpu, guest, interrupt, speculation, tables, time};
 use crate::event;
 use crate::mem::{layout, pool::Page};
 use crate::object::account::KERNEL;
-use crate::object::ec::{Cont, Ec, Expect, Resume};
+use crate::object::ec::{Cont, Ec, Expect};
 use crate::schedule::{self, Next};
 use crate::{complain, say, trace};
 use abi::{ArchState, Mtd, VirtMissing};
@@ -197,7 +197,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
 /// VM exit. The guest's GPRs and CR2 are in the vCPU.
 pub extern "C" fn exit() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM exit from nowhere") };
-    ec.cont.set(Cont::Guest);
+    ec.ipc.cont.set(Cont::Guest);
     fpu::note_ts();
     cpu().tr_stale.set(true);
     let reason = Port.read(ro::EXIT_REASON);
@@ -214,7 +214,7 @@ pub extern "C" fn exit() -> ! {
         Exit::Portal(0) if reflect(ec) => Next::Run(ec),
         Exit::Portal(n) => {
             vmx::restore_nmi_blocking(&mut Port, reason);
-            ec.expect.set(Expect::State(Resume::Guest));
+            ec.ipc.expect.set(Expect::State(Cont::Guest));
             event::raise(ec, n as u16)
         }
         Exit::Host(HostExit::MachineCheck) => event::kill(ec, "machine check in its guest"),
@@ -262,7 +262,7 @@ fn host_exit(h: HostExit) {
 pub extern "C" fn entry_failed() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM entry from nowhere") };
     complain!("vCPU with event base {:#x}: VM-instruction error {}", ec.evt, Port.read(ro::VM_INSTRUCTION_ERROR));
-    ec.expect.set(Expect::State(Resume::Guest));
+    ec.ipc.expect.set(Expect::State(Cont::Guest));
     schedule::go(event::raise(ec, reason::ENTRY_FAILURE as u16))
 }
 

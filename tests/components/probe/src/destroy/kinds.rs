@@ -225,6 +225,25 @@ pub fn portal() -> Outcome {
     done("and again", call(second.0, &[], false)).map(drop)
 }
 
+/// Portals that may lie where the caller's was.
+pub fn portals_place() -> Outcome {
+    let (Local { ec, portal, events: _events }, sm) = (Local::new(serves, None)?, Slot::sm(0)?);
+    done("ctrl_pt", hc::ctrl_pt(portal.0, sm.0, 0))?;
+    let inside = caller(portal.0);
+    sleep_ms(10);
+    drop(portal);
+    sleep_ms(20);
+    for _ in 0..40 {
+        let other = Slot::new();
+        // SAFETY: nobody can enter there.
+        done("create_pt", unsafe { hc::create_pt(other.0, sel::PD, ec.0, 0) })?;
+        done("destroy", destroy(other.0))?;
+    }
+    holds("they are none of the caller's business", !inside.is_finished())?;
+    done("up", hc::sm_up(sm.0))?;
+    ends("who is inside", inside, Ok(()))
+}
+
 pub fn scheduling_context() -> Outcome {
     let desk = Desk::new();
     let d = Domain::new(desk)?;

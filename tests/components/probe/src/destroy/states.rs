@@ -152,6 +152,24 @@ pub fn helping() -> Outcome {
     done("nobody else is inside", call(server.portal.0, &[], true)).map(drop)
 }
 
+/// Who waits for a handler that waits itself, and is not linked to whom that waits for.
+pub fn relayed() -> Outcome {
+    let (server, sm) = slow_server()?;
+    let d = Domain::new(Desk::new())?;
+    d.give(server.portal.0, inside::FREE, perm::ALL)?;
+    let (relay, pt) = d.local(cpu(), relays, inside::FREE)?;
+    let (inside, waits) = (caller(pt.0), caller(pt.0));
+    sleep_ms(10);
+    done("destroy", destroy(relay.0))?;
+    ends("inside", inside, Err(Status::Aborted))?;
+    ends("waiting", waits, Err(Status::Aborted))?;
+    // For nobody it goes on when it is needed.
+    let next = caller(server.portal.0);
+    done("up", hc::sm_up(sm.0))?;
+    done("up", hc::sm_up(sm.0))?;
+    ends("the next", next, Ok(()))
+}
+
 pub fn waiting() -> Outcome {
     let (desk, sm) = (Desk::new(), Slot::sm(0)?);
     let d = Domain::new(desk)?;

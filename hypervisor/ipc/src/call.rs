@@ -1,0 +1,182 @@
+//! Calls and replies; waiting for semaphores.
+
+use crate::payer::{self, end_of};
+use crate::{Cont, Ec, Expect, Next, same};
+use core::cell::Cell;
+
+/// The relations of an EC.
+pub struct State<E: Ec> {
+    /// How it goes on. [`Cont::Receive`], [`Cont::Reply`] and [`Cont::Dead`] are for this crate to set.
+    pub cont: Cell<Cont>,
+    /// What it waits for in [`Cont::Reply`].
+    pub expect: Cell<Expect>,
+    pub(crate) blocked: Cell<bool>,
+    /// Whom it serves: the EC that its next reply goes to.
+    pub(crate) caller: Cell<Option<E::Ref>>,
+    /// Who serves it. An EC that has died keeps this while its SC is used there.
+    pub(crate) callee: Cell<Option<E::Ref>>,
+    /// The SC of the call chain that it is part of.
+    pub(crate) chain: Cell<Option<&'static E::Sc>>,
+    /// What the caller has come by; 0: that is gone.
+    pub(crate) entrance: Cell<usize>,
+}
+
+impl<E: Ec> State<E> {
+    /// In no relation to anybody.
+    pub const fn new(cont: Cont) -> Self {
+        State {
+            cont: Cell::new(cont),
+            expect: Cell::new(Expect::Words),
+            blocked: Cell::new(false),
+            caller: Cell::new(None),
+            callee: Cell::new(None),
+            chain: Cell::new(None),
+            entrance: Cell::new(0),
+        }
+    }
+
+    /// Whether it is dead.
+    pub fn dead(&self) -> bool {
+        self.cont.get() == Cont::Dead
+    }
+
+    /// Whether it is blocked.
+    pub fn blocked(&self) -> bool {
+        self.blocked.get()
+    }
+
+    /// It is blocked from now on, until [`unblock`].
+    pub fn block(&self) {
+        self.blocked.set(true);
+    }
+
+    /// What has that key can be used again for something else.
+    pub fn forget_entrance(&self, key: usize) {
+        if self.entrance.get() == key {
+            self.entrance.set(0);
+        }
+    }
+
+    /// Whom it serves.
+    pub fn caller(&self) -> Option<&'static E> {
+        peek::<E>(&self.caller)
+    }
+
+    /// Who serves it.
+    pub fn callee(&self) -> Option<&'static E> {
+        peek::<E>(&self.callee)
+    }
+
+    /// The SC of its call chain.
+    pub fn chain(&self) -> Option<&'static E::Sc> {
+        self.chain.get()
+    }
+}
+
+fn peek<E: Ec>(link: &Cell<Option<E::Ref>>) -> Option<&'static E> {
+    let held = link.take();
+    let found = held.as_ref().map(E::found);
+    link.set(held);
+    found
+}
+
+/// Whether an EC can call another.
+pub enum Way<E: Ec> {
+    /// At once: [`enter`].
+    Free,
+    /// When the chain that keeps it busy has moved on, which ends there.
+    Busy(&'static E),
+    /// Never: it waits for the caller itself.
+    Circle,
+    /// Never: it is dead.
+    Dead,
+}
+
+/// Whether `ec` can call `callee`.
+#[inline]
+pub fn way<E: Ec>(ec: &'static E, callee: &'static E) -> Way<E> {
+    match callee.ipc().cont.get() {
+        Cont::Receive => Way::Free,
+        Cont::Dead => Way::Dead,
+        _ => match end_of(callee) {
+            end if same(end, ec) => Way::Circle,
+            end => Way::Busy(end),
+        },
+    }
+}
+
+/// Lets `caller` wait, and `callee`, which receives, serve it. `entrance` is for [`expel`](crate::expel).
+#[inline]
+pub fn enter<E: Ec>(caller: &'static E, callee: &'static E, entrance: usize) -> Next<E> {
+    let (from, to) = (caller.ipc(), callee.ipc());
+    let chain = from.chain.get();
+    let held = match chain {
+        Some(sc) => {
+            payer::moved(sc, callee);
+            caller.hold()
+        }
+        // On an orphan perhaps nobody counts any more: then this is its end.
+        None => match caller.try_hold() {
+            Some(held) => held,
+            None => return E::cpu().next(),
+        },
+    };
+    from.callee.set(Some(callee.hold()));
+    from.cont.set(Cont::Reply);
+    to.caller.set(Some(held));
+    to.entrance.set(entrance);
+    to.chain.set(chain);
+    to.cont.set(Cont::Sysret);
+    Next::Run(callee)
+}
+
+/// `ec` calls nobody, and returns. If it has waited to call somebody, who has helped it does not any more.
+pub fn give_up<E: Ec>(ec: &'static E) -> Next<E> {
+    if ec.ipc().cont.replace(Cont::Sysret) == Cont::Call {
+        E::cpu().look_again();
+        return E::cpu().next();
+    }
+    Next::Run(ec)
+}
+
+/// `callee` has done its work, and receives. Its caller, if there is one, is to be told and then to [`resume`], or is
+/// [refused](crate::refuse).
+#[inline]
+pub fn reply<E: Ec>(callee: &'static E) -> Option<&'static E> {
+    let c = callee.ipc();
+    c.cont.set(Cont::Receive);
+    let chain = c.chain.take();
+    let caller = c.caller.take();
+    if caller.is_none()
+        && let Some(sc) = chain
+    {
+        // That of a client that has died.
+        payer::retire(sc);
+    }
+    caller.as_ref().map(E::found)
+}
+
+/// `ec` has its reply. The current SC goes on with it if that is its leaf now, else with whatever that was about to do.
+#[inline]
+pub fn resume<E: Ec>(ec: &'static E, cont: Cont) -> Next<E> {
+    let s = ec.ipc();
+    s.callee.take();
+    s.cont.set(cont);
+    if let Some(sc) = s.chain.get() {
+        payer::moved(sc, ec);
+    }
+    E::cpu().next()
+}
+
+/// `ec` is released from its semaphore: whoever is parked at it becomes ready. `false`: it was not blocked.
+pub fn unblock<E: Ec>(ec: &'static E) -> bool {
+    let s = ec.ipc();
+    if !s.blocked.replace(false) {
+        return false;
+    }
+    if let Some(sc) = s.chain.get() {
+        payer::wake(sc);
+    }
+    E::cpu().wake_helpers(|at| same(at, ec));
+    true
+}
