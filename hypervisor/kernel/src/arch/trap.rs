@@ -96,6 +96,10 @@ impl Frame {
     pub fn set_rdx(&mut self, v: u64) {
         self.regs.gpr[RDX] = v;
     }
+    /// What a hypercall is made with.
+    pub fn call(&self) -> [u64; 5] {
+        [self.rdi(), self.rsi(), self.rdx(), self.rax(), self.r8()]
+    }
     /// Where user mode goes on. Kept below the end of user memory, so that a return can never fault in the kernel.
     pub fn set_rip(&mut self, v: u64) {
         self.regs.rip = v & (crate::mem::layout::USER_END - 1);

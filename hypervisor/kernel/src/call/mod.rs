@@ -91,10 +91,6 @@ fn later(ec: &'static Ec) -> Next {
 
 /// Goes on with a hypercall of which a part is done. All that it names is looked for again.
 pub fn restart(ec: &'static Ec) -> Next {
-    if Hypercall::from_number(ec.regs().rdi() as u8 & 0xf) != Some(Hypercall::CtrlPd) {
-        // Somebody has made another call of it (`set_state`).
-        ec.progress.set(0);
-    }
     ec.ipc.cont.set(Cont::Sysret);
     dispatch(ec)
 }

@@ -29,7 +29,12 @@ pub fn get_state(ec: &'static Ec) -> Outcome {
 pub fn set_state(ec: &'static Ec) -> Outcome {
     let (target, mtd) = find(ec)?;
     if let Some(u) = ec.utcb() {
+        let call = target.regs().call();
         event::load(target, mtd, u.arch(), ec);
+        if target.regs().call() != call {
+            // A hypercall of which a part is done is another one now.
+            target.start_over();
+        }
     }
     Ok(Done::Now)
 }

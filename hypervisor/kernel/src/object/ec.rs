@@ -261,6 +261,14 @@ impl Ec {
         }
     }
 
+    /// Its hypercall is not the one of which a part is done.
+    pub fn start_over(&self) {
+        self.progress.set(0);
+        self.awaits.take();
+        self.settling.set(false);
+        self.restarts.set(0);
+    }
+
     /// Gives back what it has, on its CPU.
     pub fn strip(&'static self) -> Progress {
         if self.ipc.blocked() {

@@ -1,11 +1,12 @@
 //! docs/spec/get_state.md and set_state.md, for threads. Virtual CPUs: `vcpu_tests`.
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
-use crate::scene::{Global, Log, Slot, THREAD, THREAD_EVENTS, cpu, in_ms, memory, utcb_page};
-use abi::{ArchState, Mtd, Status, Utcb, event, perm};
+use crate::scene::{Global, Log, Slot, THREAD, THREAD_EVENTS, cpu, in_ms, memory, ms, utcb_page};
+use abi::{ArchState, CreatePdOp, ExtOp, Mad, Mtd, Status, Utcb, event, perm};
 use parent::sel;
 use rt::Semaphore;
 use rt::hypercall::{self as hc, EcArgs};
+use rt::time::tsc;
 use std::arch::global_asm;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub const CHECKS: &[Check] = &[
     ("set_state-4", "RFLAGS: status and control flags only; RIP: a user address", flags),
     ("set_state-4 get_state-4", "groups that a thread has not, and POISON, do nothing", skipped),
     ("get_state-5 set_state-5", "a thread that has not started yet", unborn),
+    ("set_state-14", "a thread in the middle of a destroy makes another one", another_call),
     ("get_state-8 set_state-9", "ABORTED: a dead thread", dead),
     ("get_state-9 set_state-10", "BAD_CAP: null, wrong type, no CTRL; nothing has changed", bad_cap),
     ("get_state-2 get_state-11 set_state-2 set_state-12", "BAD_PAR: the caller itself; nothing has changed", own),
@@ -35,7 +37,8 @@ const R13_INDEX: usize = 13;
 /// Event of an undefined instruction.
 const UD: u64 = 6;
 
-// Downs the semaphore in RDI, then raises #UD: at `probe_state_woken`, or where it was sent meanwhile.
+// Downs the semaphore in RDI, then raises #UD: at `probe_state_woken`, or where it was sent meanwhile. At
+// `probe_state_makes` it makes the hypercall in R12 before that.
 global_asm!(
     "probe_state_waits:",
     "movabs r12, {r12}",
@@ -48,6 +51,11 @@ global_asm!(
     "ud2",
     "probe_state_elsewhere:",
     "ud2",
+    "probe_state_makes:",
+    "mov rdi, r12",
+    "syscall",
+    "probe_state_made:",
+    "ud2",
     r12 = const R12,
     down = const abi::Hypercall::CtrlSm.identifier(1, 0),
 );
@@ -56,6 +64,8 @@ unsafe extern "C" {
     fn probe_state_waits(sm: u64) -> !;
     fn probe_state_woken();
     fn probe_state_elsewhere();
+    fn probe_state_makes();
+    fn probe_state_made();
 }
 
 extern "C" fn waits(sm: u64) -> ! {
@@ -76,9 +86,17 @@ fn sleep_ms(n: u64) {
 
 impl Blocked {
     fn new() -> Result<Blocked, String> {
+        Blocked::below(0)
+    }
+
+    /// It has a priority so much below ours.
+    fn below(lower: u64) -> Result<Blocked, String> {
         let sm = Arc::new(Semaphore::new(0));
-        let (ec, log) = Global::new(waits, sm.sel(), 0, |_, _| Mtd::POISON)?;
-        sleep_ms(5);
+        let (ec, log) = Global::new(waits, sm.sel(), lower, |_, _| Mtd::POISON)?;
+        let end = in_ms(1000);
+        while get(ec.ec.0, Mtd::RIP)?.rip != woken() && tsc() < end {
+            sleep_ms(1);
+        }
         equal("events of a blocked thread", log.lock().expect("log").len(), 1)?;
         Ok(Blocked { sm, ec, log })
     }
@@ -193,6 +211,52 @@ fn unborn() -> Outcome {
     s.rip = woken();
     done("set_state", set(ec.0, Mtd::RIP, &s))?;
     equal("RIP", get(ec.0, Mtd::RIP)?.rip, woken())
+}
+
+/// An object space that is not taken apart in one go.
+fn large_space() -> Result<Slot, String> {
+    // A PD has one.
+    let pd = Slot::pd(CreatePdOp::Pd, sel::PD)?;
+    let (space, sm) = (Slot::pd(CreatePdOp::Obj, pd.0)?, Slot::sm(0)?);
+    for leaf in 1..40 {
+        // SAFETY: an object space holds no memory.
+        let given = unsafe { hc::ctrl_pd(sel::OBJ, space.0, sm.0, leaf << 9, 0, perm::ALL, Mad::WB) };
+        done("fill an object space", given)?;
+    }
+    Ok(space)
+}
+
+fn another_call() -> Outcome {
+    let destroys = |s: &Slot| ExtOp::Destroy.identifier(s.0);
+    let (makes, made) = (probe_state_makes as *const () as u64, probe_state_made as *const () as u64);
+    for n in 1..100 {
+        let (first, second, b) = (large_space()?, Slot::sm(0)?, Blocked::below(1)?);
+        let mut s = get(b.ec.ec.0, THREAD)?;
+        (s.rip, s.gpr[R12_INDEX]) = (makes, destroys(&first));
+        done("set_state", set(b.ec.ec.0, Mtd::GPR_8_15 | Mtd::RIP, &s))?;
+        b.sm.up();
+        Semaphore::new(0).down_until(tsc() + ms(1) * n / 20);
+        let now = get(b.ec.ec.0, THREAD).ok();
+        let middle = now.filter(|s| (s.rip, s.gpr[ArchState::RDI]) == (made, destroys(&first)));
+        if let Some(mut s) = middle {
+            s.gpr[ArchState::RDI] = destroys(&second);
+            done("set_state in the middle", set(b.ec.ec.0, Mtd::GPR_0_7, &s))?;
+        }
+        let end = in_ms(3000);
+        while b.log.lock().expect("log").len() < 2 && tsc() < end {
+            sleep_ms(1);
+        }
+        let last = b.log.lock().expect("log").last().map(|e| (e.0, e.1.gpr[ArchState::RDI]));
+        if middle.is_none() {
+            // Too early or too late.
+            continue;
+        }
+        equal("event, and status of the hypercall", last, Some((UD, Status::Success as u64)))?;
+        refused("up of the second object", hc::sm_up(second.0), Status::BadCap)?;
+        // SAFETY: an object space of this check.
+        return refused("the first object", unsafe { hc::destroy(first.0) }, Status::BadCap);
+    }
+    Err("a destroy was never met in the middle".into())
 }
 
 fn dead() -> Outcome {
