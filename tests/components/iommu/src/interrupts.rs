@@ -12,6 +12,7 @@ pub const CHECKS: &[Check] = &[
     ("assign_int-6 assign_int-8 assign_int-9", "a pin's interrupt arrives", pin),
     ("assign_int-5 assign_int-18", "a device raises the interrupt that it was given", arrives),
     ("assign_int-1", "a masked message-signalled interrupt does not arrive, an unmasked one does", masked),
+    ("assign_int-21", "trigger mode and polarity mean nothing for it: always an edge", edges),
     ("assign_int-19", "interrupt remapping: a message that is another device's does not arrive", anothers),
     ("assign_int-19", "an interrupt that was given to another device is that one's alone", moved),
     ("assign_int-19", "an interrupt that is given to the IOAPIC, or to no device, disturbs no other", nobodys),
@@ -58,10 +59,14 @@ fn assign(sm: Sel, bdf: u16, flags: u8) -> Result<(u32, u16), String> {
     hc::assign_int(sm, 0, bdf, flags).map_err(|e| format!("assign_int: {e:?}"))
 }
 
-/// Whether it comes within a tenth of a second.
+/// Whether it comes within a tenth of a second, once or more often.
 fn came(sm: Sel) -> Result<bool, String> {
+    down(sm, true)
+}
+
+fn down(sm: Sel, all: bool) -> Result<bool, String> {
     let soon = rt::time::tsc() + rt::time::tsc_hz() / 10;
-    match hc::sm_down(sm, true, Some(soon)) {
+    match hc::sm_down(sm, all, Some(soon)) {
         Ok(()) => Ok(true),
         Err(Status::Timeout) => Ok(false),
         Err(e) => Err(format!("down: {e:?}")),
@@ -140,6 +145,27 @@ fn masked(m: &mut Machine) -> Outcome {
     expect("what came meanwhile", came(sm)?, false)?;
     edu.interrupt();
     expect("unmasked", came(sm)?, true)
+}
+
+/// As an edge it is not masked when it arrives: a second one adds up, though nobody has waited for the first.
+fn edges(m: &mut Machine) -> Outcome {
+    let (edu, sm) = (m.edu[0], semaphore(m, 0)?);
+    let plain = assign(sm, edu.bdf, 0)?;
+    for flags in [int_flags::LEVEL, int_flags::LOW, int_flags::LEVEL | int_flags::LOW, 0] {
+        let message = assign(sm, edu.bdf, flags)?;
+        expect(&format!("flags {flags:#x}: the same message"), message == plain, true)?;
+        program(edu.bdf, message)?;
+        expect(&format!("flags {flags:#x}: before it is raised"), came(sm)?, false)?;
+        for _ in 0..2 {
+            edu.interrupt();
+            let soon = rt::time::tsc() + rt::time::tsc_hz() / 1000;
+            while rt::time::tsc() < soon {}
+        }
+        for (n, want) in [("first", true), ("second", true), ("third", false)] {
+            expect(&format!("flags {flags:#x}: {n}"), down(sm, false)?, want)?;
+        }
+    }
+    Ok(())
 }
 
 fn anothers(m: &mut Machine) -> Outcome {
