@@ -52,7 +52,8 @@ pub unsafe fn end(kind: Kind, object: NonNull<Header>) -> Progress {
             Kind::Pt => object.cast::<pt::Pt>().as_ref().end(),
             Kind::Sm => return object.cast::<sm::Sm>().as_ref().close(),
             Kind::Gst | Kind::Pio | Kind::Msr => guest::note_space_gone(),
-            Kind::Pd | Kind::Obj | Kind::Hst | Kind::Dma | Kind::Account => {}
+            Kind::Obj => object.cast::<obj::ObjSpace>().as_ref().close(),
+            Kind::Pd | Kind::Hst | Kind::Dma | Kind::Account => {}
         }
     }
     Progress::Done

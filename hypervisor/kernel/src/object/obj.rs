@@ -10,17 +10,26 @@ use abi::{Arrival, Item, Sel};
 use cap::identity::{self, BUCKETS, Links};
 use cap::{Cap, FANOUT, LEAF_ORDER};
 use core::ops::Range;
-use core::ptr::{NonNull, null_mut};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
 use spin::Mutex;
 
 /// Slots; the frame that theirs is linked to (`pool::next`) has their companion words.
 type Leaf = [AtomicU64; FANOUT];
+/// Where the leaves are; [`NO_LEAF`] where there is none yet.
+type Table = [AtomicPtr<Leaf>; FANOUT];
+
+/// Null capabilities. Nobody writes here: who changes slots uses [`ObjSpace::leaf`].
+static NO_LEAF: Leaf = [const { AtomicU64::new(0) }; FANOUT];
+/// The table of a space that is destroyed.
+static NO_TABLE: Table = [const { AtomicPtr::new(&raw const NO_LEAF as *mut Leaf) }; FANOUT];
 
 /// Object space. Look-ups take no lock; a slot is changed by one atomic exchange, and the index with it, under the lock.
 #[repr(C, align(32))]
 pub struct ObjSpace {
     header: Header,
+    /// What look-ups use, which need no test for what is not there: that of `root`, or [`NO_TABLE`].
+    table: AtomicPtr<Table>,
     root: Part<Page>,
     /// Heads of the index.
     buckets: Part<Page>,
@@ -95,14 +104,18 @@ impl identity::Memory for Words<'_> {
 impl ObjSpace {
     /// An empty one.
     pub fn create(a: &'static Account) -> Option<Ref<ObjSpace>> {
-        let (root, buckets) = (Part::new(Some(Page::new(a)?)), Part::new(Some(Page::new(a)?)));
+        let (root, buckets) = (Page::new(a)?, Part::new(Some(Page::new(a)?)));
+        let table = root.at::<Table>();
+        // SAFETY: a frame that nobody else knows, and zeroed pointers are pointers.
+        unsafe { table.as_ref() }.iter().for_each(|l| l.store(no_leaf(), Relaxed));
         let (header, lock) = (Header::new(Self::KIND), Mutex::new(()));
-        Ref::new(a, ObjSpace { header, root, buckets, lock, member: Member::new() })
+        let (table, root) = (AtomicPtr::new(table.as_ptr()), Part::new(Some(root)));
+        Ref::new(a, ObjSpace { header, table, root, buckets, lock, member: Member::new() })
     }
 
     /// `None`: the space was taken apart.
-    fn root(&self) -> Option<&[AtomicPtr<Leaf>; FANOUT]> {
-        // SAFETY: the frame is zeroed, and zeroed pointers are null.
+    fn root(&self) -> Option<&Table> {
+        // SAFETY: `create` has made it.
         self.root.as_ref().map(|r| unsafe { r.at().as_ref() })
     }
 
@@ -112,8 +125,9 @@ impl ObjSpace {
     }
 
     fn leaf(&self, i: usize) -> Option<&Leaf> {
+        let leaf = self.root()?[i].load(Acquire);
         // SAFETY: leaf frames stay until the space is taken apart.
-        unsafe { self.root()?[i].load(Acquire).as_ref() }
+        (leaf != no_leaf()).then(|| unsafe { &*leaf })
     }
 
     fn companion(&self, slot: u32) -> Option<&AtomicU64> {
@@ -126,13 +140,14 @@ impl ObjSpace {
     /// The word of a slot.
     fn word(&self, sel: Sel) -> Cap {
         let Some((i, j)) = cap::index(sel) else { return Cap::NULL };
-        self.leaf(i).map_or(Cap::NULL, |l| Cap(l[j].load(Acquire)))
+        // SAFETY: tables and leaves stay until all CPUs have left the kernel after [`ObjSpace::close`].
+        unsafe { Cap((&*(&*self.table.load(Acquire))[i].load(Acquire))[j].load(Acquire)) }
     }
 
     /// The capability at `sel`; null if there is none, the selector is out of range, or the object or the space is
     /// destroyed.
     pub fn get(&self, sel: Sel) -> Cap {
-        if self.header.doomed() { Cap::NULL } else { readable(self.word(sel)) }
+        readable(self.word(sel))
     }
 
     /// Whether a new capability may be put at `sel`.
@@ -159,7 +174,7 @@ impl ObjSpace {
     fn install(&self, sel: Sel, room: Room) {
         let (Some([slots, words]), Some((i, _))) = (room.0, cap::index(sel)) else { return };
         pool::set_next(slots.phys(), words.phys());
-        let new = |r: &AtomicPtr<Leaf>| r.compare_exchange(null_mut(), slots.at().as_ptr(), AcqRel, Relaxed).is_ok();
+        let new = |r: &AtomicPtr<Leaf>| r.compare_exchange(no_leaf(), slots.at().as_ptr(), AcqRel, Relaxed).is_ok();
         if self.root().is_some_and(|r| new(&r[i])) {
             slots.into_phys();
             words.into_phys();
@@ -258,11 +273,18 @@ impl ObjSpace {
         drop_cap(old);
     }
 
+    /// It is destroyed: all its selectors are null from now on.
+    pub fn close(&self) {
+        self.table.store(&raw const NO_TABLE as *mut Table, Release);
+    }
+
     /// Gives a table of capabilities back, or at last the root.
     pub fn strip(&'static self) -> Progress {
+        self.close();
         let Some(root) = self.root() else { return Progress::Done };
-        if let Some((entry, leaf)) = root.iter().find_map(|e| Some((e, NonNull::new(e.load(Relaxed))?))) {
-            entry.store(null_mut(), Relaxed);
+        let leaf = |e: &AtomicPtr<Leaf>| NonNull::new(e.load(Relaxed)).filter(|l| l.as_ptr() != no_leaf());
+        if let Some((entry, leaf)) = root.iter().find_map(|e| Some((e, leaf(e)?))) {
+            entry.store(no_leaf(), Relaxed);
             tables::free(pool::next(pool::phys(leaf.cast())));
             // SAFETY: nobody uses the space any more.
             unsafe {
@@ -276,6 +298,10 @@ impl ObjSpace {
         drop(unsafe { (self.root.take(), self.buckets.take()) });
         Progress::Done
     }
+}
+
+fn no_leaf() -> *mut Leaf {
+    &raw const NO_LEAF as *mut Leaf
 }
 
 /// What a word that was read from a slot in this kernel entry reads as: null if its object is destroyed.
