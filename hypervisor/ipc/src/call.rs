@@ -1,38 +1,52 @@
 //! Calls and replies; waiting for semaphores.
 
 use crate::payer::{self, end_of};
-use crate::{Cont, Ec, Expect, Next, same};
+use crate::{Cont, Ec, Expect, Next, Sc, same};
 use core::cell::Cell;
 
-/// The relations of an EC.
+/// The relations of an EC. The first 8 bytes say, in one comparison, whether it can be called, or be replied to, at once.
+#[repr(C, align(8))]
 pub struct State<E: Ec> {
     /// How it goes on. [`Cont::Receive`], [`Cont::Reply`] and [`Cont::Dead`] are for this crate to set.
     pub cont: Cell<Cont>,
     /// What it waits for in [`Cont::Reply`].
     pub expect: Cell<Expect>,
     pub(crate) blocked: Cell<bool>,
+    _pad: u8,
+    /// The kernel's.
+    pub tag: E::Tag,
     /// Whom it serves: the EC that its next reply goes to.
-    pub(crate) caller: Cell<Option<E::Ref>>,
-    /// Who serves it. An EC that has died keeps this while its SC is used there.
-    pub(crate) callee: Cell<Option<E::Ref>>,
+    pub caller: Cell<Option<&'static E>>,
+    /// Who serves it.
+    pub callee: Cell<Option<&'static E>>,
     /// The SC of the call chain that it is part of.
-    pub(crate) chain: Cell<Option<&'static E::Sc>>,
+    pub chain: Cell<Option<&'static E::Sc>>,
     /// What the caller has come by; 0: that is gone.
-    pub(crate) entrance: Cell<usize>,
+    pub entrance: Cell<usize>,
+    /// The number of the event in [`Cont::Event`].
+    pub event: Cell<u16>,
 }
 
 impl<E: Ec> State<E> {
     /// In no relation to anybody.
-    pub const fn new(cont: Cont) -> Self {
+    pub const fn new(cont: Cont, tag: E::Tag) -> Self {
         State {
             cont: Cell::new(cont),
             expect: Cell::new(Expect::Words),
             blocked: Cell::new(false),
+            _pad: 0,
+            tag,
             caller: Cell::new(None),
             callee: Cell::new(None),
             chain: Cell::new(None),
             entrance: Cell::new(0),
+            event: Cell::new(0),
         }
+    }
+
+    /// Whether anybody is linked to it: whom it serves, who serves it, or an SC that runs it.
+    pub fn linked(&self) -> bool {
+        self.caller.get().is_some() || self.callee.get().is_some() || self.chain.get().is_some()
     }
 
     /// Whether it is dead.
@@ -56,28 +70,6 @@ impl<E: Ec> State<E> {
             self.entrance.set(0);
         }
     }
-
-    /// Whom it serves.
-    pub fn caller(&self) -> Option<&'static E> {
-        peek::<E>(&self.caller)
-    }
-
-    /// Who serves it.
-    pub fn callee(&self) -> Option<&'static E> {
-        peek::<E>(&self.callee)
-    }
-
-    /// The SC of its call chain.
-    pub fn chain(&self) -> Option<&'static E::Sc> {
-        self.chain.get()
-    }
-}
-
-fn peek<E: Ec>(link: &Cell<Option<E::Ref>>) -> Option<&'static E> {
-    let held = link.take();
-    let found = held.as_ref().map(E::found);
-    link.set(held);
-    found
 }
 
 /// Whether an EC can call another.
@@ -110,20 +102,12 @@ pub fn way<E: Ec>(ec: &'static E, callee: &'static E) -> Way<E> {
 pub fn enter<E: Ec>(caller: &'static E, callee: &'static E, entrance: usize) -> Next<E> {
     let (from, to) = (caller.ipc(), callee.ipc());
     let chain = from.chain.get();
-    let held = match chain {
-        Some(sc) => {
-            payer::moved(sc, callee);
-            caller.hold()
-        }
-        // On an orphan perhaps nobody counts any more: then this is its end.
-        None => match caller.try_hold() {
-            Some(held) => held,
-            None => return E::cpu().next(),
-        },
-    };
-    from.callee.set(Some(callee.hold()));
+    if let Some(sc) = chain {
+        payer::moved(sc, callee);
+    }
+    from.callee.set(Some(callee));
     from.cont.set(Cont::Reply);
-    to.caller.set(Some(held));
+    to.caller.set(Some(caller));
     to.entrance.set(entrance);
     to.chain.set(chain);
     to.cont.set(Cont::Sysret);
@@ -153,7 +137,8 @@ pub fn reply<E: Ec>(callee: &'static E) -> Option<&'static E> {
         // That of a client that has died.
         payer::retire(sc);
     }
-    caller.as_ref().map(E::found)
+    callee.unlinked();
+    caller
 }
 
 /// `ec` has its reply. The current SC goes on with it if that is its leaf now, else with whatever that was about to do.
@@ -162,10 +147,19 @@ pub fn resume<E: Ec>(ec: &'static E, cont: Cont) -> Next<E> {
     let s = ec.ipc();
     s.callee.take();
     s.cont.set(cont);
-    if let Some(sc) = s.chain.get() {
-        payer::moved(sc, ec);
+    match s.chain.get() {
+        Some(sc) => payer::moved(sc, ec),
+        None => ec.unlinked(),
     }
     E::cpu().next()
+}
+
+/// `ec` has run: it is the end of its call chain. For a kernel that does not say so at each [`enter`] and [`resume`].
+#[inline]
+pub fn is_leaf<E: Ec>(ec: &'static E) {
+    if let Some(sc) = ec.ipc().chain.get() {
+        sc.ipc().leaf.set(ec);
+    }
 }
 
 /// `ec` is released from its semaphore: whoever is parked at it becomes ready. `false`: it was not blocked.

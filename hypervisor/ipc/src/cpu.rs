@@ -123,7 +123,7 @@ pub fn step<E: Ec>(next: Next<E>) -> Step<E> {
     }
     match ec.ipc().cont.get() {
         // It would only raise an event or call, which is for who pays to do.
-        cont @ (Cont::Startup | Cont::Event(_) | Cont::Call) => Step::Do(ec, cont),
+        cont @ (Cont::Startup | Cont::Event | Cont::Call) => Step::Do(ec, cont),
         _ if c.preempted() => Step::Then(Next::Resched),
         // It does not go on as it was about to.
         Cont::Receive | Cont::Reply | Cont::Dead => Step::Then(c.next()),

@@ -1,7 +1,7 @@
 //! Ends: of ECs in whatever state, and of what they are entered by. Who waits for a reply is told.
 
 use crate::payer::{pay, retire};
-use crate::{Cont, Ec, Expect, Sc, resume, unblock};
+use crate::{Cont, Ec, Expect, resume, unblock};
 
 /// Ends `ec`. Whoever waits for its reply is aborted; that may end others in turn.
 pub fn end<E: Ec>(ec: &'static E) {
@@ -12,19 +12,22 @@ pub fn end<E: Ec>(ec: &'static E) {
         unblock(ec);
         s.cont.set(Cont::Dead);
         let (payer, handler) = (s.chain.take(), s.callee.take());
-        if let Some(h) = &handler {
-            E::found(h).ipc().caller.take();
+        if let Some(h) = handler {
+            h.ipc().caller.take();
         }
         // A lent SC is the caller's. If there is none it is that of a client that has died, as is its own one.
-        match (payer.filter(|_| s.caller().is_none()), handler) {
+        match (payer.filter(|_| s.caller.get().is_none()), handler) {
             // Who works for it finishes that with the SC, and so holds no lock for ever; then the SC ends.
-            (Some(sc), Some(h)) => E::found(&sc.ipc().ec).ipc().callee.set(Some(h)),
+            (Some(_), Some(_)) | (None, None) => {}
             (Some(sc), None) => retire(sc),
             // Whoever needs the handler next pays.
-            (None, Some(h)) => _ = pay(E::found(&h), None),
-            (None, None) => {}
+            (None, Some(h)) => {
+                pay(h, None);
+                h.unlinked();
+            }
         }
         dying = disappoint(ec);
+        ec.unlinked();
     }
     E::cpu().look_again();
 }
@@ -38,9 +41,10 @@ pub fn refuse<E: Ec>(ec: &'static E) {
 /// What `handler` can be entered by is destroyed: who has come by it is aborted, and the handler goes on for nobody.
 pub fn expel<E: Ec>(handler: &'static E, entrance: usize) {
     let h = handler.ipc();
-    if h.entrance.get() == entrance && h.caller().is_some() {
+    if h.entrance.get() == entrance && h.caller.get().is_some() {
         let dying = disappoint(handler);
         pay(handler, None);
+        handler.unlinked();
         if let Some(ec) = dying {
             end(ec);
         }
@@ -50,7 +54,7 @@ pub fn expel<E: Ec>(handler: &'static E, entrance: usize) {
 
 /// Who waits for the reply of `handler` gets none. Returns it if it cannot go on without.
 fn disappoint<E: Ec>(handler: &'static E) -> Option<&'static E> {
-    let caller = E::found(&handler.ipc().caller.take()?);
+    let caller = handler.ipc().caller.take()?;
     match caller.ipc().expect.get() {
         Expect::State(_) => {
             caller.ipc().callee.take();

@@ -18,7 +18,7 @@ mod cpu;
 mod end;
 mod payer;
 
-pub use call::{State, Way, enter, give_up, reply, resume, unblock, way};
+pub use call::{State, Way, enter, give_up, is_leaf, reply, resume, unblock, way};
 pub use cpu::{Cpu, Next, Step, step};
 pub use end::{end, expel, refuse};
 pub use payer::{Payer, retire, start, stop};
@@ -27,6 +27,7 @@ use sched::Node;
 
 /// How an EC goes on when it is next chosen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Cont {
     /// Return from a hypercall.
     Sysret,
@@ -36,8 +37,8 @@ pub enum Cont {
     Guest,
     /// Raise the STARTUP event.
     Startup,
-    /// Raise the event of that number (again): its handler was busy.
-    Event(u16),
+    /// Raise the event of the number [`State::event`] (again): its handler was busy.
+    Event,
     /// Do the `ipc_call` again: its callee was busy.
     Call,
     /// Go on with a hypercall of which a part is done.
@@ -62,12 +63,14 @@ pub enum Expect {
 /// In the ready queue, or parked at somebody else than its leaf: never both.
 pub struct Queued;
 
-/// An execution context. References without count are good until the kernel is left.
+/// An execution context. Nobody counts on who is linked ([`State::linked`]): the kernel keeps it until [`Ec::unlinked`].
 pub trait Ec: Sized + 'static {
     /// Scheduling context.
     type Sc: Sc<Ec = Self>;
     /// A counted reference.
     type Ref;
+    /// What the kernel wants to have beside [`State::cont`], in 4 bytes.
+    type Tag;
 
     /// The CPU that this runs on.
     fn cpu() -> &'static Cpu<Self>;
@@ -75,10 +78,8 @@ pub trait Ec: Sized + 'static {
     fn ipc(&self) -> &State<Self>;
     /// Whom a reference counts on.
     fn found(counted: &Self::Ref) -> &'static Self;
-    /// Counts on it; somebody does already.
-    fn hold(&'static self) -> Self::Ref;
-    /// Counts on it unless nobody does any more.
-    fn try_hold(&'static self) -> Option<Self::Ref>;
+    /// It may be linked to nobody any more.
+    fn unlinked(&'static self);
     /// The hypercall that it is in is aborted.
     fn abort(&'static self);
     /// It is ending: it is to be in no queue of a semaphore.

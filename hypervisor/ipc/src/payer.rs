@@ -77,7 +77,8 @@ pub fn stop<S: Sc>(sc: &'static S) {
     let mut member = Some(sc.ipc().leaf.get());
     while let Some(ec) = member {
         ec.ipc().chain.set(None);
-        member = ec.ipc().caller();
+        member = ec.ipc().caller.get();
+        ec.unlinked();
     }
     retire(sc);
 }
@@ -92,11 +93,7 @@ pub fn retire<S: Sc>(sc: &'static S) {
     if c.payer().is_some_and(|payer| same(payer, sc)) {
         c.put_away();
     }
-    let ec = p.owner();
-    p.leaf.set(ec);
-    if ec.ipc().dead() {
-        ec.ipc().callee.take();
-    }
+    p.leaf.set(p.owner());
     p.active.take();
 }
 
@@ -104,7 +101,7 @@ pub fn retire<S: Sc>(sc: &'static S) {
 pub(crate) fn pay<E: Ec>(ec: &'static E, sc: Option<&'static E::Sc>) -> &'static E {
     let mut end = ec;
     end.ipc().chain.set(sc);
-    while let Some(next) = end.ipc().callee() {
+    while let Some(next) = end.ipc().callee.get() {
         end = next;
         end.ipc().chain.set(sc);
     }

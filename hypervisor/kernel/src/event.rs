@@ -15,13 +15,14 @@ pub fn raise(ec: &'static Ec, n: u16) -> Next {
     let sel = ec.evt.wrapping_add(n as u64);
     let Some(pt) = ec.obj.find::<Pt>(sel, perm::Pt::EVENT.bits()) else { return kill_for(ec, n, "has no portal") };
     let handler = pt.ec.found();
-    if handler.cpu != ec.cpu || handler.ipc.dead() {
+    if handler.home() != ec.home() || handler.ipc.dead() {
         return kill_for(ec, n, "has a portal whose handler is dead or on another CPU");
     }
     match ipc::way(ec, handler) {
         Way::Free => {}
         Way::Busy(end) => {
-            ec.ipc.cont.set(Cont::Event(n));
+            ec.ipc.event.set(n);
+            ec.ipc.cont.set(Cont::Event);
             return Next::Run(end);
         }
         Way::Circle | Way::Dead => return kill_for(ec, n, "would wait for itself"),

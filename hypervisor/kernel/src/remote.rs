@@ -126,12 +126,12 @@ fn post(cpu: u16, f: impl FnOnce(&mut Mail)) {
 
 /// Has the EC's CPU release it from the semaphore that it was blocked on, which is destroyed unless that was a success.
 pub fn release(ec: &'static Ec, s: Status) {
-    post(ec.cpu, |m| if s == Status::Success { &m.released } else { &m.aborted }.push_back::<Posted>(ec));
+    post(ec.home(), |m| if s == Status::Success { &m.released } else { &m.aborted }.push_back::<Posted>(ec));
 }
 
 /// Has the CPU of a new SC schedule it.
 pub fn start(sc: &'static Sc) {
-    post(sc.ipc.ec.cpu, |m| m.started.push_back::<Queued>(sc));
+    post(sc.ipc.ec.home(), |m| m.started.push_back::<Queued>(sc));
 }
 
 /// Has a CPU end or destroy an object.
@@ -154,15 +154,15 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Makes the CPU of `ec` enter the kernel, and waits until it has if `wait`.
 pub fn recall(ec: &'static Ec, wait: bool) {
-    if ec.cpu == cpu().id.get() {
+    if ec.home() == cpu().id.get() {
         return;
     }
     if wait {
         let one = CpuSet::new();
-        one.insert(ec.cpu.into());
+        one.insert(ec.home().into());
         shoot(&one, ENTER);
     } else {
-        interrupt::notify(apic_of(ec.cpu));
+        interrupt::notify(apic_of(ec.home()));
     }
 }
 

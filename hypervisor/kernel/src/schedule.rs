@@ -3,9 +3,9 @@
 //! Every kernel entry ends in [`go`]. A hypercall or event handler only says how to go on ([`Next`]); nothing is left
 //! on the stack. Who runs, and who pays, is decided by the crate `ipc`; here that meets time, and the way out.
 
-use crate::arch::{self, cpu::cpu, fpu, guest, paging, speculation, tables, time};
+use crate::arch::{self, cpu::cpu, fast, fpu, guest, paging, speculation, tables, time};
 use crate::event;
-use crate::mem::refs::{self, Ref};
+use crate::mem::refs::{self, Kept};
 use crate::object::ec::{Cont, Ec, EcKind, Expect};
 use crate::object::sc::Sc;
 use crate::{remote, trace};
@@ -48,13 +48,13 @@ fn perform(ec: &'static Ec, cont: Cont) -> Next {
             ec.ipc.expect.set(Expect::State(resume));
             event::raise(ec, n as u16)
         }
-        Cont::Event(n) => event::raise(ec, n),
+        Cont::Event => event::raise(ec, ec.ipc.event.get()),
         Cont::Call => crate::call::ipc::ipc_call(ec),
         Cont::Restart => crate::call::restart(ec),
         // Before a recall is looked for and the space is entered: destroying objects may wait, and a CPU that waits
         // answers strong recalls and shoot-downs.
         _ if refs::chores_left() && !tidy_up(ec, cont) => cpu().ipc.next(),
-        _ if ec.recall.load(Relaxed) => recall(ec, cont),
+        _ if ec.ipc.tag.recall.load(Relaxed) => recall(ec, cont),
         Cont::Guest => guest::run(ec),
         _ => leave(ec, cont == Cont::Sysret),
     }
@@ -64,7 +64,7 @@ fn perform(ec: &'static Ec, cont: Cont) -> Next {
 #[cold]
 fn tidy_up(ec: &'static Ec, cont: Cont) -> bool {
     // None: it worked for somebody who is gone, and nothing refers to it any more.
-    let Some(held) = Ref::try_from_found(ec) else { return false };
+    let Some(held) = Kept::new(ec) else { return false };
     refs::portion(false);
     // If somebody was ended, nobody pays now: that counts as preempted.
     let same = ec.ipc.cont.get() == cont && !cpu().ipc.preempted();
@@ -73,7 +73,7 @@ fn tidy_up(ec: &'static Ec, cont: Cont) -> bool {
 }
 
 fn recall(ec: &'static Ec, c: Cont) -> Next {
-    ec.recall.swap(false, SeqCst);
+    ec.ipc.tag.recall.swap(false, SeqCst);
     let n = if c == Cont::Guest { abi::event::GST_RECALL } else { abi::event::HST_RECALL };
     ec.ipc.expect.set(Expect::State(c));
     event::raise(ec, n as u16)
@@ -151,7 +151,7 @@ fn leave_space() {
         unsafe {
             asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
         }
-        old.fs_gs.set((fs, gs));
+        old.fs_gs.set([fs, gs]);
         tables::clear_data_segments();
     }
 }
@@ -168,19 +168,21 @@ pub fn make_current(ec: &'static Ec) {
         return;
     }
     tables::set_trap_stack(ec.trap_stack());
-    let (fs, gs) = ec.fs_gs.get();
+    let [fs, gs] = ec.fs_gs.get();
     // SAFETY: FSGSBASE is on; a base that user mode set or zero is canonical.
     unsafe {
         asm!("wrfsbase {}", "wrgsbase {}", in(reg) fs, in(reg) gs, options(nomem, nostack, preserves_flags));
     }
 }
 
-fn enter_space(ec: &'static Ec) -> bool {
+/// Whether it needs no I/O ports. `None`: it has no host space any more.
+fn enter_space(ec: &'static Ec) -> Option<bool> {
     let c = cpu();
     if !ec.hst.enter() {
-        return false;
+        return None;
     }
-    match ec.pio.as_ref().and_then(|p| p.frames()) {
+    let ports = ec.pio.as_ref().filter(|p| p.is_used()).and_then(|p| p.frames());
+    match ports {
         None => tables::enable_io_bitmap(false),
         Some(frames) => {
             if c.io_bitmap.replace(frames[0]) != frames[0] {
@@ -192,15 +194,16 @@ fn enter_space(ec: &'static Ec) -> bool {
             }
         }
     }
-    true
+    Some(ports.is_none())
 }
 
 fn leave(ec: &'static Ec, sysret: bool) -> Next {
     make_current(ec);
-    if !enter_space(ec) {
+    let Some(plain) = enter_space(ec) else {
         return event::kill(ec, "has no host space on this CPU any more");
-    }
+    };
     fpu::enter_host(ec);
+    fast::leave(ec, plain);
     speculation::before_user();
     let gpr = (&raw const ec.regs().regs).cast();
     // SAFETY: the frame is complete: RIP is a user address, the selectors are the user's, flags have IF.

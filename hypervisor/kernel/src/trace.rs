@@ -40,6 +40,11 @@ pub fn choose(kinds: TraceKinds) {
     KINDS.store(kinds.bits(), Relaxed);
 }
 
+/// Whether any is.
+pub fn any() -> bool {
+    KINDS.load(Relaxed) != 0
+}
+
 /// Whether one is.
 #[inline(always)]
 pub fn is_on(kind: TraceKinds) -> bool {

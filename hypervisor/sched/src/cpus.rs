@@ -17,6 +17,11 @@ impl CpuSet {
         CpuSet([const { AtomicU64::new(0) }; MAX_CPUS / WORD])
     }
 
+    /// All that there can be.
+    pub const fn all() -> CpuSet {
+        CpuSet([const { AtomicU64::new(u64::MAX) }; MAX_CPUS / WORD])
+    }
+
     /// Adds a CPU; numbers beyond the last possible one are ignored.
     pub fn insert(&self, cpu: usize) {
         if let Some(w) = self.0.get(cpu / WORD) {

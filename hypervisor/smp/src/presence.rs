@@ -4,15 +4,20 @@
 //! shoot these. A CPU that goes there says so ([`Presence::enter`]) and then looks for the mark
 //! ([`Root::take_stale`]). So one of the two sees the other.
 
-use crate::sync::atomic::{AtomicU64, Ordering::*};
+use crate::sync::atomic::{AtomicU64, Ordering::*, fence};
 use crate::sync::const_fn;
+
+/// Address bits of CR3.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The page table that one CPU walks.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Presence {
-    /// Physical address of the root in CR3, or about to be there; while it is loaded, also of the one before.
-    root: AtomicU64,
-    leaving: AtomicU64,
+    /// CR3, or what is about to be there; while it is loaded, also that before.
+    pub root: AtomicU64,
+    /// See [`Presence::root`]; 0 when it is loaded.
+    pub leaving: AtomicU64,
 }
 
 impl Presence {
@@ -23,10 +28,11 @@ impl Presence {
         }
     }
 
-    /// The CPU is about to load a root. Then it looks for the mark in it, loads it, and says so ([`Presence::entered`]).
-    pub fn enter(&self, root: u64) {
+    /// The CPU is about to load CR3. Then it looks for the root's mark, loads it, and says so ([`Presence::entered`]). It may
+    /// also load it and then look for the mark, before it uses the space: loading CR3 is a fence.
+    pub fn enter(&self, cr3: u64) {
         self.leaving.store(self.root.load(Relaxed), Release);
-        self.root.store(root, Release);
+        self.root.store(cr3, Release);
     }
 
     /// It is loaded, and the one before is not in use any more.
@@ -37,7 +43,7 @@ impl Presence {
     /// Whether the CPU may use that root without having seen a mark that was set before.
     pub fn may_be_in(&self, root: u64) -> bool {
         // In this order: what is no longer the new one may be the one before.
-        self.root.load(Acquire) == root || self.leaving.load(Acquire) == root
+        self.root.load(Acquire) & ADDRESS == root || self.leaving.load(Acquire) & ADDRESS == root
     }
 }
 
@@ -92,6 +98,8 @@ impl Root {
         for r in roots {
             r.0.fetch_or(STALE, AcqRel);
         }
+        // Before the caller looks who is in them.
+        fence(SeqCst);
     }
 }
 

@@ -197,8 +197,8 @@ impl Both {
     fn check_ecs(&self) {
         for (e, m) in self.world.ecs.borrow().iter().zip(&self.model.ecs) {
             let (s, id) = (&e.ipc, e.id);
-            assert_eq!(s.caller().map(|c| c.id), m.serves, "whom {id} serves");
-            assert_eq!(s.chain().map(|c| c.id), self.model.payer(id).filter(|_| !s.dead()), "who pays for {id}");
+            assert_eq!(s.caller.get().map(|c| c.id), m.serves, "whom {id} serves");
+            assert_eq!(s.chain.get().map(|c| c.id), self.model.payer(id).filter(|_| !s.dead()), "who pays for {id}");
             assert_eq!(e.aborted.get(), m.aborted, "how often {id} was aborted");
             assert_eq!(s.blocked(), m.blocked, "whether {id} is blocked");
             let doing = match (s.cont.get(), m.doing) {
@@ -206,7 +206,7 @@ impl Both {
                     true
                 }
                 (Cont::Call, Doing::Wants { event, .. }) => !event,
-                (Cont::Event(_), Doing::Wants { event, .. }) => event,
+                (Cont::Event, Doing::Wants { event, .. }) => event,
                 (Cont::Sysret | Cont::Startup, Doing::Works) => true,
                 _ => false,
             };
@@ -216,10 +216,8 @@ impl Both {
                 s.cont.get(),
                 m.doing
             );
-            // Who is dead keeps who works on with its SC.
-            let heir = || self.model.scs.iter().find(|s| s.alive && s.owner == id).and_then(|s| s.heir);
-            assert_eq!(s.callee().map(|c| c.id), self.model.server(id).or_else(heir), "who serves {id}");
-            let linked = [s.caller(), s.callee()].into_iter().flatten();
+            assert_eq!(s.callee.get().map(|c| c.id), self.model.server(id), "who serves {id}");
+            let linked = [s.caller.get(), s.callee.get()].into_iter().flatten();
             assert!(!e.freed.get() || linked.clone().count() == 0, "{id} was freed in the middle of a call");
             linked.for_each(|l| assert!(!l.freed.get(), "{id} refers to {}, which is freed", l.id));
         }

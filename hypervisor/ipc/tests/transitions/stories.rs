@@ -96,12 +96,15 @@ fn only_who_came_by_a_portal_is_aborted_with_it() {
     assert_eq!((aborted(&b, 2), current), (1, Some(2)));
 }
 
-/// A helper runs a handler that nothing counts on any more, and that calls somebody before it is freed.
+/// A helper runs a handler that nothing counts on any more, and that calls somebody: it stays until it has its reply.
 #[test]
-fn who_is_about_to_be_freed_calls_nobody() {
+fn who_is_served_is_kept_without_a_count() {
     let orphan = [Op::Call(0), Op::EndEc(2), Op::EndSc(2), Op::Call(0)];
-    let freed = [Op::DropPortal(0), Op::DropPortal(1), Op::DropEc(3), Op::Call(2), Op::Reclaim];
-    let (b, current) = tell(&[&orphan[..], &freed[..]].concat());
+    let uncounted = [Op::DropPortal(0), Op::DropPortal(1), Op::DropEc(3), Op::Call(2), Op::Reclaim];
+    let (b, current) = tell(&[&orphan[..], &uncounted[..]].concat());
+    assert!(!b.world.ec(3).freed.get());
+    assert_eq!(current, Some(4));
+    let (b, current) = tell(&[&orphan[..], &uncounted[..], &[Op::Reply, Op::Reclaim]].concat());
     assert!(b.world.ec(3).freed.get());
     assert_eq!(current, Some(1));
 }

@@ -14,6 +14,8 @@ pub struct Ec {
     pub ipc: State<Ec>,
     pub count: Cell<u32>,
     pub freed: Cell<bool>,
+    /// Nothing counts on it, but somebody is linked to it.
+    kept: Cell<bool>,
     pub aborted: Cell<u32>,
     /// The portal that it wants to call (again).
     wants: Cell<usize>,
@@ -79,6 +81,7 @@ impl Node<Queued> for Sc {
 impl ipc::Ec for Ec {
     type Sc = Sc;
     type Ref = Ref;
+    type Tag = [u8; 4];
 
     fn cpu() -> &'static Cpu<Ec> {
         &world().cpu
@@ -93,13 +96,11 @@ impl ipc::Ec for Ec {
         counted.0
     }
 
-    fn hold(&'static self) -> Ref {
-        assert_ne!(self.count.get(), 0, "EC {} is counted on, and nobody did", self.id);
-        Ref::to(self)
-    }
-
-    fn try_hold(&'static self) -> Option<Ref> {
-        (self.count.get() > 0).then(|| Ref::to(self))
+    fn unlinked(&'static self) {
+        if self.kept.get() && !self.ipc().linked() {
+            self.kept.set(false);
+            world().dead.borrow_mut().push(self);
+        }
     }
 
     fn abort(&'static self) {
@@ -195,9 +196,10 @@ impl World {
         let ec: &'static Ec = Box::leak(Box::new(Ec {
             id: self.ecs.borrow().len(),
             local,
-            ipc: State::new(if local { Cont::Receive } else { Cont::Startup }),
+            ipc: State::new(if local { Cont::Receive } else { Cont::Startup }, [0; 4]),
             count: Cell::new(0),
             freed: Cell::new(false),
+            kept: Cell::new(false),
             aborted: Cell::new(0),
             wants: Cell::new(0),
             sm: Cell::new(None),
@@ -268,17 +270,18 @@ impl World {
 
     /// Frees ECs that nothing counts on.
     pub fn reclaim(&self) {
-        // Who runs and is not counted on does not go on.
-        let goes_on = self.current.get().is_some_and(|e| e.count.get() > 0);
         for ec in self.dead.take() {
+            if ec.ipc.linked() {
+                ec.kept.set(true);
+                continue;
+            }
             if ec.ipc.blocked() {
                 ipc::end(ec);
             }
             ec.freed.set(true);
         }
-        if !goes_on {
-            self.current.set(None);
-        }
+        // Who ran and is freed does not go on.
+        self.current.set(self.current.get().filter(|e| !e.freed.get()));
     }
 
     /// `ec`, the current one, blocks.
@@ -305,16 +308,10 @@ impl World {
         let next = match (&way, callee) {
             (Some(Way::Free), Some(callee)) => {
                 ec.ipc.expect.set(if event { Expect::State(Cont::Sysret) } else { Expect::Words });
-                let next = ipc::enter(ec, callee, p.key);
-                if callee.ipc.cont.get() == Cont::Receive {
-                    // An orphan that is about to be freed: it calls nobody.
-                    assert_eq!(ec.count.get(), 0, "EC {} did not call {}", ec.id, callee.id);
-                    return next;
-                }
-                next
+                ipc::enter(ec, callee, p.key)
             }
             (Some(Way::Busy(end)), _) => {
-                ec.ipc.cont.set(if event { Cont::Event(0) } else { Cont::Call });
+                ec.ipc.cont.set(if event { Cont::Event } else { Cont::Call });
                 Next::Run(*end)
             }
             _ if event => {
@@ -358,7 +355,7 @@ impl World {
                 Step::Then(next) => next,
                 Step::Idle => return true,
                 Step::Do(ec, Cont::Call) => self.call(ec, ec.wants.get(), false, witness),
-                Step::Do(ec, Cont::Event(_)) => self.call(ec, ec.wants.get(), true, witness),
+                Step::Do(ec, Cont::Event) => self.call(ec, ec.wants.get(), true, witness),
                 Step::Do(ec, _) => {
                     ec.ipc().cont.set(Cont::Sysret);
                     self.current.set(Some(ec));

@@ -35,7 +35,7 @@ pub fn attempt(what: Attempt, at: u64) -> (u64, u64) {
         Attempt::ReadCpu => (READ, paging::pool_view(layout::CPU_PART + at % 512 * 4096)),
         Attempt::Overflow => (PUSH, 0),
         Attempt::Audit => {
-            let a = Audit::of(cpu().cr3.get() & !0xfff, paging::read);
+            let a = Audit::of(paging::cr3() & !0xfff, paging::read);
             return (a.writable_code + a.open_kernel, a.leaves);
         }
     };

@@ -1,8 +1,10 @@
 //! A processor: its features, its control registers, and the data that only it touches.
 
-use super::{paging, tables};
+use super::{fast, paging, tables};
 use crate::mem::{layout, pool, refs};
+use crate::object::ec::Cont;
 use crate::object::{account::KERNEL, ec::Ec};
+use crate::remote;
 use abi::PAGE_SIZE;
 use core::cell::{Cell, UnsafeCell};
 use raw_cpuid::{CpuId, CpuIdReaderNative};
@@ -15,10 +17,16 @@ use x86::msr;
 /// Data of one CPU, at [`layout::CPU`] in every address space of that CPU.
 #[repr(C, align(4096))]
 pub struct Cpu {
-    /// User RSP at hypercall entry; entry.S knows the offset.
-    pub scratch: Cell<u64>,
     /// Physical address of the host's VMCB, for the state that VMSAVE and VMLOAD move; entry.S knows the offset.
     pub host_vmcb: Cell<u64>,
+    /// Why the fast path is not used: bits of [`super::fast::slow`].
+    pub slow: Cell<u32>,
+    /// What the state of an EC reads as that can be called at once, and of one that can be replied to at once.
+    pub receives: Cell<u64>,
+    /// See there.
+    pub waits: Cell<u64>,
+    /// Which page table this CPU uses, for others to look at.
+    pub presence: Cell<*const smp::Presence>,
     /// IA32_TSC_AUX as it is.
     pub tsc_aux: Cell<u64>,
     /// Number, 0 for the boot processor.
@@ -152,6 +160,9 @@ pub fn init(Part { id, pdpt, root }: Part) {
     c.pdpt.set(pdpt);
     c.bare_root.set(root);
     c.cr3.set(root);
+    c.receives.set(fast::word(Cont::Receive, id));
+    c.waits.set(fast::word(Cont::Reply, id));
+    c.presence.set(remote::presence());
     c.timer.set(u64::MAX);
     c.since.set(super::time::now());
     init_controls();

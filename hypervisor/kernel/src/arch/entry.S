@@ -1,17 +1,14 @@
 # Every way into the kernel and out of it.
 #
-# A trap or hypercall from user mode pushes its frame straight into the current EC (TSS.RSP0 and the stack pointer
-# loaded below point behind EC.frame), then continues on the CPU's one stack. Nothing returns on that stack: the
+# A trap from user mode pushes its frame straight into the current EC (TSS.RSP0 points behind EC.frame), a hypercall
+# stores what is not constant there; then both continue on the CPU's one stack. Nothing returns on that stack: the
 # kernel leaves by `leave_*` or idles. Frame, from low to high: 16 GPRs in the order of the UTCB, vector, error code,
-# RIP, CS, RFLAGS, RSP, SS (struct Frame).
+# RIP, CS, RFLAGS, RSP, SS (struct Frame). Offsets in braces are from fast.rs.
 
 .set CPU,       0xffffffffffe20000      # layout::CPU
-.set SCRATCH,   CPU + 0                 # Cpu::scratch
-.set HOST_VMCB, CPU + 8                 # Cpu::host_vmcb
+.set HOST_VMCB, CPU + 0                 # Cpu::host_vmcb
 .set RSP0,      0xffffffffffe50004      # layout::TSS + 4
 .set STACK_TOP, 0xffffffffffe19000      # layout::STACK + STACK_LEN
-.set USER_CS, 0x23
-.set USER_SS, 0x1b
 
 .macro push_gprs
     push r15; push r14; push r13; push r12; push r11; push r10; push r9; push r8
@@ -23,19 +20,212 @@
     pop r8; pop r9; pop r10; pop r11; pop r12; pop r13; pop r14; pop r15
 .endm
 
+# Stores the registers of EC R11 that a hypercall keeps, and RSP.
+.macro store_gprs
+    mov [r11 + {RSP}], rsp
+    mov [r11 + {GPR}], rax
+    mov [r11 + {GPR} + 2 * 8], rdx
+    mov [r11 + {GPR} + 3 * 8], rbx
+    mov [r11 + {GPR} + 5 * 8], rbp
+    mov [r11 + {GPR} + 8 * 8], r8
+    mov [r11 + {GPR} + 9 * 8], r9
+    mov [r11 + {GPR} + 10 * 8], r10
+    mov [r11 + {GPR} + 12 * 8], r12
+    mov [r11 + {GPR} + 13 * 8], r13
+    mov [r11 + {GPR} + 14 * 8], r14
+    mov [r11 + {GPR} + 15 * 8], r15
+.endm
+
+# Goes on in user mode with EC R10 at RCX, with RSI and RDI.
+.macro return_to_r10
+    mov r11d, 0x202
+    mov rsp, [r10 + {RSP}]
+    mov rax, [r10 + {GPR}]
+    mov rdx, [r10 + {GPR} + 2 * 8]
+    mov rbx, [r10 + {GPR} + 3 * 8]
+    mov rbp, [r10 + {GPR} + 5 * 8]
+    mov r8,  [r10 + {GPR} + 8 * 8]
+    mov r9,  [r10 + {GPR} + 9 * 8]
+    mov r12, [r10 + {GPR} + 12 * 8]
+    mov r13, [r10 + {GPR} + 13 * 8]
+    mov r14, [r10 + {GPR} + 14 * 8]
+    mov r15, [r10 + {GPR} + 15 * 8]
+    mov r10, [r10 + {GPR} + 10 * 8]
+    sysretq
+.endm
+
+# Copies a message from EC R11 to EC R10, with its descriptor RSI. `other`: there is more in it than words.
+.macro copy_words other
+    test rsi, rsi
+    jnz 3f
+    mov rax, [r11 + {UTCB}]
+    mov rdx, [r10 + {UTCB}]
+    mov rax, [rax]
+    mov [rdx], rax
+4:
+.subsection 1
+3:  test esi, 0xfffffe00
+    jnz \other
+    mov eax, esi
+    lea ecx, [rsi + 1]
+    mov rsi, [r11 + {UTCB}]
+    mov rdi, [r10 + {UTCB}]
+    rep movsq
+    mov esi, eax
+    jmp 4b
+.previous
+.endm
+
+# The CPU changes from EC R11 to EC R10: what user mode has of segments, vector state, address space. Keeps RDI, RSI, R9.
+# `stale`: go there at the end if the space was changed since it was last in use here.
+.macro switch_to stale
+    mov eax, ds
+    mov ecx, es
+    or eax, ecx
+    mov ecx, fs
+    or eax, ecx
+    mov ecx, gs
+    or eax, ecx
+    jnz 5f
+6:  rdfsbase rax
+    rdgsbase rcx
+    mov [r11 + {FS}], rax
+    mov [r11 + {FS} + 8], rcx
+    mov rax, [r10 + {FS}]
+    mov rcx, [r10 + {FS} + 8]
+    wrfsbase rax
+    wrgsbase rcx
+    or eax, -1
+    cdq
+    xrstor64 [rip + {clean}]
+    mov [{CPU_EC}], r10
+    lea rax, [r10 + {FRAME_END}]
+    mov [RSP0], rax
+    mov rax, [r10 + {CR3}]
+    mov rcx, [{CPU_CR3}]
+    cmp rax, rcx
+    je 7f
+    mov rdx, [{CPU_PRESENCE}]
+    mov [rdx + {P_LEAVING}], rcx
+    mov [rdx + {P_ROOT}], rax
+    mov cr3, rax                        # a fence: the mark is looked at after the CPU is known to be there
+    mov qword ptr [rdx + {P_LEAVING}], 0
+    mov [{CPU_CR3}], rax
+    mov rcx, [r10 + {ROOT}]
+    test byte ptr [rcx], 1
+    jnz \stale
+7:
+.subsection 1
+5:  mov rsp, STACK_TOP
+    push rdi
+    push rsi
+    push r9
+    push r10
+    push r11
+    call {clear_segments}
+    pop r11
+    pop r10
+    pop r9
+    pop rsi
+    pop rdi
+    jmp 6b
+.previous
+.endm
+
 .text
 .balign 64
 .globl syscall_entry
 syscall_entry:
-    mov [SCRATCH], rsp
-    mov rsp, [RSP0]
-    push USER_SS
-    push [SCRATCH]
-    push 0x202
-    push USER_CS
-    push rcx
-    sub rsp, 16
-    push_gprs
+    mov r11, [{CPU_EC}]
+    test dil, dil
+    jnz 1f
+
+# ipc_call without flags (docs/design/0016). R11: caller, R10: callee, R9: portal.
+    mov [r11 + {RIP}], rcx
+    mov qword ptr [r11 + {RFLAGS}], 0x202
+    store_gprs
+    cmp dword ptr [{CPU_SLOW}], 0
+    jne slowly
+    mov rax, [r11 + {OBJ}]
+    mov rax, [rax + {TABLE}]
+    mov rcx, rdi
+    shr rcx, 8
+    mov rdx, rcx
+    shr rdx, 9
+    cmp rdx, 511
+    ja slowly
+    mov rax, [rax + rdx * 8]
+    and ecx, 511
+    mov r9, [rax + rcx * 8]
+    test r9b, {MAY_CALL}
+    jz slowly
+    shl r9, 8
+    sar r9, 8
+    and r9, -32
+    cmp word ptr [r9 + {KIND}], {IS_PT}
+    jne slowly
+    mov r10, [r9 + {PT_EC}]
+    mov rax, [{CPU_FREE}]
+    cmp [r10 + {STATE}], rax
+    jne slowly
+    copy_words slowly
+    mov rax, [r11 + {CHAIN}]
+    mov [r10 + {CHAIN}], rax
+    mov [r10 + {CALLER}], r11
+    mov [r11 + {CALLEE}], r10
+    mov [r10 + {ENTRANCE}], r9
+    mov dword ptr [r10 + {STATE}], {RUNS}
+    mov dword ptr [r11 + {STATE}], {WAITS}
+    switch_to 9f
+    mov rdi, [r9 + {PT_PID}]
+    mov rcx, [r9 + {PT_IP}]
+    return_to_r10
+9:  mov rdi, [r9 + {PT_PID}]
+    mov rcx, [r9 + {PT_IP}]
+    jmp go_on_slowly
+
+# ipc_reply without flags. R11: callee, R10: caller.
+1:  cmp dil, 1
+    jne 2f
+    store_gprs
+    cmp dword ptr [{CPU_SLOW}], 0
+    jne reply_slowly
+    mov r10, [r11 + {CALLER}]
+    test r10, r10
+    jz reply_slowly
+    mov rax, [{CPU_WAITS}]
+    cmp [r10 + {STATE}], rax
+    jne reply_slowly
+    copy_words reply_slowly
+    xor edi, edi
+    mov [r11 + {CALLER}], rdi
+    mov [r11 + {CHAIN}], rdi
+    mov [r10 + {CALLEE}], rdi
+    mov dword ptr [r10 + {STATE}], {RUNS}
+    mov dword ptr [r11 + {STATE}], {FREE}
+    switch_to 9f
+    mov rcx, [r10 + {RIP}]
+    return_to_r10
+9:  mov rcx, [r10 + {RIP}]
+
+# R10 is the current EC, as after a call or reply, but its space is not as this CPU knows it.
+go_on_slowly:
+    mov [r10 + {GPR} + 6 * 8], rsi
+    mov [r10 + {GPR} + 7 * 8], rdi
+    mov [r10 + {RIP}], rcx
+    mov rsp, STACK_TOP
+    mov rdi, r10
+    call {go_on}
+    ud2
+
+# Any other hypercall.
+2:  store_gprs
+reply_slowly:
+    mov [r11 + {RIP}], rcx
+    mov qword ptr [r11 + {RFLAGS}], 0x202
+slowly:
+    mov [r11 + {GPR} + 6 * 8], rsi
+    mov [r11 + {GPR} + 7 * 8], rdi
     mov rsp, STACK_TOP
     call {hypercall}
     ud2

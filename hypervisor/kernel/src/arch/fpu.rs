@@ -6,22 +6,28 @@
 
 use super::cpu::{Features, cpu, cpuid};
 use crate::mem::pool::Page;
-use crate::object::account::{Account, KERNEL};
+use crate::object::account::Account;
 use crate::object::ec::{Ec, EcKind};
 use core::arch::asm;
 use core::cell::Cell;
-use spin::Once;
+use core::ptr::NonNull;
 use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0, xcr0_write};
 
 /// Offset of MXCSR in an XSAVE area (Intel SDM vol. 1, 13.4.1), and its value after reset.
 const MXCSR: (usize, u32) = (24, 0x1f80);
 
-struct Clean(Page);
-// SAFETY: written once, then only read.
-unsafe impl Send for Clean {}
-// SAFETY: as above.
-unsafe impl Sync for Clean {}
-static CLEAN: Once<Clean> = Once::new();
+/// An XSAVE area that says that everything is as after reset: only its legacy region and header are looked at (Intel SDM
+/// vol. 1, 13.4).
+#[repr(C, align(64))]
+pub struct Clean([u8; 576]);
+
+/// A clean state.
+pub static CLEAN: Clean = {
+    let mut area = [0; 576];
+    area[MXCSR.0] = MXCSR.1 as u8;
+    area[MXCSR.0 + 1] = (MXCSR.1 >> 8) as u8;
+    Clean(area)
+};
 
 /// Where an EC's vector state is while it is not in the registers.
 pub struct Area {
@@ -33,15 +39,8 @@ pub struct Area {
 impl Area {
     /// For an EC without vector state yet.
     pub fn new(a: &'static Account) -> Option<Area> {
-        Some(Area { page: clean_page(a)?, saved: Cell::new(false) })
+        Some(Area { page: Page::new(a)?, saved: Cell::new(false) })
     }
-}
-
-fn clean_page(a: &'static Account) -> Option<Page> {
-    let f = Page::new(a)?;
-    // SAFETY: inside the frame, aligned.
-    unsafe { f.at::<u8>().add(MXCSR.0).cast::<u32>().write(MXCSR.1) };
-    Some(f)
 }
 
 /// Enables the vector state that this CPU has and reports it.
@@ -58,7 +57,6 @@ pub fn init() -> Features {
     // SAFETY: CPUID says that these are supported; XSAVE is on in CR4.
     unsafe { xcr0_write(want) };
     cpu().xcr0.set(want.bits());
-    CLEAN.call_once(|| Clean(clean_page(&KERNEL).expect("pool too small to boot")));
     let size = cpuid().get_extended_state_info().map_or(0, |x| x.xsave_area_size_enabled_features());
     assert!(size as usize <= abi::PAGE_SIZE, "vector state of {size} bytes does not fit into a frame");
     Features { xsaveopt: x.has_xsaveopt(), xcr0: want.bits(), ..Features::default() }
@@ -111,14 +109,14 @@ fn save(ec: &Ec) {
     a.saved.set(true);
 }
 
+/// Its area does not hold a state any more: the registers do.
 fn load(ec: &Ec) {
-    let Some(clean) = CLEAN.get() else { return };
-    restore(ec.fpu.as_ref().filter(|a| a.saved.get()).map_or(&clean.0, |a| &a.page));
+    let saved = ec.fpu.as_ref().filter(|a| a.saved.replace(false));
+    restore(saved.map_or(NonNull::from(&CLEAN).cast(), |a| a.page.at()));
 }
 
-fn restore(from: &Page) {
+fn restore(from: NonNull<u8>) {
     let mask = cpu().features.get().xcr0;
-    let from = from.at::<u8>();
     // SAFETY: a state that `save` wrote, or the clean one.
     unsafe {
         asm!("xrstor64 [{}]", in(reg) from.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
@@ -138,13 +136,15 @@ fn switch(to: &'static Ec) {
 
 /// Leaves nothing in the registers: an EC without vector state must not find that of others, not even in speculation.
 fn clear() {
-    let Some(clean) = CLEAN.get().filter(|_| !cpu().fpu_clean.replace(true)) else { return };
+    if cpu().fpu_clean.replace(true) {
+        return;
+    }
     set_ts(false);
     set_xcr0(cpu().features.get().xcr0);
     if let Some(o) = cpu().fpu_owner.take() {
         save(o);
     }
-    restore(&clean.0);
+    restore(NonNull::from(&CLEAN).cast());
 }
 
 fn owns(ec: &'static Ec) -> bool {
@@ -159,6 +159,11 @@ pub fn discard(ec: &'static Ec) {
     if owns(ec) {
         cpu().fpu_owner.set(None);
     }
+}
+
+/// The registers hold the state of `ec`, which the fast path has made the current one.
+pub fn owned_by(ec: &'static Ec) {
+    cpu().fpu_owner.set(Some(ec));
 }
 
 /// The owner is gone.

@@ -59,7 +59,9 @@ pub fn features() -> Features {
 pub struct Assigned<T: Object>(Cell<Option<Ref<T>>>);
 
 impl<T: Object> Assigned<T> {
-    const NONE: Self = Assigned(Cell::new(None));
+    const fn none() -> Self {
+        Assigned(Cell::new(None))
+    }
 
     /// Looks at it.
     pub fn with<R>(&self, f: impl FnOnce(Option<&Ref<T>>) -> R) -> R {
@@ -147,9 +149,9 @@ impl Vcpu {
         let back_end =
             if svm::active() { BackEnd::Svm(svm::Vcpu::create(a)?) } else { BackEnd::Vmx(vmx::Vcpu::create(a)?) };
         let spaces = Spaces {
-            gst: Assigned::NONE,
-            pio: Assigned::NONE,
-            msr: Assigned::NONE,
+            gst: Assigned::none(),
+            pio: Assigned::none(),
+            msr: Assigned::none(),
             moved: Cell::new(true),
             seen: Cell::new(GONE.load(Relaxed)),
         };

@@ -3,6 +3,7 @@
 #[cfg(feature = "inject")]
 pub mod attempt;
 pub mod cpu;
+pub mod fast;
 pub mod fpu;
 pub mod guest;
 pub mod interrupt;
@@ -19,6 +20,21 @@ use core::arch::global_asm;
 global_asm!(include_str!("start.S"));
 global_asm!(
     include_str!("entry.S"),
+    CPU_EC = const fast::at::CPU_EC, CPU_SLOW = const fast::at::CPU_SLOW, CPU_CR3 = const fast::at::CPU_CR3,
+    CPU_FREE = const fast::at::CPU_FREE, CPU_WAITS = const fast::at::CPU_WAITS,
+    CPU_PRESENCE = const fast::at::CPU_PRESENCE,
+    GPR = const fast::at::GPR, RIP = const fast::at::RIP, RFLAGS = const fast::at::RFLAGS, RSP = const fast::at::RSP,
+    FRAME_END = const fast::at::FRAME_END, FS = const fast::at::FS, OBJ = const fast::at::OBJ,
+    UTCB = const fast::at::UTCB, CR3 = const fast::at::CR3, ROOT = const fast::at::ROOT,
+    STATE = const fast::at::EC_STATE, CALLER = const fast::at::CALLER, CALLEE = const fast::at::CALLEE,
+    CHAIN = const fast::at::CHAIN, ENTRANCE = const fast::at::ENTRANCE, TABLE = const fast::at::TABLE,
+    KIND = const fast::at::KIND, PT_EC = const fast::at::PT_EC, PT_IP = const fast::at::PT_IP,
+    PT_PID = const fast::at::PT_PID, P_ROOT = const fast::at::P_ROOT, P_LEAVING = const fast::at::P_LEAVING,
+    RUNS = const fast::at::RUNS, FREE = const fast::at::FREE, WAITS = const fast::at::WAITS,
+    IS_PT = const fast::at::IS_PT, MAY_CALL = const fast::at::MAY_CALL,
+    clean = sym fpu::CLEAN,
+    clear_segments = sym tables::clear_data_segments,
+    go_on = sym fast::go_on,
     hypercall = sym crate::call::hypercall,
     user_trap = sym trap::user_trap,
     kernel_interrupt = sym trap::kernel_interrupt,

@@ -160,6 +160,11 @@ pub fn enter_bare() {
     }
 }
 
+/// CR3 of this CPU, as it reads.
+pub fn cr3() -> u64 {
+    cpu().cr3.get() & !NO_FLUSH
+}
+
 /// Physical address of the page table that holds the per-CPU part.
 fn cpu_pt(pdpt: u64) -> u64 {
     read(read(pdpt, 511) & !0xfff & !NX, 511) & !0xfff & !NX

@@ -110,7 +110,7 @@ pub fn load() {
 }
 
 /// Makes DS, ES, FS and GS null if they are not: a selector that one thread has loaded, the next could read.
-pub fn clear_data_segments() {
+pub extern "C" fn clear_data_segments() {
     // SAFETY: the kernel uses none of them, and loads the bases of FS and GS for whoever is next.
     unsafe {
         asm!("mov {a:e}, ds", "mov {b:e}, es", "or {a:e}, {b:e}", "mov {b:e}, fs", "or {a:e}, {b:e}",

@@ -1,6 +1,6 @@
 //! Traps: exceptions and interrupts, from user mode, from the idle kernel, and on their own stacks.
 
-use super::{cpu::cpu, fpu, interrupt, tables};
+use super::{cpu::cpu, fast, fpu, interrupt, tables};
 use crate::object::ec::{Cont, Expect};
 use crate::schedule::{self, Next};
 use crate::{event, remote, say, trace};
@@ -119,6 +119,7 @@ const MC: u64 = 18;
 /// A trap from user mode. Its frame is in the current EC.
 pub extern "C" fn user_trap() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("trap from nowhere") };
+    fast::arrive(ec);
     ec.ipc.cont.set(Cont::Iret);
     schedule::go(user_trap_of(ec))
 }

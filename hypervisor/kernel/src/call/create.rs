@@ -183,7 +183,7 @@ pub fn create_sc(ec: &'static Ec) -> Outcome {
         target.bound.store(false, Relaxed);
         return done;
     }
-    if target.cpu == cpu().id.get() {
+    if target.home() == cpu().id.get() {
         ipc::start(s);
     } else {
         remote::start(s);

@@ -167,10 +167,11 @@ fn delegate_pio(src: &PioSpace, dst: &PioSpace, r: &Range) -> Outcome {
     if r.src != r.dst {
         return Err(Status::BadPar);
     }
+    let used = dst.is_used();
     for port in r.part().map(|i| r.src + i) {
         dst.set(port, src.allows(port) && r.mask & perm::Pio::A.bits() != 0);
     }
-    dst.changed();
+    dst.changed(dst.is_used() && !used);
     r.so_far(r.part().end)
 }
 
@@ -194,7 +195,7 @@ const STRONG: u8 = 1;
 pub fn ctrl_ec(ec: &'static Ec) -> Outcome {
     let target = ec.obj.find::<Ec>(selector(ec), perm::Ec::CTRL.bits()).ok_or(Status::BadCap)?;
     let strong = flags(ec) & STRONG != 0;
-    if !target.recall.swap(true, SeqCst) || strong {
+    if !target.ipc.tag.recall.swap(true, SeqCst) || strong {
         remote::recall(target, strong);
     }
     Ok(Done::Now)
@@ -225,7 +226,7 @@ pub fn ctrl_sm(ec: &'static Ec) -> Outcome {
         return sm.up().map(|()| Done::Now);
     }
     let sm = ec.obj.find::<Sm>(selector(ec), perm::Sm::CTRL_DN.bits()).ok_or(Status::BadCap)?;
-    if sm.gsi.and_then(crate::arch::interrupt::routed_to).is_some_and(|c| c != ec.cpu) {
+    if sm.gsi.and_then(crate::arch::interrupt::routed_to).is_some_and(|c| c != ec.home()) {
         return Err(Status::BadCpu);
     }
     match sm.down(ec, f & ZERO != 0) {

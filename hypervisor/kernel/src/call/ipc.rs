@@ -31,7 +31,7 @@ fn try_call(ec: &'static Ec) -> Result<Next, Status> {
     }
     let pt = ec.obj.find::<Pt>(selector(ec), perm::Pt::CALL.bits()).ok_or(Status::BadCap)?;
     let callee = pt.ec.found();
-    if callee.cpu != ec.cpu {
+    if callee.home() != ec.home() {
         return Err(Status::BadCpu);
     }
     match ipc::way(ec, callee) {

@@ -11,8 +11,8 @@ pub mod state;
 pub mod trace;
 pub mod transfer;
 
-use crate::arch::cpu::cpu;
-use crate::mem::refs::{self, Ref};
+use crate::arch::{cpu::cpu, fast};
+use crate::mem::refs::{self, Kept};
 use crate::object::ec::{Cont, Ec};
 use crate::schedule::{self, Next};
 use abi::{Hypercall, Status};
@@ -35,6 +35,7 @@ pub enum Done {
 /// Hypercall entry. The caller's registers are in its frame.
 pub extern "C" fn hypercall() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("hypercall from nowhere") };
+    fast::arrive(ec);
     ec.ipc.cont.set(Cont::Sysret);
     crate::trace!(HYPERCALL, Some(ec), ec.regs().rdi(), ec.regs().rsi());
     schedule::go(dispatch(ec))
@@ -99,7 +100,7 @@ pub fn restart(ec: &'static Ec) -> Next {
 /// by it.
 fn wait_for_destruction(ec: &'static Ec) -> bool {
     // If nothing refers to it any more it goes on with nothing.
-    let Some(_held) = Ref::try_from_found(ec) else { return true };
+    let Some(_held) = Kept::new(ec) else { return true };
     refs::work()
 }
 

@@ -11,8 +11,9 @@
 //! stays until the last reference goes. Objects are taken apart in portions, one at each kernel exit.
 
 use crate::arch::cpu::cpu;
+use crate::arch::fast::slow;
 use crate::mem::{pool, slab};
-use crate::object::account::Account;
+use crate::object::{account::Account, ec::Ec};
 use crate::{object, remote};
 use cap::Kind;
 use core::cell::{Cell, UnsafeCell};
@@ -49,6 +50,17 @@ impl Header {
     /// Header of a new object that one reference counts on.
     pub const fn new(kind: Kind) -> Header {
         Header { count: Count::new(), kind, life: AtomicU8::new(Life::Whole as u8), next_dead: Cell::new(None) }
+    }
+
+    /// Offset of the kind, and behind it a byte that is 0 unless it is destroyed.
+    pub const KIND_AND_LIFE: usize = {
+        assert!(core::mem::offset_of!(Header, life) == core::mem::offset_of!(Header, kind) + 1);
+        core::mem::offset_of!(Header, kind)
+    };
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Whether it is destroyed or about to be.
@@ -196,6 +208,7 @@ impl Drop for AnyRef {
 
 /// A counted reference that an object gives up when it is taken apart, and nobody looks at from then on: an ended object
 /// does nothing, and who was looking meanwhile has left the kernel.
+#[repr(C)]
 pub struct Held<T: Object>(NonNull<T>, Cell<bool>);
 
 impl<T: Object> Held<T> {
@@ -313,8 +326,7 @@ pub unsafe fn release(object: NonNull<Header>) {
     if h.count.less() {
         UNDESTROYED.fetch_add(1, Ordering::Relaxed);
         let r = &cpu().reclaim;
-        r.dead.push(Dead(object));
-        r.chores.set(true);
+        r.wait(Dead(object));
     }
 }
 
@@ -371,8 +383,6 @@ impl DeadList {
 
 /// What a CPU has to destroy.
 pub struct Reclaim {
-    /// Something is in one of the lists.
-    chores: Cell<bool>,
     /// For the next grace period.
     dead: DeadList,
     /// For the one that is under way.
@@ -380,17 +390,19 @@ pub struct Reclaim {
     period: Cell<u64>,
     /// To be ended, or their grace period is over.
     condemned: DeadList,
+    /// Not to be touched for now.
+    spared: Cell<Option<NonNull<Header>>>,
 }
 
 impl Reclaim {
     fn condemn(&self, d: Dead) {
         self.condemned.push(d);
-        self.chores.set(true);
+        note_chores(true);
     }
 
     fn wait(&self, d: Dead) {
         self.dead.push(d);
-        self.chores.set(true);
+        note_chores(true);
     }
 }
 
@@ -403,7 +415,13 @@ pub const PORTION: u32 = 32;
 /// Whether this CPU has something to destroy.
 #[inline]
 pub fn chores_left() -> bool {
-    cpu().reclaim.chores.get()
+    cpu().slow.get() & slow::CHORES != 0
+}
+
+/// Something is in one of the lists, or nothing is.
+fn note_chores(some: bool) {
+    let s = &cpu().slow;
+    s.set(s.get() & !slow::CHORES | if some { slow::CHORES } else { 0 });
 }
 
 /// Objects on all CPUs that are to be destroyed and are not yet.
@@ -445,7 +463,7 @@ pub fn portion(mut patient: bool) {
             r.period.set(remote::begin_grace());
             r.waiting.become_list(r.dead.take());
         } else {
-            r.chores.set(false);
+            note_chores(false);
             return;
         }
     }
@@ -458,6 +476,48 @@ pub fn take_over(list: DeadList) {
     }
 }
 
+/// An EC that stays meanwhile, whoever counts on it.
+pub struct Kept(Option<Ref<Ec>>);
+
+impl Kept {
+    /// `None`: nobody counts on it, and nobody is linked to it.
+    pub fn new(ec: &'static Ec) -> Option<Kept> {
+        let counted = Ref::try_from_found(ec);
+        if counted.is_none() {
+            if !ec.ipc.linked() {
+                return None;
+            }
+            cpu().reclaim.spared.set(Some(NonNull::from(ec).cast()));
+        }
+        Some(Kept(counted))
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.0.is_none() {
+            cpu().reclaim.spared.set(None);
+        }
+    }
+}
+
+/// Whether that is not to be taken apart for now.
+pub fn is_spared(ec: &Ec) -> bool {
+    cpu().reclaim.spared.get() == Some(NonNull::from(ec).cast())
+}
+
+/// An object that nothing counts on, and that is about to be taken apart, stays: it counts on itself until [`go_on`].
+pub fn keep<T: Object>(t: &'static T) -> Progress {
+    header(t.into()).count.more();
+    Progress::Kept
+}
+
+/// Gives up that count.
+pub fn go_on<T: Object>(t: &'static T) {
+    // SAFETY: the count that `keep` has made.
+    unsafe { release(NonNull::from(t).cast()) };
+}
+
 /// What is left to do of taking an object apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
@@ -467,6 +527,8 @@ pub enum Progress {
     More,
     /// What other CPUs have to do first.
     Later,
+    /// All, when nothing counts on it again ([`keep`]).
+    Kept,
 }
 
 /// Goes on with an object; returns how much of a portion that was.
@@ -498,6 +560,7 @@ fn bury(d: Dead) -> u32 {
             r.wait(d);
             return PORTION;
         }
+        Progress::Kept => _ = UNDESTROYED.fetch_sub(1, Ordering::Relaxed),
         Progress::Done if doomed => {
             h.set(Life::Ended);
             r.wait(d);

@@ -9,13 +9,14 @@ use super::obj::{ObjSpace, Window};
 use super::{account::Account, hst::HstSpace, kernel_object, pio::PioSpace, sc::Sc, sm::Sm};
 use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
 use crate::mem::pool::Page;
-use crate::mem::refs::{AnyRef, Header, Held, Object, Part, Progress, Ref, Room};
+use crate::mem::refs::{self, AnyRef, Header, Held, Object, Part, Progress, Ref, Room};
 use crate::{remote, trace};
 use abi::{Sel, Status, Utcb};
 use core::cell::{Cell, UnsafeCell};
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub use ipc::{Cont, Expect};
 use sched::{Deadline, Link, Node};
+use smp::Root;
 
 /// What kind of EC.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,8 +37,6 @@ pub struct Ec {
     header: Header,
     /// Registers of a host EC in user mode. Traps and hypercalls push them here.
     pub frame: UnsafeCell<Frame>,
-    /// Its CPU.
-    pub cpu: u16,
     /// Its kind.
     pub kind: EcKind,
     /// Who serves it and whom it serves; how it goes on.
@@ -46,7 +45,8 @@ pub struct Ec {
     pub progress: Cell<u64>,
     /// Event base.
     pub evt: Sel,
-    utcb: Part<Page>,
+    /// UTCB.
+    pub utcb: Part<Page>,
     utcb_page: u64,
     /// Object space.
     pub obj: Held<ObjSpace>,
@@ -63,15 +63,19 @@ pub struct Ec {
     /// Timeout of the semaphore operation.
     pub deadline: Deadline<Ec>,
     /// FS and GS base while it is not the current EC.
-    pub fs_gs: Cell<(u64, u64)>,
+    pub fs_gs: Cell<[u64; 2]>,
+    /// CR3 of a host EC.
+    pub cr3: u64,
+    /// The mark of the root in it.
+    pub root: *const Root,
     /// Vector state.
     pub fpu: Part<fpu::Area>,
-    /// A recall is pending.
-    pub recall: AtomicBool,
     /// Virtual CPU state.
     pub vcpu: Part<Vcpu>,
     /// An SC is bound.
     pub bound: AtomicBool,
+    /// Nothing but itself counts on it, as somebody is linked to it.
+    kept: Cell<bool>,
     /// The object whose end its `destroy` waits for.
     pub awaits: Cell<Option<AnyRef>>,
     /// A hypercall lacked memory and is waiting for what is still to be destroyed.
@@ -86,6 +90,17 @@ impl Joins for Ec {
     fn member(&self) -> &Member {
         &self.member
     }
+}
+
+/// What is compared together with the continuation, when an EC is to be called or replied to at once.
+#[repr(C)]
+pub struct Tag {
+    /// A recall is pending.
+    pub recall: AtomicBool,
+    /// The fast path need not look at anything else.
+    pub fit: AtomicBool,
+    /// Its CPU.
+    pub cpu: u16,
 }
 
 /// In the queue of a semaphore.
@@ -116,6 +131,7 @@ impl Node<Timed> for Ec {
 impl ipc::Ec for Ec {
     type Sc = Sc;
     type Ref = Ref<Ec>;
+    type Tag = Tag;
 
     fn cpu() -> &'static ipc::Cpu<Ec> {
         &cpu().ipc
@@ -129,12 +145,11 @@ impl ipc::Ec for Ec {
         counted.found()
     }
 
-    fn hold(&'static self) -> Ref<Ec> {
-        Ref::from_found(self)
-    }
-
-    fn try_hold(&'static self) -> Option<Ref<Ec>> {
-        Ref::try_from_found(self)
+    fn unlinked(&'static self) {
+        if self.kept.get() && !self.ipc.linked() {
+            self.kept.set(false);
+            refs::go_on(self);
+        }
     }
 
     fn abort(&'static self) {
@@ -195,12 +210,15 @@ impl Ec {
         if let Some(root) = root {
             n.hst.set_root(n.cpu, root);
         }
+        let (cr3, root) = (n.hst.cr3_of(n.cpu).unwrap_or(0), n.hst.root_of(n.cpu));
         Some(room.fill(Ec {
             header: Header::new(Self::KIND),
             frame: UnsafeCell::new(Frame::new(n.sp)),
-            cpu: n.cpu,
             kind: n.kind,
-            ipc: ipc::State::new(if n.kind == EcKind::Local { Cont::Receive } else { Cont::Startup }),
+            ipc: ipc::State::new(
+                if n.kind == EcKind::Local { Cont::Receive } else { Cont::Startup },
+                Tag { recall: AtomicBool::new(false), fit: AtomicBool::new(false), cpu: n.cpu },
+            ),
             progress: Cell::new(0),
             evt: n.evt,
             utcb: Part::new(utcb),
@@ -213,11 +231,13 @@ impl Ec {
             wait_link: Link::new(),
             posted: Link::new(),
             deadline: Deadline::new(),
-            fs_gs: Cell::new((0, 0)),
+            fs_gs: Cell::new([0; 2]),
+            cr3,
+            root,
             fpu: Part::new(fpu),
-            recall: AtomicBool::new(false),
             vcpu: Part::new(vcpu),
             bound: AtomicBool::new(false),
+            kept: Cell::new(false),
             awaits: Cell::new(None),
             settling: Cell::new(false),
             restarts: Cell::new(0),
@@ -239,6 +259,16 @@ impl Ec {
         // SAFETY: the frame lives as long as the EC. User threads may write to it at the same time: the kernel copies
         // words and decides nothing from a second read.
         self.utcb.as_ref().map(|f| unsafe { f.at().as_mut() })
+    }
+
+    /// Its CPU.
+    pub fn home(&self) -> u16 {
+        self.ipc.tag.cpu
+    }
+
+    /// Whether nothing but itself counts on it.
+    pub fn is_kept(&self) -> bool {
+        self.kept.get()
     }
 
     /// End of the frame, where traps push.
@@ -271,6 +301,14 @@ impl Ec {
 
     /// Gives back what it has, on its CPU.
     pub fn strip(&'static self) -> Progress {
+        if self.ipc.linked() {
+            self.kept.set(true);
+            self.ipc.tag.fit.store(false, Relaxed);
+            return refs::keep(self);
+        }
+        if refs::is_spared(self) {
+            return Progress::Later;
+        }
         if self.ipc.blocked() {
             // It worked for somebody who is gone, and nothing refers to it any more; but another CPU may be releasing it.
             ipc::end(self);

@@ -29,8 +29,6 @@ const USER_ENTRIES: usize = 256;
 /// instruction ends at the end of user memory, and no return address lies beyond it.
 pub const END_PAGE: u64 = (crate::mem::layout::USER_END >> abi::PAGE_BITS) - 1;
 
-/// Address bits of CR3.
-const ROOT: u64 = !0xfff;
 static PCIDS: Tags<4096> = Tags::new();
 
 /// Host space.
@@ -40,16 +38,13 @@ pub struct HstSpace {
     table: Mutex<PageTable<Hpt>>,
     master: Part<Page>,
     /// For each CPU its [`Root`].
-    roots: Part<Page>,
+    roots: Page,
     pcid: u64,
     /// The NOVA host space: not a page table but all physical memory that may be delegated.
     pub nova: bool,
     member: Member,
 }
 kernel_object!(HstSpace, Hst, member);
-
-/// Those of a space that was taken apart.
-static NO_ROOTS: [Root; MAX_CPUS] = [const { Root::new() }; MAX_CPUS];
 
 /// A root for a CPU that has none.
 pub struct NewRoot(Option<Page>);
@@ -64,13 +59,13 @@ impl HstSpace {
         let table = Mutex::new(PageTable::new(master.phys(), format));
         // Without one of its own the space has PCID 0, which is flushed at every switch.
         let pcid = if cpu().features.get().pcid { PCIDS.take().unwrap_or(0) as u64 } else { 0 };
-        let (header, master, roots) = (Header::new(Self::KIND), Part::new(Some(master)), Part::new(Some(roots)));
+        let (header, master) = (Header::new(Self::KIND), Part::new(Some(master)));
         Ref::new(a, HstSpace { header, table, master, roots, pcid, nova, member: Member::new() })
     }
 
     fn roots(&self) -> &[Root; MAX_CPUS] {
         // SAFETY: a zeroed frame that belongs to the space.
-        self.roots.as_ref().map_or(&NO_ROOTS, |r| unsafe { r.at().as_ref() })
+        unsafe { self.roots.at().as_ref() }
     }
 
     fn slot(&self) -> &Root {
@@ -95,25 +90,41 @@ impl HstSpace {
         }
     }
 
-    /// CR3 for this CPU: its root and the PCID. `None`: no EC of this CPU was created in the space.
+    /// CR3 for a CPU: its root, the PCID, and that this keeps its translations. `None`: no EC of that CPU was created in
+    /// the space.
+    pub fn cr3_of(&self, cpu: u16) -> Option<u64> {
+        let keep = if self.pcid == 0 { 0 } else { paging::NO_FLUSH };
+        self.roots()[cpu as usize].get().map(|r| r | self.pcid | keep)
+    }
+
     fn cr3(&self) -> Option<u64> {
-        self.slot().get().map(|r| r | self.pcid)
+        self.cr3_of(cpu().id.get())
+    }
+
+    /// The mark that a CPU's translations are old; stays where it is as long as the space's memory.
+    pub fn root_of(&self, cpu: u16) -> *const Root {
+        &raw const self.roots()[cpu as usize]
     }
 
     /// Switches this CPU to the space. `false`: it has no root, or is destroyed.
     pub fn enter(&self) -> bool {
-        let (Some(cr3), c) = (self.cr3().filter(|_| !self.header.doomed()), cpu()) else { return false };
+        let (Some(cr3), c) = (self.cr3(), cpu()) else { return false };
+        if self.header.doomed() {
+            if c.cr3.get() == cr3 {
+                paging::enter_bare();
+            }
+            return false;
+        }
         let moves = c.cr3.replace(cr3) != cr3;
         if moves {
             // Before the mark is looked at: who sets it sees that this CPU is in the space, or this CPU sees the mark.
-            remote::presence().enter(cr3 & ROOT);
+            remote::presence().enter(cr3);
             guest::leave_space();
         }
         let stale = (moves || self.slot().is_stale()) && self.slot().take_stale();
         if moves || stale {
-            let keep = if stale || self.pcid == 0 { 0 } else { paging::NO_FLUSH };
             // SAFETY: a root of this CPU.
-            unsafe { paging::set_cr3(cr3 | keep) };
+            unsafe { paging::set_cr3(if stale { cr3 & !paging::NO_FLUSH } else { cr3 }) };
             remote::presence().entered();
         }
         true
@@ -151,7 +162,7 @@ impl HstSpace {
     /// Whether a fault at `addr` was only for a top-level entry that this CPU had not copied yet.
     pub fn sync(&self, addr: u64) -> bool {
         let user = addr < crate::mem::layout::USER_END && !self.header.doomed();
-        let Some(root) = self.cr3().map(|c| c & !0xfff).filter(|_| user) else { return false };
+        let Some(root) = self.slot().get().filter(|_| user) else { return false };
         let (i, Some(master)) = (ptab::top_index(addr >> abi::PAGE_BITS), self.master.as_ref()) else { return false };
         let e = paging::read(master.phys(), i);
         let missing = e != 0 && paging::read(root, i) == 0;
@@ -202,7 +213,12 @@ impl HstSpace {
         r
     }
 
-    /// Gives back a portion of its tables, or at last the rest.
+    /// It is destroyed: who enters it looks at its mark, and goes on from there.
+    pub fn close(&self) {
+        self.outdate();
+    }
+
+    /// Gives back a portion of its tables, or at last the uppermost. Roots stay, empty, for as long as ECs name them.
     pub fn strip(&'static self) -> Progress {
         if self.master.as_ref().is_none() {
             return Progress::Done;
@@ -214,12 +230,23 @@ impl HstSpace {
         if !empty {
             return Progress::More;
         }
-        self.roots().iter().filter_map(Root::get).for_each(tables::free);
-        // SAFETY: no CPU is in the space, and none enters it.
-        drop(unsafe { (self.master.take(), self.roots.take()) });
-        // The next owner of the PCID starts stale on every CPU.
-        PCIDS.give(self.pcid as u16);
+        for root in self.roots().iter().filter_map(Root::get) {
+            // SAFETY: no CPU is in the space; one that tries to enter it touches no user memory.
+            (0..USER_ENTRIES).for_each(|i| unsafe { paging::write(root, i, 0) });
+        }
+        // SAFETY: as above.
+        drop(unsafe { self.master.take() });
         self.member.leave();
         Progress::Done
+    }
+}
+
+impl Drop for HstSpace {
+    /// No EC is bound to it any more.
+    fn drop(&mut self) {
+        self.expel();
+        self.roots().iter().filter_map(Root::get).for_each(tables::free);
+        // The next owner of the PCID starts stale on every CPU.
+        PCIDS.give(self.pcid as u16);
     }
 }

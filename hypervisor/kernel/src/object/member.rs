@@ -3,7 +3,7 @@
 //! A PD does not count on its members, nor they on it: spaces outlive a PD as long as ECs are bound to them. Who goes
 //! first takes the other out of the books, under one lock for all PDs; it is held for a few instructions.
 
-use super::pd::Pd;
+use super::{ec::Ec, pd::Pd};
 use crate::mem::refs::{self, Header, Object, Progress, Ref};
 use cap::Kind;
 use core::cell::Cell;
@@ -36,6 +36,22 @@ impl Member {
     /// Of no PD.
     pub const fn new() -> Member {
         Member { link: Link::new(), pd: Cell::new(None), object: Cell::new(0), list: Cell::new(0) }
+    }
+
+    /// Looks at all ECs of the PD that it is a member of.
+    pub fn each_ec(&self, look: impl Fn(&Ec)) {
+        let _books = LOCK.lock();
+        let Some(actors) = self.pd.get().map(|pd| &pd.members.lists[ACTORS]) else { return };
+        let mut next = actors.head();
+        while let Some(m) = next {
+            next = actors.next::<Listed>(m);
+            let object = m.object.get() as *const Header;
+            // SAFETY: it has not left, so its memory is there; it leaves under the lock.
+            if unsafe { (*object).kind() } == Kind::Ec {
+                // SAFETY: it is one.
+                look(unsafe { &*object.cast::<Ec>() });
+            }
+        }
     }
 
     /// Is one no more.

@@ -30,9 +30,9 @@ pub unsafe fn home(kind: Kind, object: NonNull<Header>, doomed: bool) -> Option<
     // SAFETY: by the caller.
     let home = unsafe {
         match kind {
-            Kind::Ec => object.cast::<ec::Ec>().as_ref().cpu,
-            Kind::Sc if doomed => object.cast::<sc::Sc>().as_ref().ipc.ec.cpu,
-            Kind::Pt => object.cast::<pt::Pt>().as_ref().ec.cpu,
+            Kind::Ec => object.cast::<ec::Ec>().as_ref().home(),
+            Kind::Sc if doomed => object.cast::<sc::Sc>().as_ref().ipc.ec.home(),
+            Kind::Pt => object.cast::<pt::Pt>().as_ref().ec.home(),
             _ => return None,
         }
     };
@@ -53,7 +53,8 @@ pub unsafe fn end(kind: Kind, object: NonNull<Header>) -> Progress {
             Kind::Sm => return object.cast::<sm::Sm>().as_ref().close(),
             Kind::Gst | Kind::Pio | Kind::Msr => guest::note_space_gone(),
             Kind::Obj => object.cast::<obj::ObjSpace>().as_ref().close(),
-            Kind::Pd | Kind::Hst | Kind::Dma | Kind::Account => {}
+            Kind::Hst => object.cast::<hst::HstSpace>().as_ref().close(),
+            Kind::Pd | Kind::Dma | Kind::Account => {}
         }
     }
     Progress::Done

@@ -102,6 +102,9 @@ impl identity::Memory for Words<'_> {
 }
 
 impl ObjSpace {
+    /// Offset of the table that look-ups use.
+    pub const TABLE: usize = core::mem::offset_of!(ObjSpace, table);
+
     /// An empty one.
     pub fn create(a: &'static Account) -> Option<Ref<ObjSpace>> {
         let (root, buckets) = (Page::new(a)?, Part::new(Some(Page::new(a)?)));

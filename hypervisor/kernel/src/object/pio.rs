@@ -5,7 +5,7 @@ use super::{account::Account, kernel_object};
 use crate::mem::pool::Pages;
 use crate::mem::refs::{Header, Object, Part, Progress, Ref};
 use crate::{arch::cpu::cpu, remote};
-use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use sched::CpuSet;
 
 /// Number of ports.
@@ -17,6 +17,8 @@ pub const PORTS: u64 = 1 << 16;
 pub struct PioSpace {
     header: Header,
     bitmap: Part<Pages<3>>,
+    /// A port was allowed.
+    used: AtomicBool,
     /// CPUs on which a vCPU has run in the space.
     users: CpuSet,
     member: Member,
@@ -40,14 +42,19 @@ impl PioSpace {
             // SAFETY: the first two frames of ours.
             unsafe { core::ptr::write_bytes(bitmap.at::<u8>().as_ptr(), 0, PORTS as usize / 8) };
         }
-        let (header, users) = (Header::new(Self::KIND), CpuSet::new());
-        Ref::new(a, PioSpace { header, bitmap: Part::new(Some(bitmap)), users, member: Member::new() })
+        let (header, used, users) = (Header::new(Self::KIND), AtomicBool::new(allow), CpuSet::new());
+        Ref::new(a, PioSpace { header, bitmap: Part::new(Some(bitmap)), used, users, member: Member::new() })
     }
 
     /// Physical addresses of the two halves. `None`: the space is destroyed.
     pub fn frames(&self) -> Option<[u64; 2]> {
         let first = self.bitmap.as_ref().filter(|_| !self.header.doomed())?.phys();
         Some([first, first + abi::PAGE_SIZE as u64])
+    }
+
+    /// Whether threads in the space need its bitmap. Without one all ports are denied.
+    pub fn is_used(&self) -> bool {
+        self.used.load(Relaxed)
     }
 
     fn byte(&self, port: u64) -> Option<&AtomicU8> {
@@ -66,13 +73,20 @@ impl PioSpace {
     }
 
     /// Has vCPUs enter again after a change: a CPU may keep what it has read. Threads read the bitmap at each access.
-    pub fn changed(&self) {
-        remote::shoot(&self.users, remote::ENTER);
+    /// Those that run without bitmap get it when they enter again.
+    pub fn changed(&self, first: bool) {
+        if first {
+            self.member.each_ec(|ec| ec.ipc.tag.fit.store(false, Relaxed));
+            remote::shoot(&CpuSet::all(), remote::ENTER);
+        } else {
+            remote::shoot(&self.users, remote::ENTER);
+        }
     }
 
     /// Allows or denies a port.
     pub fn set(&self, port: u64, allow: bool) {
         if let Some(byte) = self.byte(port) {
+            self.used.fetch_or(allow, Relaxed);
             set_bit(byte, 1 << (port & 7), allow);
         }
     }

@@ -1,6 +1,7 @@
 //! Portal (spec 2.4): an entry point into a local thread.
 
 use super::{account::Account, ec::Ec, kernel_object};
+use crate::mem::layout::USER_END;
 use crate::mem::refs::{Header, Object, Progress, Ref};
 use abi::Mtd;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -13,14 +14,16 @@ pub struct Pt {
     pub ec: Ref<Ec>,
     /// Where it enters.
     pub ip: u64,
-    pid: AtomicU64,
+    /// Identifier.
+    pub pid: AtomicU64,
     mtd: AtomicU32,
 }
 kernel_object!(Pt, Pt);
 
 impl Pt {
-    /// A portal with identifier 0 and empty MTD.
+    /// A portal with identifier 0 and empty MTD. Its address is cut to those of user mode: `sysret` must not fault.
     pub fn create(a: &'static Account, ec: Ref<Ec>, ip: u64) -> Option<Ref<Pt>> {
+        let ip = ip & (USER_END - 1);
         let (pid, mtd) = (AtomicU64::new(0), AtomicU32::new(0));
         Ref::new(a, Pt { header: Header::new(Self::KIND), ec, ip, pid, mtd })
     }

@@ -30,7 +30,7 @@ pub enum Down {
 
 /// Releases an EC that is in no queue any more.
 fn release(ec: &'static Ec, s: Status) {
-    if ec.cpu == cpu().id.get() {
+    if ec.home() == cpu().id.get() {
         ec.unblock(s);
     } else {
         remote::release(ec, s);

@@ -4,7 +4,7 @@ mod explore;
 
 use explore::{Line, Memory, explore};
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU64, Ordering::*};
+use loom::sync::atomic::{AtomicU64, Ordering::*, fence};
 use loom::thread;
 use smp_loom::{Presence, Requests, Root};
 
@@ -49,6 +49,19 @@ impl Cpu<'_> {
         }
         if moves {
             self.s.presence.entered();
+        }
+    }
+
+    /// As the fast path does: loading CR3 is a fence, and the mark is looked at behind it.
+    fn enter_space_fast(&mut self) {
+        if std::mem::replace(&mut self.cr3, SPACE) != SPACE {
+            self.s.presence.enter(SPACE);
+            fence(SeqCst);
+            self.s.presence.entered();
+            if self.s.root.is_stale() {
+                self.s.root.take_stale();
+                self.tlb = None;
+            }
         }
     }
 
@@ -183,6 +196,17 @@ fn a_cpu_that_leaves_the_space_and_comes_back() {
         cpu.run();
         cpu.enter(OTHER);
         cpu.run();
+    });
+}
+
+/// From one space to another and back, without leaving by way of the kernel's slow exit.
+#[test]
+fn a_cpu_that_comes_back_by_the_fast_path() {
+    against_a_revocation(|cpu| {
+        cpu.run();
+        cpu.enter(OTHER);
+        cpu.enter_space_fast();
+        cpu.access();
     });
 }
 

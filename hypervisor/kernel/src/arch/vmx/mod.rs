@@ -178,7 +178,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     }
     schedule::make_current(ec);
     v.make_current();
-    v.prepare(&vcpu.spaces, cpu().cr3.get());
+    v.prepare(&vcpu.spaces, crate::paging::cr3());
     guest::switch_from_last(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {

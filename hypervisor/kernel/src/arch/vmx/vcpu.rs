@@ -99,7 +99,7 @@ impl Vcpu {
             msr_count: msr_count(),
             ..GuestSetup::default()
         };
-        vmx::init(&mut Port, c, &host_state(cpu().cr3.get(), rsp), &setup);
+        vmx::init(&mut Port, c, &host_state(crate::paging::cr3(), rsp), &setup);
         self.flush();
     }
 

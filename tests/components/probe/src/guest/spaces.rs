@@ -1,6 +1,7 @@
 //! The spaces of a virtual CPU: exchanged by replies, or not; and what a guest may execute.
 
 use super::*;
+use crate::check::NOT_HERE;
 use abi::{CreatePdOp, Sel};
 
 /// A guest space with code in it.
@@ -48,8 +49,11 @@ fn run(mut first: Option<Assigned>, pio: Sel) -> Result<(Vec<u64>, u64), String>
     Ok((g.numbers(), al.load(SeqCst)))
 }
 
-/// A PIO space with our port 0x84.
+/// A PIO space with our port 0x84. Not where we have none, as the configuration says then.
 fn port_84() -> Result<Slot, String> {
+    if rt::rom(parent::CONFIG_ROM).is_some_and(|c| String::from_utf8_lossy(c).contains("ports = false")) {
+        return Err(format!("{NOT_HERE}the component has no I/O ports"));
+    }
     let s = Slot::pd(CreatePdOp::Pio, Slot::pd(CreatePdOp::Pd, sel::PD)?.0)?;
     // SAFETY: a port of our own, which means nothing to Rust.
     done("port", unsafe { hc::ctrl_pd(sel::PIO, s.0, 0x84, 0x84, 0, perm::ALL, abi::Mad::WB) })?;
