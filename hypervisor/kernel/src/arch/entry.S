@@ -79,7 +79,11 @@
 # The CPU changes from EC R11 to EC R10: what user mode has of segments, vector state, address space. Keeps RDI, RSI, R9.
 # `stale`: go there at the end if the space was changed since it was last in use here.
 .macro switch_to stale
-    mov eax, ds
+    rdfsbase rax
+    rdgsbase rcx
+    mov [r11 + {FS}], rax
+    mov [r11 + {FS} + 8], rcx
+    mov eax, ds                         # now: to clear FS and GS clears their bases, too
     mov ecx, es
     or eax, ecx
     mov ecx, fs
@@ -87,11 +91,7 @@
     mov ecx, gs
     or eax, ecx
     jnz 5f
-6:  rdfsbase rax
-    rdgsbase rcx
-    mov [r11 + {FS}], rax
-    mov [r11 + {FS} + 8], rcx
-    mov rax, [r10 + {FS}]
+6:  mov rax, [r10 + {FS}]
     mov rcx, [r10 + {FS} + 8]
     wrfsbase rax
     wrgsbase rcx

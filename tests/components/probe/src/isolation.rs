@@ -150,16 +150,21 @@ impl Foreign {
         let rdtscp = __cpuid(0x8000_0001).edx & 1 << 27 != 0;
         rt::utcb().words = [PATTERN; abi::UTCB_WORDS];
         rt::utcb().words[1] = u64::from(rdtscp);
-        let status = loud_call(Hypercall::IpcCall.identifier(0, self.portal.0), Mtd::words(2).into());
+        let (status, bases) = loud_call(Hypercall::IpcCall.identifier(0, self.portal.0), Mtd::words(2).into());
         equal("status of the call", status, Status::Success as u64)?;
+        equal("our bases of FS and GS after it", bases, [LOUD_BASE; 2])?;
         let u = rt::utcb();
         holds("our UTCB beyond the reply is as it was", u.words[24..].iter().all(|w| *w == PATTERN))?;
         Ok(Found(u.words[..24].to_vec()))
     }
 }
 
-fn loud_call(id: u64, mtd: u64) -> u64 {
-    let status;
+/// Base of FS and GS in [`loud_call`].
+const LOUD_BASE: u64 = 0x5ec3_e75e_c3e7;
+
+/// A call with something in every register: its status, and the bases of FS and GS after it.
+fn loud_call(id: u64, mtd: u64) -> (u64, [u64; 2]) {
+    let (status, fs, gs);
     // SAFETY: a call; all registers are saved or declared, the bases of FS and GS too, and null selectors are what user
     // code has.
     unsafe {
@@ -176,14 +181,15 @@ fn loud_call(id: u64, mtd: u64) -> u64 {
             "movdqa xmm6, xmm0; movdqa xmm7, xmm0; movdqa xmm8, xmm0; movdqa xmm9, xmm0; movdqa xmm10, xmm0",
             "movdqa xmm11, xmm0; movdqa xmm12, xmm0; movdqa xmm13, xmm0; movdqa xmm14, xmm0; movdqa xmm15, xmm0",
             "syscall",
+            "rdfsbase r12; rdgsbase r13",
             "xor eax, eax; mov ds, eax; mov es, eax; mov fs, eax; mov gs, eax",
             "pop rax; wrgsbase rax; pop rax; wrfsbase rax",
             "pop rbp; pop rbx",
-            p = const PATTERN, inout("rdi") id => status, inout("rsi") mtd => _, in("r15") 0x5ec3_e75e_c3e7u64,
-            out("r12") _, out("r13") _, out("r14") _, clobber_abi("C"),
+            p = const PATTERN, inout("rdi") id => status, inout("rsi") mtd => _, in("r15") LOUD_BASE,
+            out("r12") fs, out("r13") gs, out("r14") _, clobber_abi("C"),
         );
     }
-    status
+    (status, [fs, gs])
 }
 
 fn registers() -> Outcome {
