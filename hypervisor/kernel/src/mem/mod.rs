@@ -43,6 +43,9 @@ pub mod layout {
     static DISPLACEMENT: AtomicU64 = AtomicU64::new(0);
 
     /// Notes how far from its link address the loader put the image.
+    ///
+    /// Not inlined: a debugger that stops where `kernel_main` begins is to say so.
+    #[inline(never)]
     pub fn set_displacement(d: u64) {
         DISPLACEMENT.store(d, Relaxed);
     }
