@@ -1,8 +1,8 @@
 //! docs/spec/create_sc.md: only a root task has a PD capability with SC.
 
-use crate::check::{Check, Outcome, done, equal, holds, refused};
+use crate::check::{Check, NOT_HERE, Outcome, done, equal, holds, refused};
 use crate::own::sel;
-use crate::scene::{Events, Slot, THREAD, THREAD_EVENTS, in_ms, memory, utcb_page};
+use crate::scene::{Events, Slot, THREAD, THREAD_EVENTS, copy, in_ms, memory, utcb_page};
 use abi::{ArchState, Hypercall, Mtd, SEL_NUM, Scd, Sel, Status, event, perm};
 use rt::hypercall::{self as hc, EcArgs};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -20,6 +20,7 @@ pub const CHECKS: &[Check] = &[
     ("create_sc-11 create_sc-12 create_sc-13 abi-96", "BAD_PAR: budget 0, priority 0, class of service", bad_par),
     ("create_sc-16", "all priorities from 1 to 127", priorities),
     ("create_sc-14 create_sc-15", "MEM_OBJ, MEM_CAP: accounts that are used up", no_memory),
+    ("create_sc-14 create_sc-15 objects-58", "each allocation fails once", injected),
 ];
 
 /// A global thread without an SC, whose STARTUP is answered with a function.
@@ -229,4 +230,37 @@ fn no_memory() -> Outcome {
     let t = Thread::new(notes, 0)?;
     crate::poor::create(|s, pd| create(s, pd, t.ec.0, SCD))?;
     done("the EC is free", create(Slot::new().0, sel::PD, t.ec.0, SCD))
+}
+
+/// For n = 1, 2, ...: the n-th allocation fails, until there is none. Each time nothing has changed, and then it works.
+fn injected() -> Outcome {
+    if hc::inject(0).is_err() {
+        return Err(format!("{NOT_HERE}this kernel makes no allocation fail"));
+    }
+    for n in 1.. {
+        // Each time a slot that has no table yet.
+        let (t, owner, far) = (Thread::new(notes, 0)?, Slot::new(), SEL_NUM / 2 + 0x1000 + n * 0x200);
+        done("create_account", hc::create_account(owner.0, sel::PD, 4))?;
+        let levels = || [owner.0, sel::PD].map(hc::read_quota);
+        let before = levels();
+        done("inject", hc::inject(n))?;
+        let r = create(far, owner.0, t.ec.0, SCD);
+        done("inject", hc::inject(0))?;
+        match r {
+            // The object's frame, and two for the table.
+            Ok(()) => holds("allocations fail one after the other", n > 3)?,
+            Err(Status::MemObj | Status::MemCap) => {
+                equal(&format!("levels after allocation {n} failed"), levels(), before)?;
+                done("create_sc after that", create(far, owner.0, t.ec.0, SCD))?;
+            }
+            Err(e) => return Err(format!("allocation {n}: {e:?}")),
+        }
+        // It runs to its end.
+        runs();
+        done("revoke", copy(far, far, 0))?;
+        if r.is_ok() {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
