@@ -6,6 +6,7 @@
 
 use super::trap::{Frame, Regs};
 use super::{cpu::Cpu, cpu::cpu, fpu, speculation};
+use crate::boot::cpus_online;
 use crate::object::ec::{Cont, Ec, Expect, Tag};
 use crate::object::{obj::ObjSpace, pt::Pt};
 use crate::schedule::{self, Next};
@@ -28,6 +29,8 @@ pub mod slow {
     pub const TRACE: u32 = 16;
     /// Buffers are to be cleared at each exit.
     pub const BUFFERS: u32 = 32;
+    /// The machine has several CPUs: a suspicion that is not settled (CAVEATS.md).
+    pub const SEVERAL: u32 = 64;
 }
 
 /// Before the current EC goes on in user mode, by the usual way.
@@ -40,6 +43,7 @@ pub fn leave(ec: &'static Ec, plain: bool) {
         (slow::REGISTERS, !plain || c.tsc_aux.get() != 0),
         (slow::TRACE, trace::any()),
         (slow::BUFFERS, speculation::plan().clear_buffers),
+        (slow::SEVERAL, cpus_online() > 1),
     ];
     let now = bits.iter().filter(|(_, on)| *on).fold(0, |sum, (bit, _)| sum | bit);
     c.slow.set(c.slow.get() & slow::CHORES | now);
