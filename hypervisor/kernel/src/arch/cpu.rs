@@ -17,7 +17,7 @@ use x86::msr;
 /// Data of one CPU, at [`layout::CPU`] in every address space of that CPU.
 #[repr(C, align(4096))]
 pub struct Cpu {
-    /// Physical address of the host's VMCB, for the state that VMSAVE and VMLOAD move; entry.S knows the offset.
+    /// Physical address of the host's VMCB, for the state that VMSAVE and VMLOAD move.
     pub host_vmcb: Cell<u64>,
     /// Why the fast path is not used: bits of [`super::fast::slow`].
     pub slow: Cell<u32>,

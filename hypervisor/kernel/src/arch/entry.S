@@ -3,12 +3,7 @@
 # A trap from user mode pushes its frame straight into the current EC (TSS.RSP0 points behind EC.frame), a hypercall
 # stores what is not constant there; then both continue on the CPU's one stack. Nothing returns on that stack: the
 # kernel leaves by `leave_*` or idles. Frame, from low to high: 16 GPRs in the order of the UTCB, vector, error code,
-# RIP, CS, RFLAGS, RSP, SS (struct Frame). Offsets in braces are from fast.rs.
-
-.set CPU,       0xffffffffffe20000      # layout::CPU
-.set HOST_VMCB, CPU + 0                 # Cpu::host_vmcb
-.set RSP0,      0xffffffffffe50004      # layout::TSS + 4
-.set STACK_TOP, 0xffffffffffe19000      # layout::STACK + STACK_LEN
+# RIP, CS, RFLAGS, RSP, SS (struct Frame). Numbers in braces are from mod.rs.
 
 .macro push_gprs
     push r15; push r14; push r13; push r12; push r11; push r10; push r9; push r8
@@ -100,7 +95,7 @@
     xrstor64 [rip + {clean}]
     mov [{CPU_EC}], r10
     lea rax, [r10 + {FRAME_END}]
-    mov [RSP0], rax
+    mov [{RSP0}], rax
     mov rax, [r10 + {CR3}]
     mov rcx, [{CPU_CR3}]
     cmp rax, rcx
@@ -116,7 +111,7 @@
     jnz \stale
 7:
 .subsection 1
-5:  mov rsp, STACK_TOP
+5:  mov rsp, {STACK_TOP}
     push rdi
     push rsi
     push r9
@@ -213,7 +208,7 @@ go_on_slowly:
     mov [r10 + {GPR} + 6 * 8], rsi
     mov [r10 + {GPR} + 7 * 8], rdi
     mov [r10 + {RIP}], rcx
-    mov rsp, STACK_TOP
+    mov rsp, {STACK_TOP}
     mov rdi, r10
     call {go_on}
     ud2
@@ -226,7 +221,7 @@ reply_slowly:
 slowly:
     mov [r11 + {GPR} + 6 * 8], rsi
     mov [r11 + {GPR} + 7 * 8], rdi
-    mov rsp, STACK_TOP
+    mov rsp, {STACK_TOP}
     call {hypercall}
     ud2
 
@@ -263,13 +258,13 @@ leave_iret:
 
 .globl on_own_stack
 on_own_stack:
-    mov rsp, STACK_TOP
+    mov rsp, {STACK_TOP}
     call rdi
     ud2
 
 .globl idle_halt
 idle_halt:
-    mov rsp, STACK_TOP
+    mov rsp, {STACK_TOP}
     sti
 1:  hlt                                 # an interrupt does not return here, an NMI does
     jmp 1b
@@ -284,7 +279,7 @@ idle_halt:
 # Goes on with a #DB that came from user mode, whose frame is in the EC now, on the CPU's stack.
 .globl user_trap_again
 user_trap_again:
-    mov rsp, STACK_TOP
+    mov rsp, {STACK_TOP}
     call {user_trap}
     ud2
 
@@ -319,14 +314,14 @@ trap:
     cld
     test byte ptr [rsp + 19 * 8], 3     # CS of the frame
     jz 1f
-    mov rsp, STACK_TOP
+    mov rsp, {STACK_TOP}
     clear_ac
     call {user_trap}
     ud2
 1:  mov edi, [rsp + 16 * 8]             # vector
     cmp edi, 32
     jb 2f
-    mov rsp, STACK_TOP                  # what was interrupted, idling or a long chain, does not go on
+    mov rsp, {STACK_TOP}                  # what was interrupted, idling or a long chain, does not go on
     call {kernel_interrupt}
     ud2
 2:  mov rdi, rsp
@@ -358,7 +353,7 @@ vmx_enter:
     vmresume
     jmp 2f
 1:  vmlaunch
-2:  mov rsp, STACK_TOP
+2:  mov rsp, {STACK_TOP}
     call {vmx_entry_failed}
     ud2
 
@@ -369,7 +364,7 @@ vmx_exit:
     push_gprs
     mov rax, cr2
     mov [rsp + 16 * 8], rax
-    mov rsp, STACK_TOP
+    mov rsp, {STACK_TOP}
     call {vmx_exit}
     ud2
 
@@ -390,10 +385,10 @@ svm_enter:
     vmsave rax
     push r15; push r14; push r13; push r12; push r11; push r10; push r9; push r8
     push rdi; push rsi; push rbp; push rsp; push rbx; push rdx; push rcx
-    mov rax, [HOST_VMCB]
+    mov rax, [{HOST_VMCB}]
     vmload rax
     cli
-    mov rsp, STACK_TOP
+    mov rsp, {STACK_TOP}
     stgi
     call {svm_exit}
     ud2

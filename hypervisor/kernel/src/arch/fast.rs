@@ -4,16 +4,12 @@
 //! What the fast path leaves out is made up for at the next entry that is not fast ([`arrive`]): the leaf of the call
 //! chain, and whose vector state is in the registers.
 
-use super::trap::{Frame, Regs};
-use super::{cpu::Cpu, cpu::cpu, fpu, speculation};
+use super::{cpu::cpu, fpu, speculation};
 use crate::boot::cpus_online;
 use crate::object::ec::{Cont, Ec, Expect, Tag};
-use crate::object::{obj::ObjSpace, pt::Pt};
 use crate::schedule::{self, Next};
 use crate::trace;
-use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use smp::Presence;
 
 /// Why a CPU does not use the fast path at the moment. A bit each.
 pub mod slow {
@@ -37,16 +33,16 @@ pub mod slow {
 pub fn leave(ec: &'static Ec, plain: bool) {
     let c = cpu();
     let payer = c.ipc.payer().map(|s| s as *const _);
-    let bits = [
-        (slow::FPU, !c.fpu_owner.get().is_some_and(|o| core::ptr::eq(o, ec))),
-        (slow::HELPS, payer.is_none() || ec.ipc.chain.get().map(|s| s as *const _) != payer),
-        (slow::REGISTERS, !plain || c.tsc_aux.get() != 0),
-        (slow::TRACE, trace::any()),
-        (slow::BUFFERS, speculation::plan().clear_buffers),
-        (slow::SEVERAL, cpus_online() > 1),
-    ];
-    let now = bits.iter().filter(|(_, on)| *on).fold(0, |sum, (bit, _)| sum | bit);
-    c.slow.set(c.slow.get() & slow::CHORES | now);
+    let bit = |bit: u32, on: bool| if on { bit } else { 0 };
+    c.slow.set(
+        c.slow.get() & slow::CHORES
+            | bit(slow::FPU, !c.fpu_owner.get().is_some_and(|o| core::ptr::eq(o, ec)))
+            | bit(slow::HELPS, payer.is_none() || ec.ipc.chain.get().map(|s| s as *const _) != payer)
+            | bit(slow::REGISTERS, !plain || c.tsc_aux.get() != 0)
+            | bit(slow::TRACE, trace::any())
+            | bit(slow::BUFFERS, speculation::plan().clear_buffers)
+            | bit(slow::SEVERAL, cpus_online() > 1),
+    );
     if !ec.ipc.tag.fit.load(Relaxed) && plain && ec.fpu.as_ref().is_some() && !ec.is_kept() {
         ec.ipc.tag.fit.store(true, Relaxed);
     }
@@ -75,7 +71,8 @@ pub fn word(cont: Cont, cpu: u16) -> u64 {
     unsafe { (&raw const s).cast::<u64>().read() }
 }
 
-const fn half(cont: Cont) -> u32 {
+/// The first 4 of these bytes.
+pub const fn half(cont: Cont) -> u32 {
     cont as u32 | (WORDS as u32) << 8
 }
 
@@ -84,46 +81,3 @@ const WORDS: u8 = {
     // SAFETY: the type has one byte.
     unsafe { core::mem::transmute::<Expect, u8>(Expect::Words) }
 };
-
-const STATE: usize = offset_of!(Ec, ipc);
-const FRAME: usize = offset_of!(Ec, frame);
-const REGS: usize = FRAME + offset_of!(Frame, regs);
-const CPU: usize = crate::mem::layout::CPU as usize;
-
-/// Offsets and numbers for entry.S.
-pub mod at {
-    use super::*;
-    pub const CPU_EC: usize = CPU + offset_of!(Cpu, ec);
-    pub const CPU_SLOW: usize = CPU + offset_of!(Cpu, slow);
-    pub const CPU_CR3: usize = CPU + offset_of!(Cpu, cr3);
-    pub const CPU_FREE: usize = CPU + offset_of!(Cpu, receives);
-    pub const CPU_WAITS: usize = CPU + offset_of!(Cpu, waits);
-    pub const CPU_PRESENCE: usize = CPU + offset_of!(Cpu, presence);
-    pub const GPR: usize = REGS + offset_of!(Regs, gpr);
-    pub const RIP: usize = REGS + offset_of!(Regs, rip);
-    pub const RFLAGS: usize = REGS + offset_of!(Regs, rflags);
-    pub const RSP: usize = REGS + offset_of!(Regs, rsp);
-    pub const FRAME_END: usize = FRAME + size_of::<Frame>();
-    pub const FS: usize = offset_of!(Ec, fs_gs);
-    pub const OBJ: usize = offset_of!(Ec, obj);
-    pub const UTCB: usize = offset_of!(Ec, utcb);
-    pub const CR3: usize = offset_of!(Ec, cr3);
-    pub const ROOT: usize = offset_of!(Ec, root);
-    pub const EC_STATE: usize = STATE;
-    pub const CALLER: usize = STATE + offset_of!(ipc::State<Ec>, caller);
-    pub const CALLEE: usize = STATE + offset_of!(ipc::State<Ec>, callee);
-    pub const CHAIN: usize = STATE + offset_of!(ipc::State<Ec>, chain);
-    pub const ENTRANCE: usize = STATE + offset_of!(ipc::State<Ec>, entrance);
-    pub const TABLE: usize = ObjSpace::TABLE;
-    pub const KIND: usize = crate::mem::refs::Header::KIND_AND_LIFE;
-    pub const PT_EC: usize = offset_of!(Pt, ec);
-    pub const PT_IP: usize = offset_of!(Pt, ip);
-    pub const PT_PID: usize = offset_of!(Pt, pid);
-    pub const P_ROOT: usize = offset_of!(Presence, root);
-    pub const P_LEAVING: usize = offset_of!(Presence, leaving);
-    pub const RUNS: u32 = half(Cont::Sysret);
-    pub const FREE: u32 = half(Cont::Receive);
-    pub const WAITS: u32 = half(Cont::Reply);
-    pub const IS_PT: u32 = cap::Kind::Pt as u32;
-    pub const MAY_CALL: u8 = abi::perm::Pt::CALL.bits();
-}

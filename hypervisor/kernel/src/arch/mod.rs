@@ -15,23 +15,58 @@ pub mod time;
 pub mod trap;
 pub mod vmx;
 
+use crate::mem::{layout, refs::Header};
+use crate::object::{ec::Cont, ec::Ec, obj::ObjSpace, pt::Pt};
 use core::arch::global_asm;
+use core::mem::offset_of;
+use cpu::Cpu;
+use smp::Presence;
+use trap::{Frame, Regs};
+
+const CPU: usize = layout::CPU as usize;
+const STATE: usize = offset_of!(Ec, ipc);
+const FRAME: usize = offset_of!(Ec, frame);
+const REGS: usize = FRAME + offset_of!(Frame, regs);
 
 global_asm!(include_str!("start.S"));
 global_asm!(
     include_str!("entry.S"),
-    CPU_EC = const fast::at::CPU_EC, CPU_SLOW = const fast::at::CPU_SLOW, CPU_CR3 = const fast::at::CPU_CR3,
-    CPU_FREE = const fast::at::CPU_FREE, CPU_WAITS = const fast::at::CPU_WAITS,
-    CPU_PRESENCE = const fast::at::CPU_PRESENCE,
-    GPR = const fast::at::GPR, RIP = const fast::at::RIP, RFLAGS = const fast::at::RFLAGS, RSP = const fast::at::RSP,
-    FRAME_END = const fast::at::FRAME_END, FS = const fast::at::FS, OBJ = const fast::at::OBJ,
-    UTCB = const fast::at::UTCB, CR3 = const fast::at::CR3, ROOT = const fast::at::ROOT,
-    STATE = const fast::at::EC_STATE, CALLER = const fast::at::CALLER, CALLEE = const fast::at::CALLEE,
-    CHAIN = const fast::at::CHAIN, ENTRANCE = const fast::at::ENTRANCE, TABLE = const fast::at::TABLE,
-    KIND = const fast::at::KIND, PT_EC = const fast::at::PT_EC, PT_IP = const fast::at::PT_IP,
-    PT_PID = const fast::at::PT_PID, P_ROOT = const fast::at::P_ROOT, P_LEAVING = const fast::at::P_LEAVING,
-    RUNS = const fast::at::RUNS, FREE = const fast::at::FREE, WAITS = const fast::at::WAITS,
-    IS_PT = const fast::at::IS_PT, MAY_CALL = const fast::at::MAY_CALL,
+    STACK_TOP = const layout::STACK + layout::STACK_LEN,
+    RSP0 = const tables::RSP0,
+    HOST_VMCB = const CPU + offset_of!(Cpu, host_vmcb),
+    CPU_EC = const CPU + offset_of!(Cpu, ec),
+    CPU_SLOW = const CPU + offset_of!(Cpu, slow),
+    CPU_CR3 = const CPU + offset_of!(Cpu, cr3),
+    CPU_FREE = const CPU + offset_of!(Cpu, receives),
+    CPU_WAITS = const CPU + offset_of!(Cpu, waits),
+    CPU_PRESENCE = const CPU + offset_of!(Cpu, presence),
+    P_ROOT = const offset_of!(Presence, root),
+    P_LEAVING = const offset_of!(Presence, leaving),
+    GPR = const REGS + offset_of!(Regs, gpr),
+    RIP = const REGS + offset_of!(Regs, rip),
+    RFLAGS = const REGS + offset_of!(Regs, rflags),
+    RSP = const REGS + offset_of!(Regs, rsp),
+    FRAME_END = const FRAME + size_of::<Frame>(),
+    FS = const offset_of!(Ec, fs_gs),
+    OBJ = const offset_of!(Ec, obj),
+    UTCB = const offset_of!(Ec, utcb),
+    CR3 = const offset_of!(Ec, cr3),
+    ROOT = const offset_of!(Ec, root),
+    STATE = const STATE,
+    CALLER = const STATE + offset_of!(ipc::State<Ec>, caller),
+    CALLEE = const STATE + offset_of!(ipc::State<Ec>, callee),
+    CHAIN = const STATE + offset_of!(ipc::State<Ec>, chain),
+    ENTRANCE = const STATE + offset_of!(ipc::State<Ec>, entrance),
+    RUNS = const fast::half(Cont::Sysret),
+    FREE = const fast::half(Cont::Receive),
+    WAITS = const fast::half(Cont::Reply),
+    TABLE = const ObjSpace::TABLE,
+    KIND = const Header::KIND_AND_LIFE,
+    IS_PT = const cap::Kind::Pt as u32,
+    MAY_CALL = const abi::perm::Pt::CALL.bits(),
+    PT_EC = const offset_of!(Pt, ec),
+    PT_IP = const offset_of!(Pt, ip),
+    PT_PID = const offset_of!(Pt, pid),
     clean = sym fpu::CLEAN,
     clear_segments = sym tables::clear_data_segments,
     go_on = sym fast::go_on,
@@ -47,9 +82,9 @@ global_asm!(
 
 unsafe extern "C" {
     /// Return to user mode from a hypercall.
-    pub fn leave_sysret(frame: *const trap::Regs) -> !;
+    pub fn leave_sysret(frame: *const Regs) -> !;
     /// Return to user mode from a trap.
-    pub fn leave_iret(frame: *const trap::Regs) -> !;
+    pub fn leave_iret(frame: *const Regs) -> !;
     /// [`trap::user_trap`], on the CPU's stack.
     pub fn user_trap_again() -> !;
     /// Leaves the boot stack for this CPU's own.

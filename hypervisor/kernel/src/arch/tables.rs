@@ -37,6 +37,9 @@ struct Tss {
     io_map: u16,
 }
 
+/// Where the CPU finds the stack for traps from user mode.
+pub const RSP0: u64 = layout::TSS + core::mem::offset_of!(Tss, rsp) as u64;
+
 fn tss() -> *mut Tss {
     layout::TSS as *mut Tss
 }

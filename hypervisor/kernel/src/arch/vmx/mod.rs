@@ -7,7 +7,7 @@ mod vcpu;
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{fpu, guest, interrupt, speculation, tables, time};
+use super::{fpu, guest, interrupt, paging, speculation, tables, time};
 use crate::event;
 use crate::mem::{layout, pool::Page};
 use crate::object::account::KERNEL;
@@ -178,7 +178,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     }
     schedule::make_current(ec);
     v.make_current();
-    v.prepare(&vcpu.spaces, crate::paging::cr3());
+    v.prepare(&vcpu.spaces, paging::cr3());
     guest::switch_from_last(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
     if c.timer {

@@ -1,7 +1,7 @@
 //! A virtual CPU under VT-x: its VMCS, and the registers that the VMCS does not hold.
 
 use super::{Port, host_state, insn, msr_count, set_revision};
-use crate::arch::{cpu::cpu, guest::Spaces};
+use crate::arch::{cpu::cpu, guest::Spaces, paging};
 use crate::mem::pool::Page;
 use crate::mem::tags::Tags;
 use crate::object::account::Account;
@@ -99,7 +99,7 @@ impl Vcpu {
             msr_count: msr_count(),
             ..GuestSetup::default()
         };
-        vmx::init(&mut Port, c, &host_state(crate::paging::cr3(), rsp), &setup);
+        vmx::init(&mut Port, c, &host_state(paging::cr3(), rsp), &setup);
         self.flush();
     }
 
