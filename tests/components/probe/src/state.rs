@@ -2,7 +2,7 @@
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
 use crate::scene::{Global, Log, Slot, THREAD, THREAD_EVENTS, cpu, in_ms, memory, ms, utcb_page};
-use abi::{ArchState, CreatePdOp, ExtOp, Mad, Mtd, Status, Utcb, event, perm};
+use abi::{ArchState, CreatePdOp, ExtOp, Mad, Mtd, Sel, Status, Utcb, event, perm};
 use parent::sel;
 use rt::Semaphore;
 use rt::hypercall::{self as hc, EcArgs};
@@ -213,16 +213,19 @@ fn unborn() -> Outcome {
     equal("RIP", get(ec.0, Mtd::RIP)?.rip, woken())
 }
 
-/// An object space that is not taken apart in one go.
+/// An object space that takes long to take apart, also for an emulator whose timer is late: full tables.
 fn large_space() -> Result<Slot, String> {
     // A PD has one.
     let pd = Slot::pd(CreatePdOp::Pd, sel::PD)?;
     let (space, sm) = (Slot::pd(CreatePdOp::Obj, pd.0)?, Slot::sm(0)?);
-    for leaf in 1..40 {
+    let fill = |from: Sel, source, to: Sel, order| {
         // SAFETY: an object space holds no memory.
-        let given = unsafe { hc::ctrl_pd(sel::OBJ, space.0, sm.0, leaf << 9, 0, perm::ALL, Mad::WB) };
-        done("fill an object space", given)?;
-    }
+        let given = unsafe { hc::ctrl_pd(from, space.0, source, to, order, perm::ALL, Mad::WB) };
+        done("fill an object space", given)
+    };
+    fill(sel::OBJ, sm.0, 0, 0)?;
+    (0..9).try_for_each(|order| fill(space.0, 0, 1 << order, order))?;
+    (1..96).try_for_each(|leaf| fill(space.0, 0, leaf << 9, 9))?;
     Ok(space)
 }
 
