@@ -1,7 +1,7 @@
 //! docs/spec/ctrl_ec.md, for threads. Virtual CPUs: `guest`.
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
-use crate::scene::{Global, Slot, in_ms};
+use crate::scene::{Global, Slot, sleep_ms};
 use abi::{ArchState, Mtd, Status, event, perm};
 use parent::sel;
 use rt::Semaphore;
@@ -28,10 +28,6 @@ extern "C" fn counts(at: u64) -> ! {
     loop {
         word.fetch_add(1, SeqCst);
     }
-}
-
-fn sleep_ms(n: u64) {
-    Semaphore::new(0).down_until(in_ms(n));
 }
 
 /// Goes on, and dies at the last of `left` events.

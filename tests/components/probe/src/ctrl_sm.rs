@@ -1,7 +1,7 @@
 //! docs/spec/ctrl_sm.md.
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
-use crate::scene::{Slot, arrives, copy, cpu, in_ms, ms, spin_ms};
+use crate::scene::{Slot, arrives, copy, cpu, in_ms, ms, sleep_ms, spin_ms};
 use abi::{Sel, Status, perm};
 use parent::sel;
 use rt::Semaphore;
@@ -29,10 +29,6 @@ pub const CHECKS: &[Check] = &[
 /// Takes one without waiting.
 fn take(s: Sel) -> Result<(), Status> {
     hc::sm_down(s, false, Some(1))
-}
-
-fn sleep_ms(n: u64) {
-    Semaphore::new(0).down_until(in_ms(n));
 }
 
 fn counter() -> Outcome {

@@ -88,6 +88,9 @@ fn main() {
         println!("probe: no virtualisation, no checks of guests");
     }
     let tcg = Facts::here().emulator == Emulator::Tcg;
+    if tcg {
+        scene::be_patient(5);
+    }
     let guest_pages = guests.then_some([("guest", guest::CHECKS), ("isolation", isolation::GUEST_CHECKS)]);
     // The last leaves threads that never end.
     let last = [("cpus", cpus::CHECKS), ("circles", ipc_call::CIRCLES)];

@@ -148,6 +148,20 @@ pub fn in_ms(n: u64) -> u64 {
     rt::time::tsc() + ms(n)
 }
 
+/// How much longer [`sleep_ms`] takes.
+static PATIENCE: AtomicU64 = AtomicU64::new(1);
+
+/// From now on [`sleep_ms`] takes so many times as long: for emulators whose clock is the host's, and goes on while the
+/// host runs others.
+pub fn be_patient(times: u64) {
+    PATIENCE.store(times, Relaxed);
+}
+
+/// Lets others come to where they will be.
+pub fn sleep_ms(n: u64) {
+    Semaphore::new(0).down_until(in_ms(n * PATIENCE.load(Relaxed)));
+}
+
 /// Uses up time.
 pub fn spin_ms(n: u64) {
     let end = in_ms(n);

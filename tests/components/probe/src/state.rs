@@ -1,7 +1,7 @@
 //! docs/spec/get_state.md and set_state.md, for threads. Virtual CPUs: `vcpu_tests`.
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
-use crate::scene::{Global, Log, Slot, THREAD, THREAD_EVENTS, cpu, in_ms, memory, ms, utcb_page};
+use crate::scene::{Global, Log, Slot, THREAD, THREAD_EVENTS, cpu, in_ms, memory, ms, sleep_ms, utcb_page};
 use abi::{ArchState, CreatePdOp, ExtOp, Mad, Mtd, Sel, Status, Utcb, event, perm};
 use parent::sel;
 use rt::Semaphore;
@@ -78,10 +78,6 @@ struct Blocked {
     sm: Arc<Semaphore>,
     ec: Global,
     log: Log,
-}
-
-fn sleep_ms(n: u64) {
-    Semaphore::new(0).down_until(in_ms(n));
 }
 
 impl Blocked {

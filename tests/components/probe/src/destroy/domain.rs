@@ -52,7 +52,7 @@ impl Desk {
     /// Whether a word grows while we sleep.
     pub fn moves(self, n: u64, sleep_ms: u64) -> bool {
         let before = self.word(n);
-        super::sleep_ms(sleep_ms);
+        crate::scene::sleep_ms(sleep_ms);
         self.word(n) != before
     }
 }

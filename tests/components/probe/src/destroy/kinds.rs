@@ -1,9 +1,9 @@
 //! Each kind of object: who may destroy it, and what becomes of those who use it.
 
+use super::destroy;
 use super::domain::{Desk, Domain, inside};
-use super::{destroy, sleep_ms};
 use crate::check::{Outcome, done, equal, holds, refused};
-use crate::scene::{Local, Slot, call, copy, cpu, in_ms, start};
+use crate::scene::{Local, Slot, call, copy, cpu, in_ms, sleep_ms, start};
 use abi::{CreatePdOp, Sel, Status, event, perm};
 use parent::sel;
 use rt::hypercall as hc;

@@ -6,9 +6,7 @@ mod moments;
 mod states;
 
 use crate::check::Check;
-use crate::scene::in_ms;
 use abi::{Sel, Status};
-use rt::Semaphore;
 use rt::hypercall as hc;
 
 pub const CHECKS: &[Check] = &[
@@ -49,10 +47,6 @@ pub const CHECKS: &[Check] = &[
 fn destroy(s: Sel) -> Result<(), Status> {
     // SAFETY: callers name what they have made for that.
     unsafe { hc::destroy(s) }
-}
-
-fn sleep_ms(n: u64) {
-    Semaphore::new(0).down_until(in_ms(n));
 }
 
 /// All CPUs that threads of ours may be on.

@@ -76,7 +76,7 @@ fn round(desk: Desk, ours: &Local, pt: &Slot, wait_us: u64) -> Outcome {
         threads.push(d.thread(*c, if c % 2 == 0 { works } else { counts }, 2)?);
     }
     let end = rt::time::tsc() + rt::time::tsc_hz() / 1_000_000 * wait_us;
-    super::sleep_ms(wait_us / 1000);
+    crate::scene::sleep_ms(wait_us / 1000);
     while rt::time::tsc() < end {}
     d.destroy()?;
     done("revoke", crate::scene::copy(pt.0, pt.0, 0))

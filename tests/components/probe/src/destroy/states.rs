@@ -2,9 +2,9 @@
 
 use super::domain::{Desk, Domain, inside};
 use super::kinds::{caller, calls, counts, downs, ends, serves};
-use super::{cpus, destroy, sleep_ms};
+use super::{cpus, destroy};
 use crate::check::{NOT_HERE, Outcome, done, equal, holds, refused};
-use crate::scene::{Events, Local, Log, Slot, call, cpu, in_ms, memory, start};
+use crate::scene::{Events, Local, Log, Slot, call, cpu, in_ms, memory, sleep_ms, start};
 use abi::{ArchState, CreatePdOp, Mtd, Segment, Sel, Status, event, perm};
 use parent::sel;
 use rt::Semaphore;

@@ -54,7 +54,7 @@ pub fn shares_cpu() -> Outcome {
     let first = if interrupts_stop_it()? { CLI } else { STI };
     let mut g = Guest::new(&[first, 0xeb, 0xfe], |_| {}, |n, _| (n == event::GST_STARTUP).then_some(Mtd::empty()))?;
     let count = Arc::new(AtomicU64::new(0));
-    let (c, stop) = (count.clone(), in_ms(200));
+    let (c, stop) = (count.clone(), crate::scene::in_ms(200));
     rt::thread::set_spawn_priority(1);
     let other = std::thread::spawn(move || {
         while rt::time::tsc() < stop {
@@ -63,9 +63,11 @@ pub fn shares_cpu() -> Outcome {
     });
     rt::thread::set_spawn_priority(0);
     done("start", g.vcpu.start(1))?;
-    sleep_ms(100);
+    // Both before it stops.
+    let wait = |ms| Semaphore::new(0).down_until(crate::scene::in_ms(ms));
+    wait(100);
     let a = count.load(SeqCst);
-    sleep_ms(60);
+    wait(60);
     let b = count.load(SeqCst);
     other.join().map_err(|_| "panic")?;
     done("recall", g.vcpu.recall())?;

@@ -13,7 +13,7 @@ pub use exits::tsc_aux;
 pub use machine::Here;
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
-use crate::scene::{Events, Log, PAGE, Slot, arrives, cpu, in_ms, memory, page};
+use crate::scene::{Events, Log, PAGE, Slot, arrives, cpu, memory, page, sleep_ms};
 use abi::{ArchState, Mtd, Segment, Status, event, perm};
 use parent::sel;
 use rt::Semaphore;
@@ -186,8 +186,4 @@ impl Guest {
     fn numbers(&self) -> Vec<u64> {
         self.log.lock().expect("log").iter().map(|e| e.0).collect()
     }
-}
-
-fn sleep_ms(n: u64) {
-    Semaphore::new(0).down_until(in_ms(n));
 }
