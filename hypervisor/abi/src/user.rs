@@ -42,6 +42,17 @@ impl HwOp {
     }
 }
 
+impl ArchState {
+    /// A virtual CPU begins in real mode, in the first 64 KiB, at `ip` with these flags. Returns the groups that this changes.
+    pub const fn begin_in_real_mode(&mut self, ip: u64, rflags: u64) -> Mtd {
+        self.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
+        self.ss = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
+        self.rip = ip;
+        self.rflags = rflags;
+        Mtd::CS_SS.union(Mtd::RIP).union(Mtd::RFLAGS)
+    }
+}
+
 impl Scd {
     /// Packs: budget in bits 15:0, priority in 22:16, COS in 38:23.
     pub const fn pack(self) -> u64 {
@@ -118,4 +129,18 @@ impl ArchState {
     pub const RBP: usize = 5;
     pub const RSI: usize = 6;
     pub const RDI: usize = 7;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_in_real_mode_changes_what_it_says() {
+        let mut s = ArchState::ZERO;
+        assert_eq!(s.begin_in_real_mode(0x1000, 0x202), Mtd::CS_SS | Mtd::RIP | Mtd::RFLAGS);
+        let (cs, ss) = (s.cs, s.ss);
+        assert_eq!((cs.base, cs.limit, ss.base, ss.limit), (0, 0xffff, 0, 0xffff));
+        assert_eq!(s, ArchState { cs, ss, rip: 0x1000, rflags: 0x202, ..ArchState::ZERO });
+    }
 }

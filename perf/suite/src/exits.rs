@@ -3,7 +3,7 @@
 
 use crate::bare::{Code, Domain, done, memory, peek, poke, selector};
 use crate::clock::{SAMPLES, report};
-use abi::{ArchState, Hypercall, Mtd, Segment, event, perm};
+use abi::{ArchState, Hypercall, Mtd, event, perm};
 use rt::hypercall as hc;
 use rt::vm::{GuestSpace, Vcpu};
 use rt::{PortalThread, Semaphore};
@@ -40,14 +40,11 @@ const EXITS: &[Exit] = &[
 fn begin(u: &mut abi::Utcb, gst: u64) -> Mtd {
     let s = u.arch_mut();
     *s = ArchState::default();
-    s.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
-    s.ss = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
-    s.rip = CODE;
-    s.rflags = 2;
+    let begun = s.begin_in_real_mode(CODE, 2);
     // RDMSR asks for one that no guest may read, so that it exits.
     s.gpr[ArchState::RCX] = 0xc001_1234;
     s.sel_gst = gst;
-    Mtd::CS_SS | GPR_RIP | Mtd::RFLAGS | Mtd::SPACES
+    begun | Mtd::GPR_0_7 | Mtd::SPACES
 }
 
 fn fill(ram: u64, code: &[u8], times: usize) {

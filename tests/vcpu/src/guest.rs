@@ -2,7 +2,7 @@
 
 use crate::facts::{Emulator, Facts, Vendor};
 use crate::reason::info;
-use abi::{ArchState, Mtd, Segment, event};
+use abi::{ArchState, Mtd, event};
 use std::fmt::{Debug, LowerHex};
 
 /// Bytes of a guest's memory, from address 0.
@@ -167,12 +167,11 @@ impl Guest {
     /// Real mode at [`CODE`].
     pub fn real_mode(&mut self) {
         let s = &mut self.s;
-        s.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
-        let data = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
-        (s.ss, s.ds, s.es, s.fs, s.gs) = (data, data, data, data, data);
-        (s.rip, s.rflags) = (CODE, 2);
+        let begun = s.begin_in_real_mode(CODE, 2);
+        let data = s.ss;
+        (s.ds, s.es, s.fs, s.gs) = (data, data, data, data);
         s.gpr[ArchState::RSP] = STACK;
-        self.write(Mtd::CS_SS | Mtd::DS_ES | Mtd::FS_GS | Mtd::RIP | Mtd::GPR_0_7 | Mtd::RFLAGS);
+        self.write(begun | Mtd::DS_ES | Mtd::FS_GS | Mtd::GPR_0_7);
     }
 
     /// The next reply writes these groups.

@@ -1,6 +1,6 @@
 //! A guest that does nothing but run, without an exit of its own.
 
-use abi::{ArchState, Mtd, Segment, Status, Utcb, event, perm};
+use abi::{ArchState, Mtd, Status, Utcb, event, perm};
 use rt::PortalThread;
 use rt::vm::{GuestSpace, Vcpu};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +16,8 @@ struct Page([AtomicU64; 512]);
 
 fn enter(s: &mut ArchState, space: &GuestSpace) -> Mtd {
     (s.sel_gst, s.sel_pio, s.sel_msr) = (space.sel(), 0, 0);
-    s.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
-    s.ss = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
     // Interrupts on: Bochs does not let those of the host out of a guest that has them off.
-    (s.rip, s.rflags) = (CODE, 0x202);
-    Mtd::CS_SS | Mtd::RIP | Mtd::RFLAGS | Mtd::SPACES
+    s.begin_in_real_mode(CODE, 0x202) | Mtd::SPACES
 }
 
 /// Starts it on `cpu`, below all others. [`Status::BadFtr`]: the machine runs no guests.

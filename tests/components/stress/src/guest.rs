@@ -1,7 +1,7 @@
 //! A guest whose memory is mapped anew while it reads it.
 
 use crate::work::{Frame, NOT_HERE, Outcome, PAGE, Setting, done, in_us};
-use abi::{ArchState, Mtd, Segment, Status, Utcb, event, perm};
+use abi::{ArchState, Mtd, Status, Utcb, event, perm};
 use rt::vm::{GuestSpace, Vcpu};
 use rt::{PortalThread, Semaphore};
 use std::sync::Arc;
@@ -65,11 +65,8 @@ struct Guest {
 
 fn enter(s: &mut ArchState, space: &GuestSpace) -> Mtd {
     (s.sel_gst, s.sel_pio, s.sel_msr) = (space.sel(), 0, 0);
-    s.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
-    s.ss = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
     // Interrupts on: Bochs does not let those of the host out of a guest that has them off.
-    (s.rip, s.rflags) = (CODE, 0x202);
-    Mtd::CS_SS | Mtd::RIP | Mtd::RFLAGS | Mtd::SPACES
+    s.begin_in_real_mode(CODE, 0x202) | Mtd::SPACES
 }
 
 impl Guest {

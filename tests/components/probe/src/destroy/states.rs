@@ -5,7 +5,7 @@ use super::kinds::{caller, calls, counts, downs, ends, serves};
 use super::{cpus, destroy};
 use crate::check::{NOT_HERE, Outcome, done, equal, holds, refused};
 use crate::scene::{Events, Local, Log, Slot, call, cpu, in_ms, memory, sleep_ms, start};
-use abi::{ArchState, CreatePdOp, Mtd, Segment, Sel, Status, event, perm};
+use abi::{ArchState, CreatePdOp, Mtd, Sel, Status, event, perm};
 use parent::sel;
 use rt::Semaphore;
 use rt::hypercall::{self as hc, EcArgs};
@@ -230,10 +230,7 @@ impl Vm {
                 }
                 up.up();
                 (s.sel_gst, s.sel_pio, s.sel_msr) = (space, 0, 0);
-                s.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
-                s.ss = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
-                (s.rip, s.rflags) = (0, 2);
-                Mtd::CS_SS | Mtd::RIP | Mtd::RFLAGS | Mtd::SPACES
+                s.begin_in_real_mode(0, 2) | Mtd::SPACES
             })),
         )?;
         let base = d.map_or(events.base, |_| GUEST_EVENTS);

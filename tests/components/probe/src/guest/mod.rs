@@ -14,7 +14,7 @@ pub use machine::Here;
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
 use crate::scene::{Events, Log, PAGE, Slot, arrives, cpu, memory, page, sleep_ms};
-use abi::{ArchState, Mtd, Segment, Status, event, perm};
+use abi::{ArchState, Mtd, Status, event, perm};
 use parent::sel;
 use rt::Semaphore;
 use rt::hypercall as hc;
@@ -107,12 +107,8 @@ struct Guest {
 
 /// What starts a guest at [`CODE`] in real mode: the groups that it writes.
 fn enter(s: &mut ArchState) -> Mtd {
-    s.cs = Segment { sel: 0, ar: 0x9b, limit: 0xffff, base: 0 };
-    s.ss = Segment { sel: 0, ar: 0x93, limit: 0xffff, base: 0 };
-    s.rip = CODE;
     s.gpr[ArchState::RSP] = STACK;
-    s.rflags = 2;
-    Mtd::CS_SS | Mtd::RIP | Mtd::GPR_0_7 | Mtd::RFLAGS
+    s.begin_in_real_mode(CODE, 2) | Mtd::GPR_0_7
 }
 
 /// Goes on behind the instruction that exited.
