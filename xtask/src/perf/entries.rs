@@ -2,17 +2,12 @@
 //!
 //! Key type: [`Entries`].
 
-use super::{LIMIT, start};
-use crate::build::Flavour;
-use crate::emulator::Debugger;
+use super::printed;
 use crate::platform::Platform;
-use crate::progress::Step;
 use crate::system::System;
-use crate::{image, tree};
-use anyhow::{Context, Result};
-use regex::{Regex, bytes};
+use anyhow::Result;
+use regex::Regex;
 use serde::Serialize;
-use std::time::Instant;
 
 /// The root task alone, and the component.
 const SYSTEM: &str = "[[component]]\nname = 'probe'\nbinary = 'probe'\nram = '64M'\nkmem = '6M'\npriority = 30\n\
@@ -36,13 +31,8 @@ impl Entries {
 
 /// Boots the system on a platform that counts instructions.
 pub fn measure(platform: &Platform) -> Result<Entries> {
-    let image = image::make(&System::parse(SYSTEM.into())?, "bench", &platform.kernel_cmdline, Flavour::Release)?;
-    let step = Step::begin(format!("counting entries of the kernel ({})", platform.name));
-    let dir = tree::build_dir(format!("perf/{}-entries", platform.name))?;
-    let mut session = start(platform, &image.iso, &dir, Debugger::Off)?;
-    let found = session.expect(&bytes::Regex::new("bench: done")?, Instant::now() + LIMIT);
-    found.with_context(|| format!("see {}", tree::shown(&session.log)))?;
-    let entries = parse(&platform.name, &session.text())?;
+    let (step, text) = printed(platform, &System::parse(SYSTEM.into())?, "bench", "counting entries of the kernel")?;
+    let entries = parse(&platform.name, &text)?;
     step.done(&format!("{} ticks for a call and its reply", entries.most("ipc_round_trip")));
     Ok(entries)
 }

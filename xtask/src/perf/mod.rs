@@ -209,6 +209,18 @@ fn start(p: &Platform, iso: &Path, dir: &Path, debugger: Debugger) -> Result<Ses
     Session::start(machine, std::io::sink())
 }
 
+/// Boots a system that measures from inside, until it prints `NAME: done`: the step that is still to be told done, and what
+/// it printed.
+fn printed(platform: &Platform, system: &System, name: &str, what: &str) -> Result<(Step, String)> {
+    let image = image::make(system, name, &platform.kernel_cmdline, Flavour::Release)?;
+    let step = Step::begin(format!("{what} ({})", platform.name));
+    let dir = tree::build_dir(format!("perf/{}-{name}", platform.name))?;
+    let mut session = start(platform, &image.iso, &dir, Debugger::Off)?;
+    let found = session.expect(&bytes::Regex::new(&format!("{name}: done"))?, Instant::now() + LIMIT);
+    found.with_context(|| format!("see {}", tree::shown(&session.log)))?;
+    Ok((step, session.text()))
+}
+
 /// What one boot says about everything.
 struct Measured {
     boot: Boot,

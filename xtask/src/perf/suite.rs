@@ -2,18 +2,13 @@
 //!
 //! Key types: [`Suite`], [`Row`], [`Limits`].
 
-use super::{LIMIT, start};
-use crate::build::Flavour;
-use crate::emulator::Debugger;
+use super::printed;
 use crate::platform::Platform;
-use crate::progress::Step;
 use crate::system::System;
-use crate::{image, tree};
-use anyhow::{Context, Result};
-use regex::{Regex, bytes};
+use anyhow::Result;
+use regex::Regex;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 /// The system that runs it.
 const SYSTEM: &str = "perf";
@@ -43,13 +38,8 @@ pub type Limits = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// Boots the suite on a platform that counts instructions.
 pub fn measure(platform: &Platform) -> Result<Suite> {
-    let image = image::make(&System::load(SYSTEM)?, SYSTEM, &platform.kernel_cmdline, Flavour::Release)?;
-    let step = Step::begin(format!("running the perf suite ({})", platform.name));
-    let dir = tree::build_dir(format!("perf/{}-suite", platform.name))?;
-    let mut session = start(platform, &image.iso, &dir, Debugger::Off)?;
-    let found = session.expect(&bytes::Regex::new("perf: done")?, Instant::now() + LIMIT);
-    found.with_context(|| format!("see {}", tree::shown(&session.log)))?;
-    let suite = parse(&platform.name, &session.text())?;
+    let (step, text) = printed(platform, &System::load(SYSTEM)?, SYSTEM, "running the perf suite")?;
+    let suite = parse(&platform.name, &text)?;
     step.done(&format!("{} rows", suite.rows.len()));
     Ok(suite)
 }
