@@ -1,6 +1,6 @@
 //! Samples: the TSC right before and right after one thing.
 
-use perf_suite::Summary;
+use perf_suite::{Spread, Summary};
 use std::arch::asm;
 
 /// Samples of a row.
@@ -56,18 +56,25 @@ pub fn sample(mut one: impl FnMut() -> Result<u32, String>) -> Result<Vec<u32>, 
     (0..SAMPLES).map(|_| one()).collect()
 }
 
-/// Prints a row: `perf: NAME min .. median .. p99 .. max .. of ..`.
+/// Prints a row of ticks, and how they are spread if they are not all the same.
 pub fn row(name: &str, mut samples: Vec<u32>, overhead: u32) {
-    match Summary::of(&mut samples, overhead) {
-        Some(s) => println!("perf: {name} {s}"),
-        None => println!("perf: {name} missing: no samples"),
+    let Some(s) = Summary::of(&mut samples, overhead) else { return missing(name, "no samples") };
+    println!("perf: {name} {s} ticks");
+    let spread = Spread::of(&mut samples, overhead);
+    if spread.is_wide() {
+        println!("perf: {name} {spread}");
     }
+}
+
+/// Says why there is no such row.
+pub fn missing(name: &str, why: &str) {
+    println!("perf: {name} missing: {why}");
 }
 
 /// Prints a row, or why there is none.
 pub fn report(name: &str, samples: Result<Vec<u32>, String>, overhead: u32) {
     match samples {
         Ok(s) => row(name, s, overhead),
-        Err(why) => println!("perf: {name} missing: {why}"),
+        Err(why) => missing(name, &why),
     }
 }

@@ -2,7 +2,7 @@
 //! guest, exit, and the event's message; and the handler's own 11 instructions.
 
 use crate::bare::{Code, Domain, done, memory, peek, poke, selector};
-use crate::clock::{SAMPLES, report};
+use crate::clock::{SAMPLES, missing, report};
 use abi::{ArchState, Hypercall, Mtd, event, perm};
 use rt::hypercall as hc;
 use rt::vm::{GuestSpace, Vcpu};
@@ -94,7 +94,7 @@ pub fn run(cpu: u16) -> Result<(), String> {
     let features = rt::start_info().map_or(0, |i| i.features);
     let has = |f: abi::Features| features & f.bits() != 0;
     if !has(abi::Features::VMX | abi::Features::SVM) {
-        EXITS.iter().for_each(|e| println!("perf: {} missing: the machine runs no guests", e.name));
+        EXITS.iter().for_each(|e| missing(e.name, "the machine runs no guests"));
         return Ok(());
     }
     for e in EXITS {

@@ -1,8 +1,8 @@
 //! The perf suite: measures the kernel from inside, in ticks of the TSC, the same program on every platform. Where an
 //! emulator counts instructions as ticks, these are exact; on a real machine they are cycles of the TSC.
 //!
-//! Prints a line for each row, `perf: NAME min .. median .. p99 .. max .. of ..`, and `perf: done` at the end. A row that
-//! cannot be measured here says why. `perf/README.md` lists the rows.
+//! Prints lines that `xtask/src/perf/suite.rs` describes: on what it runs, each row, or why it cannot be measured here. Its
+//! README lists the rows.
 //!
 //! UNSAFETY: it makes hypercalls by hand, with threads on bare code. What they may break is this component only.
 #![allow(unsafe_code)]
@@ -11,9 +11,11 @@ mod bare;
 mod clock;
 mod exits;
 mod ipc;
+mod machine;
 
 fn main() {
     let cpu = rt::start_info().map_or(0, |i| i.cpu as u16);
+    machine::print();
     let nothing = clock::sample(|| Ok(clock::empty()));
     clock::report("clock_twice", nothing, 0);
     for run in [ipc::run, exits::run] {
