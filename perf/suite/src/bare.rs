@@ -22,7 +22,7 @@ static NEXT_UTCB: AtomicU64 = AtomicU64::new(1 << 23);
 // `bare_echo` replies at once, with the descriptor that it got. `bare_exit` notes the ticks since it ran last, advances
 // the guest's RIP in the UTCB and replies; at the last sample it ups a semaphore and kills the virtual CPU. It has its
 // parameters in registers, which the kernel keeps between reply and next message, and which `bare_exit_begin` has loaded
-// from its stack.
+// from its stack. `cargo xtask perf profile` stops the machine at `bare_exit`.
 global_asm!(
     ".balign 4096",
     "bare_page:",

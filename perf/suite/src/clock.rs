@@ -48,16 +48,38 @@ pub unsafe fn hypercall(r: Registers) -> (u32, u64) {
     (d, status & 0xff)
 }
 
+/// Where `cargo xtask perf profile` has the machine stopped: before and after one warm sample of a row. A row without this
+/// has no profile.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn perf_mark() {
+    // SAFETY: no instruction.
+    unsafe { asm!("", options(nomem, nostack)) };
+}
+
+/// The same: the row is over, and this is its name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn perf_row(name: *const u8, len: usize) {
+    // SAFETY: no instruction; the registers are for the debugger to read.
+    unsafe { asm!("", in("rdi") name, in("rsi") len, options(readonly, nostack)) };
+}
+
 /// Samples of `one`, which says how many ticks it took.
 pub fn sample(mut one: impl FnMut() -> Result<u32, String>) -> Result<Vec<u32>, String> {
     for _ in 0..WARM_UP {
         one()?;
     }
-    (0..SAMPLES).map(|_| one()).collect()
+    let mut all = (1..SAMPLES).map(|_| one()).collect::<Result<Vec<_>, _>>()?;
+    perf_mark();
+    all.push(one()?);
+    perf_mark();
+    Ok(all)
 }
 
 /// Prints a row of ticks, and how they are spread if they are not all the same.
 pub fn row(name: &str, mut samples: Vec<u32>, overhead: u32) {
+    perf_row(name.as_ptr(), name.len());
     let Some(s) = Summary::of(&mut samples, overhead) else { return missing(name, "no samples") };
     println!("perf: {name} {s} ticks");
     let spread = Spread::of(&mut samples, overhead);
