@@ -15,16 +15,19 @@
     pop r8; pop r9; pop r10; pop r11; pop r12; pop r13; pop r14; pop r15
 .endm
 
-# Stores the registers of EC R11 that a hypercall keeps, and RSP.
-.macro store_gprs
+# Stores the registers of EC R11 that a hypercall keeps, and RSP: those that Rust code does not keep, and those that it does.
+.macro store_scratch
     mov [r11 + {RSP}], rsp
     mov [r11 + {GPR}], rax
     mov [r11 + {GPR} + 2 * 8], rdx
-    mov [r11 + {GPR} + 3 * 8], rbx
-    mov [r11 + {GPR} + 5 * 8], rbp
     mov [r11 + {GPR} + 8 * 8], r8
     mov [r11 + {GPR} + 9 * 8], r9
     mov [r11 + {GPR} + 10 * 8], r10
+.endm
+
+.macro store_others
+    mov [r11 + {GPR} + 3 * 8], rbx
+    mov [r11 + {GPR} + 5 * 8], rbp
     mov [r11 + {GPR} + 12 * 8], r12
     mov [r11 + {GPR} + 13 * 8], r13
     mov [r11 + {GPR} + 14 * 8], r14
@@ -47,6 +50,28 @@
     mov r15, [r10 + {GPR} + 15 * 8]
     mov r10, [r10 + {GPR} + 10 * 8]
     sysretq
+.endm
+
+# R9: the object that EC R11 names in RDI, of that kind and with that permission. `other`: there is none. RAX, RCX, RDX are lost.
+.macro find permission, kind, other
+    mov rax, [r11 + {OBJ}]
+    mov rax, [rax + {TABLE}]
+    mov rcx, rdi
+    shr rcx, 8
+    mov rdx, rcx
+    shr rdx, 9
+    cmp rdx, 511
+    ja \other
+    mov rax, [rax + rdx * 8]
+    and ecx, 511
+    mov r9, [rax + rcx * 8]
+    test r9b, \permission
+    jz \other
+    shl r9, 8
+    sar r9, 8
+    and r9, -32
+    cmp word ptr [r9 + {KIND}], \kind
+    jne \other
 .endm
 
 # Copies a message from EC R11 to EC R10, with its descriptor RSI. `other`: there is more in it than words.
@@ -138,27 +163,11 @@ syscall_entry:
 # ipc_call without flags (docs/design/0016). R11: caller, R10: callee, R9: portal.
     mov [r11 + {RIP}], rcx
     mov qword ptr [r11 + {RFLAGS}], 0x202
-    store_gprs
+    store_scratch
+    store_others
     cmp dword ptr [{CPU_SLOW}], 0
     jne slowly
-    mov rax, [r11 + {OBJ}]
-    mov rax, [rax + {TABLE}]
-    mov rcx, rdi
-    shr rcx, 8
-    mov rdx, rcx
-    shr rdx, 9
-    cmp rdx, 511
-    ja slowly
-    mov rax, [rax + rdx * 8]
-    and ecx, 511
-    mov r9, [rax + rcx * 8]
-    test r9b, {MAY_CALL}
-    jz slowly
-    shl r9, 8
-    sar r9, 8
-    and r9, -32
-    cmp word ptr [r9 + {KIND}], {IS_PT}
-    jne slowly
+    find {MAY_CALL}, {IS_PT}, slowly
     mov r10, [r9 + {PT_EC}]
     mov rax, [{CPU_FREE}]
     cmp [r10 + {STATE}], rax
@@ -182,7 +191,8 @@ syscall_entry:
 # ipc_reply without flags. R11: callee, R10: caller.
 1:  cmp dil, 1
     jne 2f
-    store_gprs
+    store_scratch
+    store_others
     cmp dword ptr [{CPU_SLOW}], 0
     jne reply_slowly
     mov r10, [r11 + {CALLER}]
@@ -213,14 +223,67 @@ go_on_slowly:
     call {go_on}
     ud2
 
+# An operation on a semaphore, if nothing comes of it but success.
+.macro semaphore permission, operation
+    store_scratch
+    mov [r11 + {GPR} + 6 * 8], rsi
+    mov [r11 + {GPR} + 7 * 8], rdi
+    find \permission, {IS_SM}, 4f
+    mov rsi, rdi
+    mov rdi, r9
+    mov rsp, {STACK_TOP}
+    call \operation
+    mov r11, [{CPU_EC}]
+    test al, al
+    jz 4f
+    mov rsp, [r11 + {RSP}]
+    mov rcx, [r11 + {RIP}]
+    mov rax, [r11 + {GPR}]
+    mov rdx, [r11 + {GPR} + 2 * 8]
+    mov rsi, [r11 + {GPR} + 6 * 8]
+    mov r8,  [r11 + {GPR} + 8 * 8]
+    mov r9,  [r11 + {GPR} + 9 * 8]
+    mov r10, [r11 + {GPR} + 10 * 8]
+    xor edi, edi
+    mov r11d, 0x202
+    sysretq
+.endm
+
 # Any other hypercall.
-2:  store_gprs
+2:  mov [r11 + {RIP}], rcx
+    test dword ptr [{CPU_SLOW}], {NOT_QUICK}
+    jnz other
+    cmp dil, {CTRL_SM}
+    jne 3f
+    semaphore {MAY_UP}, {up}
+3:  mov ecx, edi
+    and ecx, 0x1f
+    cmp ecx, {CTRL_SM} | {DOWN}
+    jne 3f
+    semaphore {MAY_DOWN}, {down}
+4:  store_others
+    jmp hypercall
+3:  and ecx, 0xf
+    cmp ecx, 0xf
+    jne other
+    cmp dil, {LAST_EXT}
+    jbe other
+    mov rcx, [r11 + {RIP}]              # there is no such hypercall
+    mov edi, {BAD_HYP}
+    mov r11d, 0x202
+    sysretq
+
 reply_slowly:
     mov [r11 + {RIP}], rcx
-    mov qword ptr [r11 + {RFLAGS}], 0x202
+    jmp slowly
+other:
+    store_scratch
+    store_others
 slowly:
     mov [r11 + {GPR} + 6 * 8], rsi
     mov [r11 + {GPR} + 7 * 8], rdi
+hypercall:
+    mov qword ptr [r11 + {RFLAGS}], 0x202
     mov rsp, {STACK_TOP}
     call {hypercall}
     ud2

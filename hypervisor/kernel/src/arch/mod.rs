@@ -15,6 +15,7 @@ pub mod time;
 pub mod trap;
 pub mod vmx;
 
+use crate::call::ctrl;
 use crate::mem::{layout, refs::Header};
 use crate::object::{ec::Cont, ec::Ec, obj::ObjSpace, pt::Pt};
 use core::arch::global_asm;
@@ -70,6 +71,16 @@ global_asm!(
     clean = sym fpu::CLEAN,
     clear_segments = sym tables::clear_data_segments,
     go_on = sym fast::go_on,
+    NOT_QUICK = const fast::slow::CHORES | fast::slow::TRACE | fast::slow::BUFFERS,
+    CTRL_SM = const abi::Hypercall::CtrlSm as u32,
+    DOWN = const (ctrl::DOWN as u32) << 4,
+    IS_SM = const cap::Kind::Sm as u32,
+    MAY_UP = const abi::perm::Sm::CTRL_UP.bits(),
+    MAY_DOWN = const abi::perm::Sm::CTRL_DN.bits(),
+    LAST_EXT = const (abi::ExtOp::ALL.len() as u32 - 1) << 4 | 0xf,
+    BAD_HYP = const abi::Status::BadHyp as u32,
+    up = sym ctrl::quick_up,
+    down = sym ctrl::quick_down,
     hypercall = sym crate::call::hypercall,
     user_trap = sym trap::user_trap,
     kernel_interrupt = sym trap::kernel_interrupt,

@@ -215,7 +215,7 @@ pub fn ctrl_pt(ec: &'static Ec) -> Outcome {
     Ok(Done::Now)
 }
 
-const DOWN: u8 = 1;
+pub const DOWN: u8 = 1;
 const ZERO: u8 = 2;
 
 /// Up or down on a semaphore (5.4.5).
@@ -248,6 +248,16 @@ pub fn ctrl_sm(ec: &'static Ec) -> Outcome {
             Ok(Done::Blocked)
         }
     }
+}
+
+/// [`ctrl_sm`]: up, if it succeeds at once and concerns nobody else. `false`: nothing has happened.
+pub extern "C" fn quick_up(sm: &'static Sm) -> bool {
+    sm.up_alone()
+}
+
+/// [`ctrl_sm`]: down, the same; with its identifier.
+pub extern "C" fn quick_down(sm: &'static Sm, identifier: u64) -> bool {
+    sm.down_alone((identifier >> 4) as u8 & ZERO != 0)
 }
 
 /// Power and platform control (5.5.1).

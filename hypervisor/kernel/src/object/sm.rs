@@ -52,6 +52,18 @@ impl Sm {
         Ok(())
     }
 
+    /// [`Sm::up`], if nobody waits. `false`: nothing has happened.
+    #[inline]
+    pub fn up_alone(&self) -> bool {
+        self.state.count_up(Queue::is_empty)
+    }
+
+    /// [`Sm::down`], if nobody has to wait for it, and no interrupt is behind it. `false`: nothing has happened.
+    #[inline]
+    pub fn down_alone(&self, zero: bool) -> bool {
+        self.gsi.is_none() && self.state.count_down(zero)
+    }
+
     /// It is destroyed: releases a portion of those who wait.
     pub fn close(&self) -> Progress {
         for _ in 0..PORTION {
