@@ -6,7 +6,7 @@ use std::arch::asm;
 /// Samples of a row.
 pub const SAMPLES: usize = 1024;
 /// Before them, as many that do not count.
-const WARM_UP: usize = 64;
+pub const WARM_UP: usize = 64;
 /// Instructions between two readings with nothing in between: the second RDTSC, and the move that saves the first.
 pub const OVERHEAD: u32 = 2;
 
@@ -75,6 +75,18 @@ pub fn sample(mut one: impl FnMut() -> Result<u32, String>) -> Result<Vec<u32>, 
     all.push(one()?);
     perf_mark();
     Ok(all)
+}
+
+/// Samples, the first ones left out, that bare code has put at an address: 32 bits each.
+pub fn samples_at(addr: u64) -> Vec<u32> {
+    let at = |i: usize| std::ptr::with_exposed_provenance::<u32>(addr as usize + 4 * i);
+    // SAFETY: memory of our own for so many samples, to which nothing in Rust refers.
+    (WARM_UP..WARM_UP + SAMPLES).map(|i| unsafe { at(i).read_volatile() }).collect()
+}
+
+/// Prints a row of one figure.
+pub fn figure(name: &str, value: u64, unit: &str) {
+    println!("perf: {name} min {value} median {value} p99 {value} max {value} of 1 {unit}");
 }
 
 /// Prints a row of ticks, and how they are spread if they are not all the same.

@@ -1,15 +1,14 @@
 //! VM exits: from one run of the handler to the next. In between are reply, VM entry, one or two instructions of the
 //! guest, exit, and the event's message; and the handler's own 11 instructions.
 
-use crate::bare::{Code, Domain, done, memory, peek, poke, selector};
-use crate::clock::{SAMPLES, missing, report};
+use crate::clock::{SAMPLES, WARM_UP, missing, report, samples_at};
+use crate::servers::{Code, Domain, selector};
 use abi::{ArchState, Hypercall, Mtd, event, perm};
+use bare::{done, memory, poke};
 use rt::hypercall as hc;
 use rt::vm::{GuestSpace, Vcpu};
 use rt::{PortalThread, Semaphore};
 
-/// Samples before those that count.
-const WARM_UP: usize = 64;
 const RAM: usize = 64 << 10;
 const CODE: u64 = 0x1000;
 const EVENTS: u64 = event::GST_ARCH + event::GST_NOVA;
@@ -57,13 +56,13 @@ fn fill(ram: u64, code: &[u8], times: usize) {
 
 fn measure(cpu: u16, exit: &Exit, svm: bool) -> Result<Vec<u32>, String> {
     let (code, count) = (exit.code[svm as usize], WARM_UP + SAMPLES);
-    let (space, ram) = (done("guest space", GuestSpace::new())?, memory(RAM, RAM)?);
+    let (space, ram) = (done("guest space", GuestSpace::new())?, memory(RAM, RAM));
     fill(ram, code, count + 1);
     let host = std::ptr::with_exposed_provenance::<u8>(ram as usize);
     // SAFETY: the memory is never given back, and only accessed volatile.
     done("guest memory", unsafe { space.map(0, host, RAM as u64, perm::Mem::all()) })?;
     let end = Semaphore::new(0);
-    let buffer = memory(4 * count, 64)?;
+    let buffer = memory(4 * count, 64);
     let stop = Hypercall::CtrlSm.identifier(0, end.sel());
     let handler = Domain::own().server(cpu, true)?;
     // The stack's words are set when the UTCB's address is known.
@@ -86,7 +85,7 @@ fn measure(cpu: u16, exit: &Exit, svm: bool) -> Result<Vec<u32>, String> {
     }
     // The handler is below us, and still has to kill the virtual CPU.
     Semaphore::new(0).down_until(rt::time::tsc() + rt::time::tsc_hz() / 1000);
-    Ok((WARM_UP..count).map(|i| peek(buffer + 4 * i as u64)).collect())
+    Ok(samples_at(buffer))
 }
 
 /// All rows of this file.

@@ -1,8 +1,9 @@
 //! Calls, replies and semaphores.
 
-use crate::bare::{Code, Domain, done, selector};
 use crate::clock::{OVERHEAD, Registers, hypercall, report, sample};
+use crate::servers::{Code, Domain, selector};
 use abi::{Hypercall, Mtd, Status};
+use bare::done;
 use parent::sel;
 use rt::hypercall as hc;
 

@@ -7,18 +7,27 @@
 //! UNSAFETY: it makes hypercalls by hand, with threads on bare code. What they may break is this component only.
 #![allow(unsafe_code)]
 
-mod bare;
+mod bounds;
 mod clock;
 mod exits;
 mod ipc;
 mod machine;
+mod servers;
+
+/// Rows of a file, measured on that CPU.
+type Run = fn(u16) -> Result<(), String>;
+
+/// All of them. `only = "NAME"` in the configuration chooses one.
+const GROUPS: &[(&str, Run)] = &[("ipc", ipc::run), ("exits", exits::run), ("bounds", bounds::run)];
 
 fn main() {
+    let config = rt::rom(parent::CONFIG_ROM).map(String::from_utf8_lossy).unwrap_or_default();
+    let only = config.lines().find_map(|l| l.strip_prefix("only = \"")?.strip_suffix('"'));
     let cpu = rt::start_info().map_or(0, |i| i.cpu as u16);
     machine::print();
     let nothing = clock::sample(|| Ok(clock::empty()));
     clock::report("clock_twice", nothing, 0);
-    for run in [ipc::run, exits::run] {
+    for (_, run) in GROUPS.iter().filter(|(name, _)| only.is_none_or(|o| o == *name)) {
         if let Err(why) = run(cpu) {
             println!("perf: stopped: {why}");
         }

@@ -7,7 +7,7 @@ use abi::{Sel, root_obj};
 use parent::{StartInfo, layout, sel};
 
 /// The own protection domain.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Domain {
     /// `None` in the root task.
     pub info: Option<&'static StartInfo>,

@@ -47,7 +47,7 @@ pub mod time;
 mod unwind;
 pub mod vm;
 
-pub use domain::{rom, start_info};
+pub use domain::{Domain, own, rom, start_info};
 pub use ipc::{UtcbGuard, utcb};
 pub use portal::{Handler, PortalThread};
 pub use semaphore::Semaphore;

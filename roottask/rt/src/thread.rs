@@ -55,8 +55,8 @@ pub(crate) unsafe fn create_ec(ec: Sel, args: EcArgs) -> Result<(), Status> {
     ipc::create_ec(ec, args)
 }
 
-/// Gives an EC a scheduling context at the free selector `sc`.
-pub(crate) fn give_sc(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
+/// Gives an EC a scheduling context at the free selector `sc`, `lower` priorities below the component's own.
+pub fn give_sc(ec: Sel, sc: Sel, lower: u64) -> Result<(), Status> {
     if domain::is_root() { root::give_sc(ec, sc, lower) } else { ipc::start_thread(ec, sc, lower) }
 }
 

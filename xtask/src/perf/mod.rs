@@ -1,9 +1,8 @@
-//! `cargo xtask perf`: what `perf/budgets.toml` promises, measured (`perf/README.md` says how). [`entries`]: the kernel
-//! alone; [`native`]: the guest without us; [`prompt`]: seconds to the prompt.
+//! `cargo xtask perf`: what `perf/budgets.toml` promises, measured (`perf/README.md` says how). [`suite`]: the
+//! kernel alone; [`native`]: the guest without us; [`prompt`]: seconds to the prompt.
 //!
 //! Key types: [`Budgets`], [`Figures`], [`Guest`].
 
-mod entries;
 mod native;
 mod prompt;
 mod suite;
@@ -17,7 +16,6 @@ use crate::session::{self, Session};
 use crate::system::System;
 use crate::{lint, packages, tree};
 use anyhow::{Context, Result, bail};
-use entries::Entries;
 use prompt::Prompt;
 use regex::{Regex, bytes};
 use serde::{Deserialize, Serialize};
@@ -32,11 +30,8 @@ pub struct Args {
     /// Measure only the guest on the bare machine.
     #[arg(long)]
     native: bool,
-    /// Count only entries of the kernel.
-    #[arg(long, conflicts_with = "native")]
-    entries: bool,
     /// Run only the perf suite.
-    #[arg(long, conflicts_with_all = ["native", "entries"])]
+    #[arg(long, conflicts_with = "native")]
     suite: bool,
 }
 
@@ -59,8 +54,6 @@ const VMM: &str = "vmm";
 struct Budgets {
     guest_boot_ratio: f64,
     guest_prompt_time_ratio: f64,
-    ipc_round_trip_ticks: f64,
-    interrupts_off_ticks: f64,
     kernel_text_rodata_bytes: f64,
     kernel_memory_bytes: f64,
     vmm_memory_bytes: f64,
@@ -72,7 +65,6 @@ struct Budgets {
 struct Figures {
     boots: Vec<Boot>,
     prompt: Prompt,
-    entries: Vec<Entries>,
     suite: Vec<Suite>,
     kernel_text_rodata_bytes: u64,
     kernel_memory_bytes: u64,
@@ -122,14 +114,6 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         print!("{text}");
         return Ok(ExitCode::from(u8::from(!kept)));
     }
-    if args.entries {
-        let entries = platforms.iter().map(entries::measure).collect::<Result<Vec<_>>>()?;
-        entries.iter().for_each(|e| print!("{}", show_entries(e)));
-        let rows = entry_rows(&entries, &budgets).map(|(what, have, most)| (what, have, most, Unit::Ticks));
-        let (text, kept) = compare(&rows);
-        print!("{text}");
-        return Ok(ExitCode::from(u8::from(!kept)));
-    }
     let text = System::load(SYSTEM)?.text;
     let mut measured = Vec::new();
     for platform in &platforms {
@@ -146,9 +130,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
     let guest = Guest::of(&text, PROMPT_CMDLINE)?;
     let prompt = prompt::measure(&Platform::load("qemu")?, &guest, &image(&guest, "")?)?;
-    let entries = platforms.iter().map(entries::measure).collect::<Result<_>>()?;
     let suite = platforms.iter().map(suite::measure).collect::<Result<_>>()?;
-    let figures = Figures::of(measured, prompt, entries, suite).context("nothing was measured")?;
+    let figures = Figures::of(measured, prompt, suite).context("nothing was measured")?;
     std::fs::write(tree::build("perf.json"), serde_json::to_string_pretty(&figures)?)?;
     let (text, kept) = report(&figures, &budgets);
     print!("{text}");
@@ -252,13 +235,12 @@ fn ours(platform: &Platform, guest: &Guest, name: String, native_ticks: u64) -> 
 
 impl Figures {
     /// `None` if nothing was measured. The sizes are the same in all boots.
-    fn of(measured: Vec<Measured>, prompt: Prompt, entries: Vec<Entries>, suite: Vec<Suite>) -> Option<Figures> {
+    fn of(measured: Vec<Measured>, prompt: Prompt, suite: Vec<Suite>) -> Option<Figures> {
         let m = measured.last()?;
         let (text, memory, vmm) = (m.kernel_text_rodata_bytes, m.kernel_memory_bytes, m.vmm_memory_bytes);
         Some(Figures {
             boots: measured.into_iter().map(|m| m.boot).collect(),
             prompt,
-            entries,
             suite,
             kernel_text_rodata_bytes: text,
             kernel_memory_bytes: memory,
@@ -310,42 +292,24 @@ fn show_boot(b: &Boot) -> String {
     text
 }
 
-fn show_entries(e: &Entries) -> String {
-    let figures: String = e.figures.iter().map(|(name, ticks)| format!("  {ticks:>10}  {name}\n")).collect();
-    format!("entries of the kernel, ticks ({}):\n{figures}", e.platform)
-}
-
-/// What is promised of them: the worst platform counts.
-fn entry_rows(entries: &[Entries], b: &Budgets) -> [(&'static str, f64, f64); 2] {
-    let most = |prefix: &str| entries.iter().map(|e| e.most(prefix)).max().unwrap_or(0) as f64;
-    [
-        ("call and reply, ticks", most("ipc_round_trip"), b.ipc_round_trip_ticks),
-        ("interrupts off at a stretch, ticks", most("stretch_"), b.interrupts_off_ticks),
-    ]
-}
-
 /// What a figure counts.
 #[derive(Clone, Copy)]
 enum Unit {
     Ratio,
-    Ticks,
     Bytes,
 }
 
 /// The figures for people, and whether all promises are kept.
 fn report(f: &Figures, b: &Budgets) -> (String, bool) {
-    let [(call, ticks, most), (off, off_ticks, off_most)] = entry_rows(&f.entries, b);
     let bytes = Unit::Bytes;
     let rows = [
         ("guest boot, ratio to bare machine", f.guest_boot_ratio(), b.guest_boot_ratio, Unit::Ratio),
         ("guest to prompt, time, ratio", f.prompt.ratio(), b.guest_prompt_time_ratio, Unit::Ratio),
-        (call, ticks, most, Unit::Ticks),
-        (off, off_ticks, off_most, Unit::Ticks),
         ("kernel text and read-only data", f.kernel_text_rodata_bytes as f64, b.kernel_text_rodata_bytes, bytes),
         ("kernel memory after boot", f.kernel_memory_bytes as f64, b.kernel_memory_bytes, bytes),
         ("VMM memory beyond guest RAM", f.vmm_memory_bytes as f64, b.vmm_memory_bytes, bytes),
     ];
-    let mut text: String = f.boots.iter().map(show_boot).chain(f.entries.iter().map(show_entries)).collect();
+    let mut text: String = f.boots.iter().map(show_boot).collect();
     text += &format!(
         "guest to its prompt on qemu: {:.1} s of CPU time, {:.1} s on the bare machine\n",
         f.prompt.ours_s, f.prompt.native_s
@@ -368,7 +332,6 @@ fn compare(rows: &[(&str, f64, f64, Unit)]) -> (String, bool) {
     for &(what, have, most, unit) in rows {
         let show = |v: f64| match unit {
             Unit::Ratio => format!("{v:.3}"),
-            Unit::Ticks => format!("{v:.0}"),
             Unit::Bytes => format!("{:.0} KiB", v / 1024.0),
         };
         kept &= have <= most;
@@ -427,19 +390,14 @@ mod tests {
     fn the_worst_boot_counts_and_a_broken_promise_is_told() {
         let budgets = tree::read_text(&tree::root().join("perf/budgets.toml")).unwrap();
         let budgets: Budgets = toml::from_str(&budgets).unwrap();
-        let entries = |ticks| Entries { platform: "qemu".into(), figures: vec![("ipc_round_trip".into(), ticks)] };
-        let figures = |natives: [u64; 2]| {
-            Figures::of(natives.map(|n| measured("console", n)).into(), PROMPT, vec![entries(1)], vec![]).unwrap()
-        };
+        let figures =
+            |natives: [u64; 2]| Figures::of(natives.map(|n| measured("console", n)).into(), PROMPT, vec![]).unwrap();
         let (text, kept) = report(&figures([2_500_000, 2_000_000]), &budgets);
         assert!(kept && text.contains("1.250") && text.contains("interrupt window"), "{text}");
         let (text, kept) = report(&figures([2_500_000, 1_900_000]), &budgets);
         assert!(!kept && text.contains("BROKEN"), "{text}");
         let slow = Prompt { ours_s: 9.1, ..PROMPT };
-        assert!(!report(&Figures::of(vec![measured("console", 2_500_000)], slow, vec![], vec![]).unwrap(), &budgets).1);
-        let dear =
-            Figures::of(vec![measured("console", 2_500_000)], PROMPT, vec![entries(1), entries(1 << 20)], vec![]);
-        assert!(!report(&dear.unwrap(), &budgets).1);
-        assert!(Figures::of(vec![], PROMPT, vec![], vec![]).is_none());
+        assert!(!report(&Figures::of(vec![measured("console", 2_500_000)], slow, vec![]).unwrap(), &budgets).1);
+        assert!(Figures::of(vec![], PROMPT, vec![]).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! What a check is, and how it says what it found.
 
 use abi::Status;
+pub use bare::done;
 use std::fmt::Debug;
 
 /// `Err`: what was expected and what came.
@@ -26,9 +27,4 @@ pub fn refused<T: Debug>(what: &str, got: Result<T, Status>, want: Status) -> Ou
         Err(s) if s == want => Ok(()),
         other => Err(format!("{what}: expected {want:?}, got {other:?}")),
     }
-}
-
-/// The call succeeded.
-pub fn done<T>(what: &str, got: Result<T, Status>) -> Result<T, String> {
-    got.map_err(|s| format!("{what}: expected success, got {s:?}"))
 }

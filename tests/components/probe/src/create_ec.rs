@@ -53,7 +53,7 @@ fn utcb() -> Outcome {
     let (at, p) = (window(), page());
     poke(p, 0x5a5a);
     // SAFETY: nothing is in the window.
-    done("map", unsafe { crate::scene::map(p, at, 0, perm::Mem::R | perm::Mem::W) })?;
+    done("map", unsafe { bare::map(p, at, 0, perm::Mem::R | perm::Mem::W) })?;
     equal("before", peek(at), 0x5a5a)?;
     let ec = Slot::new();
     done("create_ec", create(ec.0, sel::PD, args(at)))?;

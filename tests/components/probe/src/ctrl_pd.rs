@@ -2,9 +2,10 @@
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
 use crate::scene::{
-    DENIED, FETCH, NOT_MAPPED, PAGE, Slot, Touch, WRITE, copy, faults, map, memory, ms, page, peek, poke, window, works,
+    DENIED, FETCH, NOT_MAPPED, PAGE, Slot, Touch, WRITE, copy, faults, memory, ms, page, peek, poke, window, works,
 };
 use abi::{CreatePdOp, Mad, PAGE_SIZE, Sel, Status, perm, perm::Mem};
+use bare::map;
 use parent::{layout, sel};
 use rt::Semaphore;
 use rt::hypercall as hc;

@@ -9,7 +9,6 @@
 #![allow(unsafe_code)]
 
 mod abi_page;
-mod bench;
 mod check;
 mod cpus;
 mod create_ec;
@@ -77,9 +76,6 @@ fn main() {
     if config.contains("run = \"vcpu\"") {
         let cpu = config.lines().find_map(|l| l.strip_prefix("cpu = ")?.trim().parse().ok());
         return virtual_cpus(cpu.unwrap_or(scene::cpu()));
-    }
-    if config.contains("run = \"bench\"") {
-        return bench::run().unwrap_or_else(|why| println!("bench: FAILED: {why}"));
     }
     let only = config.lines().find_map(|l| l.strip_prefix("run = \"")?.strip_suffix('"'));
     let (mut passed, mut failed) = (0, 0);

@@ -468,7 +468,7 @@ fn fill() -> Result<usize, String> {
     let far = abi::SEL_NUM / 2;
     let slot = crate::scene::copy(sm.0, far, perm::ALL);
     // SAFETY: a window of our own.
-    let map = unsafe { crate::scene::map(p, w, 0, perm::Mem::R) };
+    let map = unsafe { bare::map(p, w, 0, perm::Mem::R) };
     let n = ecs.len();
     drop((ecs, sms));
     // With several CPUs what is gone comes back a little later; reading the account waits for that.

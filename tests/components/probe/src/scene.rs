@@ -1,82 +1,20 @@
-//! What checks are made of: slots, memory, ECs with event portals of our own, and a way to touch memory that may fault.
+//! What checks are made of: ECs with event portals of our own, and a way to touch memory that may fault. Slots and memory
+//! are those of `bare`.
 //!
 //! The root task that tests the kernel uses it, too; what differs there is in `own`.
 //!
-//! Key types: [`Slot`], [`Local`] (a local thread on bare code), [`Global`] (a thread on bare code), [`Fault`].
+//! Key types: [`Local`] (a local thread on bare code), [`Global`] (a thread on bare code), [`Fault`].
 
 use crate::check::done;
 use crate::own::sel;
 pub use crate::own::start;
-use abi::{ArchState, CreatePdOp, Mad, Mtd, Sel, Status, event, perm};
-use parent::layout;
+use abi::{ArchState, Mtd, Sel, Status, event};
+pub use bare::{PAGE, Slot, copy, memory, page, peek, poke, utcb_page, window};
 use rt::hypercall::{self as hc, EcArgs};
 use rt::{PortalThread, Semaphore};
-use std::alloc::Layout;
 use std::arch::{asm, global_asm};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
-
-/// Bytes of a page.
-pub const PAGE: u64 = abi::PAGE_SIZE as u64;
-/// Addresses from here on are nobody's: between the stacks and RAM.
-const WINDOW: u64 = 0x60_0000_0000;
-/// Pages below are rt's.
-static NEXT_UTCB: AtomicU64 = AtomicU64::new(1 << 23);
-/// In pages of 2 MiB.
-static NEXT_WINDOW: AtomicU64 = AtomicU64::new(0);
-
-/// A selector of our own; null again when it goes.
-#[derive(Debug)]
-pub struct Slot(pub Sel);
-
-impl Slot {
-    /// A null one.
-    pub fn new() -> Slot {
-        Slot(rt::sel::alloc().expect("selectors"))
-    }
-
-    /// A copy of the capability at `of` with no more than those permissions.
-    pub fn masked(of: Sel, perms: u8) -> Result<Slot, String> {
-        let s = Slot::new();
-        done("delegation in the own object space", copy(of, s.0, perms))?;
-        Ok(s)
-    }
-
-    /// A semaphore.
-    pub fn sm(count: u64) -> Result<Slot, String> {
-        let s = Slot::new();
-        done("create_sm", hc::create_sm(s.0, sel::PD, count))?;
-        Ok(s)
-    }
-
-    /// A PD or a space of `pd`.
-    pub fn pd(op: CreatePdOp, pd: Sel) -> Result<Slot, String> {
-        let s = Slot::new();
-        done("create_pd", hc::create_pd(op, s.0, pd))?;
-        Ok(s)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        rt::sel::free(self.0);
-    }
-}
-
-/// Copies one capability inside the own object space.
-pub fn copy(from: Sel, to: Sel, perms: u8) -> Result<(), Status> {
-    // SAFETY: the object space holds no memory.
-    unsafe { hc::ctrl_pd(sel::OBJ, sel::OBJ, from, to, 0, perms, Mad::WB) }
-}
-
-/// Delegates 2^`ord` pages inside the own host space; addresses in bytes.
-///
-/// # Safety
-/// As [`hc::ctrl_pd`].
-pub unsafe fn map(from: u64, to: u64, ord: u32, perms: perm::Mem) -> Result<(), Status> {
-    // SAFETY: passed on.
-    unsafe { hc::ctrl_pd(sel::HST, sel::HST, from / PAGE, to / PAGE, ord, perms.bits(), Mad::WB) }
-}
 
 /// CPU of what is made, and 1; 0: that of this component.
 static CPU: AtomicU64 = AtomicU64::new(0);
@@ -100,42 +38,6 @@ pub fn on_cpu<T>(cpu: u16, f: impl FnOnce() -> T) -> T {
 /// Address of the entry of all [`Local`] threads.
 pub fn entry() -> u64 {
     probe_entry as *const () as u64
-}
-
-/// An address, multiple of 2 MiB, where nothing is mapped and nobody else will map anything in the next 2 MiB.
-pub fn window() -> u64 {
-    WINDOW + NEXT_WINDOW.fetch_add(1, Relaxed) * (2 << 20)
-}
-
-/// A page address where no UTCB is yet.
-pub fn utcb_page() -> u64 {
-    layout::UTCBS + NEXT_UTCB.fetch_add(1, Relaxed) * PAGE
-}
-
-/// Zeroed memory that is never given back.
-pub fn memory(len: usize, align: usize) -> u64 {
-    let l = Layout::from_size_align(len, align).expect("a power of two");
-    // SAFETY: not of size zero.
-    let p = unsafe { std::alloc::alloc_zeroed(l) };
-    assert!(!p.is_null(), "no memory");
-    p.expose_provenance() as u64
-}
-
-/// A page of zeroed memory.
-pub fn page() -> u64 {
-    memory(abi::PAGE_SIZE, abi::PAGE_SIZE)
-}
-
-/// The word at an address of our own.
-pub fn peek(addr: u64) -> u64 {
-    // SAFETY: callers name mapped memory of this component.
-    unsafe { std::ptr::with_exposed_provenance::<u64>(addr as usize).read_volatile() }
-}
-
-/// Sets the word at an address of our own.
-pub fn poke(addr: u64, v: u64) {
-    // SAFETY: callers name mapped memory that nothing in Rust refers to.
-    unsafe { std::ptr::with_exposed_provenance_mut::<u64>(addr as usize).write_volatile(v) };
 }
 
 /// So many milliseconds in STC ticks.

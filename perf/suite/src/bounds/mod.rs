@@ -1,13 +1,14 @@
-//! What kernel entries cost, in ticks of the STC: instructions where the emulator counts them (perf/README.md). No test.
+//! How long the kernel does something at a stretch, with interrupts off (docs/design/0012).
 //!
-//! How long the kernel keeps interrupts off is seen from outside: this thread sleeps to a deadline while another one,
+//! It is seen from outside: this thread sleeps to a deadline while another one,
 //! below it, has the kernel do much at a stretch. How much later it wakes than over a thread that never enters the
 //! kernel is the longest stretch that was met. What is destroyed, and by whom, is another matter ([`destroy`]).
 
 mod destroy;
 
-use crate::scene::{Local, PAGE, memory, window};
-use abi::{Mad, Mtd, Sel, perm, perm::Mem};
+use crate::clock::figure;
+use abi::{Mad, Sel, perm, perm::Mem};
+use bare::{PAGE, memory, window};
 use parent::sel;
 use rt::Semaphore;
 use rt::hypercall as hc;
@@ -23,10 +24,6 @@ const NAPS: u64 = 400;
 const NAP: (u64, u64) = (60_000, 40_000);
 /// Where nothing is mapped, and 1 GiB of it.
 const BARE: (u64, u32) = (0x4800_0000_0000, 18);
-
-extern "C" fn echo(_: u64, mtd: u64, _: *mut u64) -> u64 {
-    mtd
-}
 
 fn shortest(mut call: impl FnMut()) -> u64 {
     let one = |call: &mut dyn FnMut()| {
@@ -91,20 +88,13 @@ fn late(work: impl Fn() + Send + 'static) -> u64 {
     })
 }
 
-/// Prints the figures, each a line `bench: NAME TICKS`.
-pub fn run() -> Result<(), String> {
-    let server = Local::new(echo, None)?;
-    let mtd = Mtd::words(1);
-    println!("bench: ipc_round_trip {}", shortest(|| _ = hc::ipc_call(server.portal.0, mtd, false)));
-    println!("bench: hypercall {}", shortest(|| _ = hc::ctrl_sc(sel::EC)));
+/// All rows of this file.
+pub fn run(_: u16) -> Result<(), String> {
     let (p, w) = (memory(2 << 20, 2 << 20), window());
     let idle = late(std::hint::spin_loop);
-    println!("bench: wake_up {idle}");
-    let objects = late(|| delegate(sel::OBJ, 0, 0, 18, perm::ALL));
-    println!("bench: stretch_objects {}", objects.saturating_sub(idle));
-    println!("bench: stretch_pages {}", late(move || pages(p, w)).saturating_sub(idle));
-    println!("bench: stretch_tables {}", late(move || tables(p)).saturating_sub(idle));
-    destroy::run(p)?;
-    println!("bench: done");
-    Ok(())
+    let row = |name: &str, work: Box<dyn Fn() + Send>| figure(name, late(work).saturating_sub(idle), "ticks");
+    row("stretch_objects", Box::new(|| delegate(sel::OBJ, 0, 0, 18, perm::ALL)));
+    row("stretch_pages", Box::new(move || pages(p, w)));
+    row("stretch_tables", Box::new(move || tables(p)));
+    destroy::run(p)
 }

@@ -4,9 +4,9 @@
 //! destroyed; it wakes in the midst of that, and its own hypercalls take longer, each by a portion, until all is gone.
 
 use super::{below, shortest};
-use crate::check::done;
-use crate::scene::Slot;
+use crate::clock::{figure, missing};
 use abi::{CreatePdOp, Mad, Sel, perm};
+use bare::{PAGE, Slot, done};
 use parent::sel;
 use rt::Semaphore;
 use rt::hypercall::{self as hc, EcArgs};
@@ -66,7 +66,7 @@ fn capabilities(at: Sel, gate: &Gate) -> Result<(), String> {
 fn tables(page: u64, gate: &Gate) -> Result<(), String> {
     let (_pd, hst) = space(CreatePdOp::Hst)?;
     for t in 0..TABLES {
-        let (from, to, read) = (page / crate::scene::PAGE, t * PAGES_OF_TABLE, perm::Mem::R.bits());
+        let (from, to, read) = (page / PAGE, t * PAGES_OF_TABLE, perm::Mem::R.bits());
         // SAFETY: nobody runs in that space.
         done("delegate", unsafe { hc::ctrl_pd(sel::HST, hst.0, from, to, 0, read, Mad::WB) })?;
     }
@@ -131,7 +131,7 @@ fn portion(usual: u64, work: impl Fn(&Gate) -> Result<(), String> + Send + 'stat
     let other = gate.clone();
     let work = move || {
         if let Err(why) = work(&other) {
-            println!("bench: destroy: {why}");
+            println!("perf: stopped: destroy: {why}");
             other.up();
         }
     };
@@ -146,17 +146,20 @@ fn portion(usual: u64, work: impl Fn(&Gate) -> Result<(), String> + Send + 'stat
     if worst > 2 * usual { Ok(worst - usual) } else { Err("no portion was met".into()) }
 }
 
-/// Prints the figures.
+/// All rows of this file.
 pub fn run(page: u64) -> Result<(), String> {
     let usual = shortest(call);
     let at = rt::sel::alloc_range(1 << ORDER, 1 << ORDER).ok_or("no selectors")?;
-    let print = |name: &str, ticks: u64| println!("bench: stretch_destroy_{name} {ticks}");
+    let row = |name: &str, ticks: Result<u64, String>| match ticks {
+        Ok(t) => figure(&format!("stretch_destroy_{name}"), t, "ticks"),
+        Err(why) => missing(&format!("stretch_destroy_{name}"), &why),
+    };
     semaphores(at)?;
-    print("capabilities", portion(usual, move |g| capabilities(at, g))?);
+    row("capabilities", portion(usual, move |g| capabilities(at, g)));
     block(at, sel::OBJ, at, 0)?;
-    print("tables", portion(usual, move |g| tables(page, g))?);
-    print("small", portion(usual, move |g| small(at, g))?);
-    print("domains", portion(usual, domains)?);
-    print("threads", portion(usual, threads)?);
+    row("tables", portion(usual, move |g| tables(page, g)));
+    row("small", portion(usual, move |g| small(at, g)));
+    row("domains", portion(usual, domains));
+    row("threads", portion(usual, threads));
     Ok(())
 }

@@ -3,21 +3,17 @@
 //!
 //! Key types: [`Domain`], [`Server`].
 
-use abi::{ArchState, CreatePdOp, Hypercall, Mad, Sel, Status, perm};
+use abi::{ArchState, CreatePdOp, Hypercall, Mad, Sel, perm};
+use bare::{PAGE, done};
 use parent::sel;
 use rt::hypercall::{self as hc, EcArgs};
-use std::alloc::Layout;
 use std::arch::global_asm;
 use std::mem::offset_of;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-const PAGE: u64 = abi::PAGE_SIZE as u64;
 /// Frames of the account of a domain.
 const FRAMES: u64 = 64;
 /// Where the UTCB is in a domain of its own.
 const UTCB: u64 = 0x50_0000_0000;
-/// Pages of UTCBs in our own domain that the runtime does not use.
-static NEXT_UTCB: AtomicU64 = AtomicU64::new(1 << 23);
 
 // `bare_echo` replies at once, with the descriptor that it got. `bare_exit` notes the ticks since it ran last, advances
 // the guest's RIP in the UTCB and replies; at the last sample it ups a semaphore and kills the virtual CPU. It has its
@@ -94,34 +90,9 @@ impl Code {
     }
 }
 
-/// A failure with what was tried.
-pub fn done<T>(what: &str, r: Result<T, Status>) -> Result<T, String> {
-    r.map_err(|s| format!("{what}: {s:?}"))
-}
-
 /// A new selector, never given back.
 pub fn selector() -> Result<Sel, String> {
     rt::sel::alloc().ok_or_else(|| "no free selector".into())
-}
-
-/// Zeroed memory, never given back.
-pub fn memory(len: usize, align: usize) -> Result<u64, String> {
-    let l = Layout::from_size_align(len, align).map_err(|e| e.to_string())?;
-    // SAFETY: not of size zero.
-    let p = unsafe { std::alloc::alloc_zeroed(l) };
-    if p.is_null() { Err("no memory".into()) } else { Ok(p.expose_provenance() as u64) }
-}
-
-/// Sets a word of such memory.
-pub fn poke(addr: u64, v: u64) {
-    // SAFETY: callers name memory of their own that nothing in Rust refers to.
-    unsafe { std::ptr::with_exposed_provenance_mut::<u64>(addr as usize).write_volatile(v) };
-}
-
-/// Reads a sample of such memory.
-pub fn peek(addr: u64) -> u32 {
-    // SAFETY: as above.
-    unsafe { std::ptr::with_exposed_provenance::<u32>(addr as usize).read_volatile() }
 }
 
 /// Where servers live.
@@ -152,8 +123,7 @@ impl Domain {
 
     /// A server on that CPU.
     pub fn server(&self, cpu: u16, fpu: bool) -> Result<Server, String> {
-        let utcb = if self.other { UTCB } else { parent::layout::UTCBS + NEXT_UTCB.fetch_add(1, Relaxed) * PAGE };
-        let sp = memory(PAGE as usize, PAGE as usize)?;
+        let (utcb, sp) = (if self.other { UTCB } else { bare::utcb_page() }, bare::page());
         let ec = selector()?;
         let args = EcArgs { utcb_page: utcb, cpu, sp, evt: 0, guest: false, global_or_offset: false, fpu };
         // SAFETY: page and stack are new, and it is entered at bare code only.
