@@ -104,6 +104,9 @@ pub struct Platform {
     pub can: Vec<String>,
 }
 
+/// QEMU's clock advances by a nanosecond with each instruction, and its TSC by a tick.
+const COUNTED: [&str; 2] = ["-icount", "shift=0,sleep=off"];
+
 fn pc() -> String {
     "pc".into()
 }
@@ -121,6 +124,19 @@ impl Platform {
             .find(|p| p.name == name)
             .cloned()
             .with_context(|| format!("there is no platform {name:?}; configs/platforms has: {names}"))
+    }
+
+    /// The same with a TSC that ticks once an instruction, where the emulator can do that. Bochs always does.
+    pub fn counted(mut self) -> Platform {
+        if self.emulator == Emulator::Qemu && self.accel == Accel::Tcg && !self.is_counted() {
+            self.args.extend(COUNTED.map(String::from));
+        }
+        self
+    }
+
+    /// Whether a tick of its TSC is an executed instruction.
+    pub fn is_counted(&self) -> bool {
+        self.emulator == Emulator::Bochs || self.args.iter().any(|a| a == COUNTED[0])
     }
 
     /// What must be installed to run it.
@@ -251,6 +267,15 @@ mod tests {
             best(all().unwrap(), presence).unwrap().name
         };
         assert_eq!([pick(&[]), pick(&["kvm"]), pick(&["kvm", "bochs"])], ["kvm", "bochs", "qemu"]);
+    }
+
+    #[test]
+    fn instructions_are_counted_where_that_can_be() {
+        let counted = |name| Platform::load(name).unwrap().counted();
+        assert!(counted("qemu").is_counted() && !Platform::load("qemu").unwrap().is_counted());
+        assert_eq!(counted("qemu").counted(), counted("qemu"));
+        assert_eq!(counted("bochs"), Platform::load("bochs").unwrap());
+        assert!(counted("bochs").is_counted() && !counted("kvm").is_counted());
     }
 
     #[test]

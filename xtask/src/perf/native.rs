@@ -3,7 +3,8 @@
 //! In Bochs its own debugger stops the machine at the kernel's entry and at the end mark; in QEMU gdb does, and makes
 //! the machine read its TSC there.
 
-use super::{Guest, LIMIT, start};
+use super::guest::Guest;
+use super::{LIMIT, start};
 use crate::emulator::{Debugger, End};
 use crate::iso::{self, Payload};
 use crate::platform::{Emulator, Platform};

@@ -3,7 +3,8 @@
 //!
 //! Key types: [`Prompt`].
 
-use super::{Guest, LIMIT, native, start};
+use super::guest::Guest;
+use super::{LIMIT, native, start};
 use crate::emulator::Debugger;
 use crate::image::Image;
 use crate::platform::Platform;
@@ -12,14 +13,14 @@ use crate::session::Session;
 use crate::tree;
 use anyhow::{Context, Result};
 use regex::bytes::Regex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
 /// Each is measured so often; the shortest counts.
 const RUNS: usize = 3;
 
 /// Seconds to the prompt.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
     /// Under us.
     pub ours_s: f64,

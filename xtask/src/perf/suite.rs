@@ -11,21 +11,22 @@
 //!
 //! Of the kernel's own lines what it says of speculation is read: user mode cannot know that.
 //!
-//! Key types: [`Suite`], [`Row`], [`Limits`].
+//! Key types: [`Suite`], [`Row`], [`Recorder`].
 
 use super::printed;
+use super::result::Keeper;
 use crate::platform::Platform;
 use crate::system::System;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use regex::Regex;
-use serde::Serialize;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::io::Write;
 
 /// The system that runs it.
 const SYSTEM: &str = "perf";
 
 /// What was measured again and again.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub name: String,
     /// Of the figures: ticks or bytes.
@@ -40,7 +41,7 @@ pub struct Row {
 }
 
 /// The rows of a platform.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Suite {
     pub platform: String,
     /// On what it ran: what, and its value.
@@ -48,38 +49,42 @@ pub struct Suite {
     pub rows: Vec<Row>,
     /// Rows that could not be measured there, and why.
     pub missing: Vec<(String, String)>,
+    /// A defect of the suite, for which rows are lacking.
+    pub stopped: Option<String>,
 }
 
-/// Most that the median of each row may be, by platform.
-pub type Limits = BTreeMap<String, BTreeMap<String, u64>>;
-
-/// Boots the suite on a platform that counts instructions.
-pub fn measure(platform: &Platform) -> Result<Suite> {
-    let (step, text) = printed(platform, &System::load(SYSTEM)?, SYSTEM, "running the perf suite")?;
-    let suite = parse(&platform.name, &text)?;
+/// Boots the suite on a platform. Rows are kept as they come.
+pub fn measure(platform: &Platform, keeper: &Keeper) -> Result<()> {
+    let recorder = Recorder { platform: platform.clone(), keeper: keeper.clone(), text: vec![] };
+    let (step, text) = printed(platform, &System::load(SYSTEM)?, SYSTEM, "running the perf suite", recorder)?;
+    let suite = Suite::parse(&platform.name, &text)?;
     step.done(&format!("{} rows", suite.rows.len()));
-    Ok(suite)
+    keeper.change(|r| r.run(platform).suite = Some(suite.clone()))?;
+    suite.check()
 }
 
-fn parse(platform: &str, text: &str) -> Result<Suite> {
-    if let Some(why) = Regex::new(r"(?m)\bperf: stopped: (.*\S)\s*$")?.captures(text) {
-        anyhow::bail!("the suite stopped: {}", &why[1]);
+/// Keeps each row that comes on a serial line.
+struct Recorder {
+    platform: Platform,
+    keeper: Keeper,
+    text: Vec<u8>,
+}
+
+impl Write for Recorder {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.text.extend_from_slice(bytes);
+        if bytes.contains(&b'\n') {
+            let whole = self.text.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+            let suite = Suite::parse(&self.platform.name, &String::from_utf8_lossy(&self.text[..whole]));
+            let keep = |suite| self.keeper.change(|r| r.run(&self.platform).suite = Some(suite));
+            suite.and_then(keep).map_err(std::io::Error::other)?;
+        }
+        Ok(bytes.len())
     }
-    let row = Regex::new(r"(?m)\bperf: (\w+) min (\d+) median (\d+) p99 (\d+) max (\d+) of (\d+) (\w+)\s*$")?;
-    let mut rows: Vec<_> = row.captures_iter(text).map(|c| row_of(&c)).collect::<Result<_>>()?;
-    anyhow::ensure!(!rows.is_empty(), "the suite printed no row");
-    for c in Regex::new(r"(?m)\bperf: (\w+) spread ([\d: ]+?)\s*$")?.captures_iter(text) {
-        let of = rows.iter_mut().find(|r| r.name == c[1]);
-        of.with_context(|| format!("a spread of no row: {}", &c[1]))?.spread = spread(&c[2])?;
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
-    let pairs = |pattern: &str| -> Result<Vec<(String, String)>> {
-        let line = Regex::new(pattern)?;
-        Ok(line.captures_iter(text).map(|c| (c[1].to_string(), c[2].to_string())).collect())
-    };
-    let missing = pairs(r"(?m)\bperf: (\w+) missing: (.*\S)\s*$")?;
-    let mut machine = pairs(r"(?m)\bperf: machine ([\w ]+): (.*\S)\s*$")?;
-    machine.extend(pairs(r"(?m)(?:^|\] )(speculation): (.*\S)\s*$")?);
-    Ok(Suite { platform: platform.into(), machine, rows, missing })
 }
 
 fn row_of(c: &regex::Captures) -> Result<Row> {
@@ -97,35 +102,77 @@ fn spread(text: &str) -> Result<Vec<(u64, u64)>> {
 }
 
 impl Suite {
-    /// The rows for people.
-    pub fn show(&self) -> String {
-        let head = format!(
-            "perf suite ({}):\n  {:<42} {:>8} {:>8} {:>8} {:>8}\n",
-            self.platform, "", "min", "median", "p99", "max"
-        );
-        let rows = self
-            .rows
-            .iter()
-            .map(|r| format!("  {:<42} {:>8} {:>8} {:>8} {:>8} {}\n", r.name, r.min, r.median, r.p99, r.max, r.unit));
-        let missing = self.missing.iter().map(|(name, why)| format!("  {name:<42} missing: {why}\n"));
-        std::iter::once(head).chain(rows).chain(missing).collect()
+    /// Of what was printed, perhaps not to its end.
+    pub fn parse(platform: &str, text: &str) -> Result<Suite> {
+        let row = Regex::new(r"(?m)\bperf: (\w+) min (\d+) median (\d+) p99 (\d+) max (\d+) of (\d+) (\w+)\s*$")?;
+        let mut rows: Vec<_> = row.captures_iter(text).map(|c| row_of(&c)).collect::<Result<_>>()?;
+        for c in Regex::new(r"(?m)\bperf: (\w+) spread ([\d: ]+?)\s*$")?.captures_iter(text) {
+            let of = rows.iter_mut().find(|r| r.name == c[1]);
+            of.with_context(|| format!("a spread of no row: {}", &c[1]))?.spread = spread(&c[2])?;
+        }
+        let pairs = |pattern: &str| -> Result<Vec<(String, String)>> {
+            let line = Regex::new(pattern)?;
+            Ok(line.captures_iter(text).map(|c| (c[1].to_string(), c[2].to_string())).collect())
+        };
+        let missing = pairs(r"(?m)\bperf: (\w+) missing: (.*\S)\s*$")?;
+        let mut machine = pairs(r"(?m)\bperf: machine ([\w ]+): (.*\S)\s*$")?;
+        machine.extend(pairs(r"(?m)(?:^|\] )(speculation): (.*\S)\s*$")?);
+        let stopped = Regex::new(r"(?m)\bperf: stopped: (.*\S)\s*$")?.captures(text).map(|c| c[1].to_string());
+        Ok(Suite { platform: platform.into(), machine, rows, missing, stopped })
     }
 
-    /// What is above its limit, or has one and was not measured; empty: all promises are kept.
-    pub fn broken(&self, limits: &Limits) -> Vec<String> {
-        let Some(limits) = limits.get(&self.platform) else { return vec![] };
-        let have = |name: &str| self.rows.iter().find(|r| r.name == name).map(|r| (r.median, &r.unit));
-        let verdict = |(name, most): (&String, &u64)| match have(name) {
-            Some((m, _)) if m <= *most => None,
-            Some((m, unit)) => Some(format!("{}: {name}: {m} {unit}, promised at most {most}", self.platform)),
-            None => Some(format!("{}: {name}: promised, but not measured", self.platform)),
-        };
-        limits.iter().filter_map(verdict).collect()
+    /// Whether it came to its end with something to tell.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.stopped.is_none(), "the suite stopped: {}", self.stopped.as_deref().unwrap_or_default());
+        ensure!(!self.rows.is_empty(), "the suite printed no row");
+        Ok(())
     }
+
+    /// The row of that name.
+    pub fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|r| r.name == name)
+    }
+
+    /// Why there is no such row.
+    pub fn why_missing(&self, name: &str) -> Option<String> {
+        self.missing.iter().find(|(n, _)| n == name).map(|(_, why)| why.clone())
+    }
+}
+
+impl Row {
+    /// The median, and how far samples are from it if they are.
+    fn show(&self) -> String {
+        let Row { min, median, p99, .. } = self;
+        let ticks = if self.unit == "ticks" { "" } else { &format!(" {}", self.unit) };
+        if min == p99 { format!("{median}{ticks}") } else { format!("{median}{ticks} ({min}..{p99})") }
+    }
+}
+
+/// The rows of all platforms for people: medians, with minimum and 99th percentile where these are different.
+pub fn table(suites: &[&Suite]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for row in suites.iter().flat_map(|s| &s.rows) {
+        if !names.contains(&row.name.as_str()) {
+            names.push(&row.name);
+        }
+    }
+    let cell = |s: &&Suite, name: &str| s.row(name).map_or("-".into(), Row::show);
+    let line = |what: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|c| format!("  {c:>24}")).collect();
+        format!("  {what:<42}{cells}\n")
+    };
+    let mut text =
+        line("perf suite, median (minimum..99th percentile)", suites.iter().map(|s| s.platform.clone()).collect());
+    text.extend(names.iter().map(|name| line(name, suites.iter().map(|s| cell(s, name)).collect())));
+    for s in suites {
+        text.extend(s.missing.iter().map(|(name, why)| format!("  {}: {name} missing: {why}\n", s.platform)));
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::result::{Place, Results};
     use super::*;
 
     const TEXT: &str = "speculation: this CPU is open to L1TF\r\n[perf] perf: machine cpu: A CPU @ 2 GHz\r\n\
@@ -135,34 +182,43 @@ mod tests {
         [perf] perf: memory_of_semaphore min 64 median 64 p99 64 max 64 of 1 bytes\r\n\
         [perf] perf: exit_cpuid_rip missing: the machine runs no guests\r\n[perf] perf: done\r\n";
 
-    fn limits(row: &str, most: u64) -> Limits {
-        [("bochs".to_string(), [(row.to_string(), most)].into())].into()
-    }
-
     #[test]
     fn rows_and_missing_rows_are_read() {
-        let s = parse("bochs", TEXT).unwrap();
+        let s = Suite::parse("bochs", TEXT).unwrap();
         assert_eq!((s.rows.len(), s.rows[1].median, s.rows[1].max, s.rows[1].count), (3, 95, 400, 1024));
         assert_eq!((&*s.rows[1].unit, &*s.rows[2].unit), ("ticks", "bytes"));
         assert_eq!((&s.rows[1].spread[..], s.rows[0].spread.len()), (&[(90, 1000), (99, 24)][..], 0));
         let machine: Vec<_> = s.machine.iter().map(|(k, v)| (&**k, &**v)).collect();
         assert_eq!(machine, [("cpu", "A CPU @ 2 GHz"), ("speculation", "this CPU is open to L1TF")]);
         assert_eq!(s.missing, [("exit_cpuid_rip".into(), "the machine runs no guests".into())]);
-        let text = s.show();
-        assert!(text.contains("call_reply_other_pd_1w") && text.contains("missing: the machine"), "{text}");
-        assert!(parse("bochs", &format!("{TEXT}perf: no_row spread 1:2\n")).is_err());
-        assert!(parse("bochs", &format!("{TEXT}perf: clock_twice spread 1 2\n")).is_err());
-        assert!(parse("bochs", "perf: done").unwrap_err().to_string().contains("no row"));
+        let text = table(&[&s, &Suite::parse("qemu", "perf: done").unwrap()]);
+        assert!(
+            text.contains("95 (90..99)") && text.contains("64 bytes") && text.contains("missing: the machine"),
+            "{text}"
+        );
+        assert!(Suite::parse("bochs", &format!("{TEXT}perf: no_row spread 1:2\n")).is_err());
+        assert!(Suite::parse("bochs", &format!("{TEXT}perf: clock_twice spread 1 2\n")).is_err());
+        let error = |text: &str| Suite::parse("bochs", text).unwrap().check().unwrap_err().to_string();
+        assert!(error("perf: done").contains("no row"));
         let stopped = format!("{TEXT}[perf] perf: stopped: create_sm: MemObj\r\n");
-        assert!(parse("bochs", &stopped).unwrap_err().to_string().contains("create_sm: MemObj"));
+        assert!(error(&stopped).contains("create_sm: MemObj"));
+        assert_eq!(Suite::parse("bochs", &stopped).unwrap().rows, s.rows, "what it has, it has");
     }
 
     #[test]
-    fn a_broken_promise_is_named_and_so_is_one_without_a_figure() {
-        let s = parse("bochs", TEXT).unwrap();
-        assert!(s.broken(&limits("call_reply_other_pd_1w", 95)).is_empty());
-        assert!(s.broken(&limits("call_reply_other_pd_1w", 94))[0].contains("95 ticks, promised at most 94"));
-        assert!(s.broken(&limits("exit_cpuid_rip", 400))[0].contains("not measured"));
-        assert!(parse("qemu", TEXT).unwrap().broken(&limits("clock_twice", 0)).is_empty(), "of another platform");
+    fn rows_are_kept_as_they_come() {
+        let place =
+            Place::of(&crate::tree::build_dir("unit-tests").unwrap().join(format!("rows-{}", std::process::id())));
+        let keeper = Keeper::new(place.clone(), Results::begin("t"));
+        let mut recorder =
+            Recorder { platform: Platform::load("bochs").unwrap(), keeper: keeper.clone(), text: vec![] };
+        let half = TEXT.find("max 400").unwrap();
+        recorder.write_all(&TEXT.as_bytes()[..half]).unwrap();
+        let text = || crate::tree::read_text(&place.json).unwrap();
+        let kept = || Results::parse(&text()).unwrap().runs[0].suite.clone().unwrap();
+        assert_eq!(kept().rows.len(), 1, "half a line is none");
+        recorder.write_all(&TEXT.as_bytes()[half..]).unwrap();
+        assert_eq!(kept(), Suite::parse("bochs", TEXT).unwrap());
+        std::fs::remove_file(place.json).unwrap();
     }
 }

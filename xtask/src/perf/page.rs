@@ -1,0 +1,379 @@
+//! Results as one page that needs nothing else, no network either: for screens, light and dark, and for paper.
+
+use super::anchors::{self, Anchors};
+use super::plots::{self, Bar, Line, Panel, Range, grouped};
+use super::result::{Profile, Results, Run};
+use super::suite::{Row, Suite};
+use anyhow::{Context, Result};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use regex::Regex;
+use std::collections::BTreeMap;
+
+/// The style sheet.
+const STYLE: &str = include_str!("page.css");
+/// The kernels whose figures by words are drawn.
+const BY_WORDS: [&str; 2] = ["nova", "sel4"];
+/// Reasons of exits that are drawn.
+const REASONS: usize = 12;
+
+/// The page.
+pub fn render(r: &Results) -> Result<String> {
+    let anchors = Anchors::load()?;
+    let title = "Ferronova: what it costs";
+    let dark = format!("@media screen and (prefers-color-scheme:dark){{{}}}", plots::dark());
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(STYLE)) (PreEscaped(dark)) }
+            }
+            body {
+                header { h1 { (title) } (head(r)) }
+                main {
+                    (promises(r))
+                    (compared(r, &anchors)?)
+                    @for run in &r.runs { (profiles(&run.profiles, &run.platform)?) }
+                    @for run in &r.runs { (suite(run)?) }
+                    (scaling(r)?)
+                    (guests(r)?)
+                    (sources(&anchors))
+                }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+/// Calls and replies against other kernels, as a file for the README.
+pub fn picture(r: &Results) -> Result<String> {
+    let anchors = Anchors::load()?;
+    let panels = panels(r, &anchors, |row| anchors::words(row).is_some());
+    Ok(plots::alone(&plots::bars(&panels)?))
+}
+
+fn head(r: &Results) -> Markup {
+    html! {
+        dl.facts {
+            dt { "Measured" } dd { (r.date) " by " code { (r.made_by) } }
+            dt { "Revision" } dd { (r.revision.as_ref().map_or("not known".to_owned(), |v| v.show())) }
+            @for run in &r.runs {
+                dt { (run.platform) }
+                dd {
+                    (run.machine.show()) ". A tick is " (run.machine.tick()) "."
+                    @if let Some(s) = &run.suite {
+                        br; small { (s.machine.iter().map(|(what, v)| format!("{what}: {v}")).collect::<Vec<_>>().join("; ")) }
+                    }
+                }
+            }
+        }
+        @if !r.complete {
+            div.warning {
+                strong { "Not complete." }
+                @if r.failed.is_empty() { " The command was interrupted: this is what it had measured." }
+                ul { @for what in &r.failed { li { (what) } } }
+            }
+        }
+    }
+}
+
+fn figure(svg: &str, caption: &str) -> Markup {
+    html! { figure { (PreEscaped(svg)) @if !caption.is_empty() { figcaption { (caption) } } } }
+}
+
+fn promises(r: &Results) -> Markup {
+    html! {
+        @if !r.budgets.is_empty() {
+            section {
+                h2 { "Promises" }
+                p { "From " code { "perf/budgets.toml" } ": most that each figure may be." }
+                table {
+                    thead { tr { th { "Figure" } th.n { "Measured" } th.n { "At most" } th { "" } } }
+                    tbody {
+                        @for c in &r.budgets {
+                            tr {
+                                td { (c.what) } td.n { (c.measured()) } td.n { (c.figure(c.most)) }
+                                td { @if c.kept { span.good { "kept" } } @else { span.bad { "broken" } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Bars of the rows that others have figures for. Machines of ours with the same figure share a bar.
+fn panels(r: &Results, anchors: &Anchors, wanted: impl Fn(&str) -> bool) -> Vec<Panel> {
+    let mut panels = Vec::new();
+    for g in anchors.groups.iter().filter(|g| wanted(&g.row)) {
+        let mut ours: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for run in r.runs.iter().filter(|run| run.machine.counted) {
+            if let Some(row) = run.suite.as_ref().and_then(|s| s.row(&g.row)) {
+                let virtualisation = run.machine.virtualisation.iter().map(|v| format!(", {v}"));
+                let label = run.platform.clone() + &virtualisation.collect::<String>();
+                ours.entry(row.median).or_default().push(label);
+            }
+        }
+        if ours.is_empty() {
+            continue;
+        }
+        let one = ours.len() == 1;
+        let label = |on: &[String]| if one { "Ferronova".into() } else { format!("Ferronova ({})", on.join("; ")) };
+        let others = anchors.of(&g.row).into_iter().map(|(label, value)| Bar { label, value, ours: false });
+        let bars = ours.iter().map(|(value, on)| Bar { label: label(on), value: *value, ours: true });
+        panels.push(Panel { title: g.title.clone(), bars: bars.chain(others).collect() });
+    }
+    panels
+}
+
+fn compared(r: &Results, anchors: &Anchors) -> Result<Markup> {
+    let (ipc, others): (Vec<_>, Vec<_>) =
+        panels(r, anchors, |_| true).into_iter().partition(|p| p.title.starts_with("Call"));
+    let lines = by_words(r, anchors)?;
+    if ipc.is_empty() && others.is_empty() {
+        return Ok(html! {});
+    }
+    Ok(html! {
+        section {
+            h2 { "Beside other kernels" }
+            p { "Executed instructions, medians. The others were built from their sources and measured on the same emulators; "
+                a href="#sources" { "how" } ". An arrow: the bar would be longer." }
+            @if !ipc.is_empty() { (figure(&plots::bars(&ipc)?, "")) }
+            @if !lines.is_empty() {
+                h3 { "By the length of the message" }
+                (figure(&plots::curves("words each way", "instructions", &lines)?,
+                    "A call and its reply between two address spaces on one CPU. seL4's fast path carries four words."))
+            }
+            @for p in others { (figure(&plots::bars(&[p])?, "")) }
+        }
+    })
+}
+
+fn by_words(r: &Results, anchors: &Anchors) -> Result<Vec<Line>> {
+    let points = |s: &Suite| {
+        let mut list: Vec<_> = s.rows.iter().filter_map(|x| Some((anchors::words(&x.name)?, x.median))).collect();
+        list.sort_unstable();
+        list
+    };
+    let mut lines: Vec<Line> = Vec::new();
+    for run in r.runs.iter().filter(|run| run.machine.counted) {
+        let points = run.suite.as_ref().map(points).unwrap_or_default();
+        match lines.iter_mut().find(|l| l.points == points) {
+            _ if points.is_empty() => {}
+            Some(same) => same.label += &format!(", {}", run.platform),
+            None => lines.push(Line { label: format!("Ferronova: {}", run.platform), points }),
+        }
+    }
+    if lines.is_empty() {
+        return Ok(lines);
+    }
+    for kernel in BY_WORDS {
+        lines.push(Line { label: anchors.name(kernel)?.into(), points: anchors.by_words(kernel) });
+    }
+    Ok(lines)
+}
+
+fn profiles(list: &[Profile], platform: &str) -> Result<Markup> {
+    let panel = |p: &Profile| {
+        let bars = p.stages.iter().map(|(label, n)| Bar { label: label.clone(), value: *n, ours: true }).collect();
+        Panel { title: format!("{}: {} in all", p.name, p.stages.iter().map(|s| s.1).sum::<u64>()), bars }
+    };
+    Ok(html! {
+        @if !list.is_empty() {
+            section {
+                h2 { "Where the instructions go (" (platform) ")" }
+                @for p in list {
+                    (figure(&plots::bars(&[panel(p)])?, ""))
+                    @if !p.traces.is_empty() {
+                        p { "For viewers such as Perfetto: "
+                            @for (name, path) in &p.traces { a href=(path) { (name) } " " } }
+                    }
+                }
+            }
+        }
+    })
+}
+
+fn suite(run: &Run) -> Result<Markup> {
+    let Some(s) = &run.suite else { return Ok(html! {}) };
+    let range = |r: &Row| Range { label: r.name.clone(), min: r.min, median: r.median, p99: r.p99, max: r.max };
+    let ticks: Vec<_> = s.rows.iter().filter(|r| r.unit == "ticks").map(range).collect();
+    let spread: Vec<_> = s.rows.iter().filter(|r| r.spread.len() > 1).collect();
+    let caption = "Blue: from the smallest to the 99th percentile; mark: median; line and dot: to the largest.";
+    Ok(html! {
+        section {
+            h2 { "Perf suite: " (run.platform) }
+            (figure(&plots::ranges(&ticks)?, caption))
+            details open[false] {
+                summary { "All rows in figures (" (s.rows.len()) ")" }
+                (rows(s))
+            }
+            @if !s.missing.is_empty() {
+                h3 { "Rows that are missing here" }
+                ul { @for (name, why) in &s.missing { li { code { (name) } ": " (why) } } }
+            }
+            @if !spread.is_empty() {
+                details open[!run.machine.counted] {
+                    summary { "Distributions of rows whose samples are not all the same (" (spread.len()) ")" }
+                    p { "Samples by ticks: a bar is as high as the logarithm of their number; below it, where its interval begins." }
+                    div.grid { @for r in spread { (figure(&plots::histogram(&r.name, &r.spread)?, "")) } }
+                }
+            }
+        }
+    })
+}
+
+fn rows(s: &Suite) -> Markup {
+    html! {
+        table {
+            thead { tr { th { "Row" } th.n { "min" } th.n { "median" } th.n { "p99" } th.n { "max" } th.n { "samples" } th {} } }
+            tbody {
+                @for r in &s.rows {
+                    tr { td { code { (r.name) } }
+                        @for n in [r.min, r.median, r.p99, r.max, r.count] { td.n { (grouped(n)) } } td { (r.unit) } }
+                }
+            }
+        }
+    }
+}
+
+/// Rows whose names differ only in a number of CPUs or guests, as curves over it: unit and number of what, and the curves.
+fn scaling_lines(r: &Results) -> Result<BTreeMap<(String, String), Vec<Line>>> {
+    let number = Regex::new(r"(?:^|_)(?<n>\d+)_?(?<of>cpu|guest|vcpu|domain|vm)s?(?:_|$)")?;
+    let mut charts: BTreeMap<_, Vec<Line>> = BTreeMap::new();
+    for run in &r.runs {
+        for row in run.suite.iter().flat_map(|s| &s.rows) {
+            let Some(c) = number.captures(&row.name) else { continue };
+            let point = (c["n"].parse().context("a number in a row's name")?, row.median);
+            let label = format!("{} ({})", row.name.replacen(&c["n"], "N", 1), run.platform);
+            let lines = charts.entry((row.unit.clone(), format!("{}s", &c["of"]))).or_default();
+            match lines.iter_mut().find(|l| l.label == label) {
+                Some(l) => l.points.push(point),
+                None => lines.push(Line { label, points: vec![point] }),
+            }
+        }
+    }
+    charts.values_mut().flatten().for_each(|l| l.points.sort_unstable());
+    charts.values_mut().for_each(|lines| lines.retain(|l| l.points.len() > 1));
+    charts.retain(|_, lines| !lines.is_empty());
+    Ok(charts)
+}
+
+fn scaling(r: &Results) -> Result<Markup> {
+    let charts = scaling_lines(r)?;
+    Ok(html! {
+        @if !charts.is_empty() {
+            section { h2 { "Scaling" } @for ((unit, of), lines) in &charts { (figure(&plots::curves(of, unit, lines)?, "")) } }
+        }
+    })
+}
+
+fn guests(r: &Results) -> Result<Markup> {
+    let boots: Vec<_> = r.runs.iter().flat_map(|run| &run.boots).collect();
+    let exits = |b: &super::guest::Boot| -> Result<Markup> {
+        let mut list: Vec<_> = b.exits.iter().filter(|(reason, _)| reason != "in all").collect();
+        list.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        let bars = list.iter().take(REASONS).map(|(label, n)| Bar { label: label.clone(), value: *n, ours: true });
+        let panel = Panel { title: format!("Exits until power-off, by reason: {}", b.name), bars: bars.collect() };
+        Ok(figure(&plots::bars(&[panel])?, ""))
+    };
+    Ok(html! {
+        @if !boots.is_empty() {
+            section {
+                h2 { "A Linux guest" }
+                p { "From its kernel's entry to its shell, under us and on a bare machine of the same model." }
+                table {
+                    thead { tr { th { "Boot" } th.n { "ticks" } th.n { "bare machine" } th.n { "ratio" } th.n { "exits" } } }
+                    tbody {
+                        @for b in &boots {
+                            tr { td { (b.name) } td.n { (grouped(b.guest_ticks)) } td.n { (grouped(b.native_ticks)) }
+                                td.n { (format!("{:.3}", b.ratio())) } td.n { (grouped(b.exits_at_prompt)) } }
+                        }
+                    }
+                }
+                @for b in &boots { (exits(b)?) }
+            }
+        }
+        @if let Some(p) = &r.prompt {
+            section {
+                h2 { "From switching on to the guest's prompt" }
+                p { (format!("{:.1} s of QEMU's CPU time under us, {:.1} s on the bare machine: ratio {:.2}. ", p.ours_s, p.native_s, p.ratio()))
+                    "This is a time, and depends on the machine that measured." }
+            }
+        }
+    })
+}
+
+fn sources(anchors: &Anchors) -> Markup {
+    html! {
+        section #sources {
+            h2 { "The other kernels" }
+            p { "From " code { "perf/anchors.toml" } "." }
+            table {
+                thead { tr { th { "Kernel" } th { "Built" } th { "Measured" } } }
+                tbody {
+                    @for k in &anchors.kernels {
+                        tr { td { a href=(k.source) { (k.name) } br; small { (k.version) } } td { (k.build) } td { (k.how) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::Platform;
+
+    fn results() -> Results {
+        let text = "perf: call_reply_other_pd_1w min 195 median 195 p99 195 max 563 of 1024 ticks\n\
+            perf: call_reply_other_pd_1w spread 195:1023 563:1\n\
+            perf: call_reply_other_pd_8w min 219 median 219 p99 219 max 219 of 1024 ticks\n\
+            perf: walk_1_cpus min 5 median 5 p99 5 max 5 of 1 ticks\nperf: walk_2_cpus min 9 median 9 p99 9 max 9 of 1 ticks\n\
+            perf: exit_cpuid_rip missing: the machine runs <no> guests\n";
+        let mut r = Results::begin("cargo xtask perf --suite");
+        for name in ["bochs", "qemu"] {
+            let suite = Suite::parse(name, text).unwrap();
+            r.run(&Platform::load(name).unwrap().counted()).suite = Some(suite);
+        }
+        r
+    }
+
+    #[test]
+    fn the_page_has_all_and_needs_nothing_else() {
+        let mut r = results();
+        let profile = Profile {
+            name: "a call".into(),
+            stages: vec![("entry".into(), 20), ("switch".into(), 40)],
+            traces: vec![("trace".into(), "perf/trace.json".into())],
+        };
+        r.runs[0].profiles.push(profile);
+        let page = render(&r).unwrap();
+        for part in
+            ["NOVA", "Not complete", "runs &lt;no&gt; guests", "Distributions", "Scaling", "60 in all", "8b6c28a0"]
+        {
+            assert!(page.contains(part), "{part}");
+        }
+        for foreign in ["<script", "<link", "src=", "@import", "url("] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+        assert!(page.contains("Ferronova: bochs, qemu"), "one curve for equal figures");
+    }
+
+    #[test]
+    fn results_without_anything_are_a_page_too() {
+        let page = render(&Results::begin("t")).unwrap();
+        assert!(page.contains("interrupted") && !page.contains("Beside other kernels"));
+    }
+
+    #[test]
+    fn the_picture_has_calls_and_replies_only() {
+        let svg = picture(&results()).unwrap();
+        assert!(svg.contains("1 word each way") && svg.contains("8 words each way") && !svg.contains("Semaphore"));
+        assert!(svg.contains("Ferronova<") || svg.contains("Ferronova\n"), "{svg}");
+    }
+}
