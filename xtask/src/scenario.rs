@@ -55,6 +55,9 @@ pub struct Scenario {
     /// The platform of this test.
     #[serde(skip)]
     pub platform: String,
+    /// It runs the perf suite, whose rows must keep the limits of `perf/budgets.toml`: instructions are counted.
+    #[serde(default)]
+    pub budgets: bool,
     /// A kernel built for tests.
     kernel: Option<TestKernel>,
     /// Bound of the whole run.
@@ -217,7 +220,8 @@ impl Scenario {
     /// The machine of this test.
     pub fn machine(&self) -> Result<Platform> {
         let p = Platform::load(&self.platform)?;
-        Ok(Platform { memory_mib: self.memory_mib.unwrap_or(p.memory_mib), ..p })
+        let p = Platform { memory_mib: self.memory_mib.unwrap_or(p.memory_mib), ..p };
+        Ok(if self.budgets { p.counted() } else { p })
     }
 
     /// The system with its modules, before the edits.
@@ -295,6 +299,15 @@ mod tests {
         };
         assert_eq!(mib(""), Platform::load("bochs").unwrap().memory_mib);
         assert_eq!(mib("memory_mib = 777"), 777);
+    }
+
+    #[test]
+    fn where_limits_are_kept_instructions_are_counted() {
+        let counted = |more: &str| {
+            let text = format!("{GOOD}platforms = ['qemu']\n{more}\n[[step]]\nexpect = 'a'");
+            Scenario::parse("t", &text).unwrap().machine().unwrap().is_counted()
+        };
+        assert!(counted("budgets = true") && !counted(""));
     }
 
     #[test]

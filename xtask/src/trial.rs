@@ -7,6 +7,7 @@ use crate::iso::{self, Module, Payload};
 use crate::lint::{self, Disassembly};
 use crate::madt;
 use crate::matrix::{self, Inner};
+use crate::perf;
 use crate::platform::Platform;
 use crate::progress::Step as Progress;
 use crate::scenario::{Ending, Gdb, Scenario};
@@ -99,6 +100,7 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
         debugged.and_then(|()| steps(s, &mut session, deadline)).and_then(|()| ending(s, &mut session, deadline));
     session.kill();
     let text = session.text();
+    let result = result.and_then(|()| if s.budgets { perf::keeps_limits(&s.platform, &text) } else { Ok(()) });
     let hung = result.as_ref().is_err_and(|e| hung(e, &text));
     *left = Left { inner: matrix::inner(&text), cpu: session.cpu_used(), hung };
     result.map_err(|e| anyhow!("{e:#}\nthe serial output ends:\n{}", tail(&session.text())))

@@ -23,7 +23,7 @@ use crate::progress::Step;
 use crate::session::{self, Session};
 use crate::system::System;
 use crate::{packages, tree};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use guest::Guest;
 use regex::bytes;
 use result::{Keeper, Place, Results};
@@ -91,6 +91,19 @@ fn measure(args: &Args) -> Result<ExitCode> {
     }
     let (results, place) = keeper.end(&budgets)?;
     report::finish(&results, &place)
+}
+
+/// Fails if a row of the suite in a serial log is above its limit for the platform, or is not there.
+pub fn keeps_limits(platform: &str, log: &str) -> Result<()> {
+    let suite = suite::Suite::parse(platform, log)?;
+    suite.check()?;
+    let checks = budgets::Budgets::load()?.suite(&suite);
+    ensure!(!checks.is_empty(), "perf/budgets.toml has no limit for {platform}");
+    let broken: Vec<_> = checks.iter().filter(|c| !c.kept).collect();
+    let shown: Vec<_> =
+        broken.iter().map(|c| format!("{}: {}, at most {}", c.what, c.measured(), c.figure(c.most))).collect();
+    ensure!(broken.is_empty(), "not as perf/budgets.toml promises:\n  {}", shown.join("\n  "));
+    Ok(())
 }
 
 /// How the results were made.
@@ -167,4 +180,21 @@ fn printed(
     let found = session.expect(&bytes::Regex::new(&format!("{name}: done"))?, Instant::now() + LIMIT);
     found.with_context(|| format!("see {}", tree::shown(&session.log)))?;
     Ok((step, session.text()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_above_its_limit_or_without_a_figure_fails_the_test() {
+        let log = |median| format!("perf: call_reply_other_pd_1w min 1 median {median} p99 9 max 9 of 9 ticks\n");
+        let error = |platform, text: &str| keeps_limits(platform, text).unwrap_err().to_string();
+        let e = error("bochs", &log(100_000));
+        assert!(e.contains("call_reply_other_pd_1w") && e.contains("100000") && e.contains("at most"), "{e}");
+        let e = error("bochs", &log(1));
+        assert!(!e.contains("call_reply_other_pd_1w") && e.contains("not measured"), "{e}");
+        assert!(error("abacus", &log(1)).contains("no limit for abacus"));
+        assert!(error("bochs", "perf: done").contains("no row"));
+    }
 }
