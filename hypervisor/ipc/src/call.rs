@@ -114,6 +114,32 @@ pub fn enter<E: Ec>(caller: &'static E, callee: &'static E, entrance: usize) -> 
     Next::Run(callee)
 }
 
+/// [`enter`], where the SC of `caller` pays and so is parked nowhere, and [`is_leaf`] says later who is the end of its chain.
+/// The states of both read as compared before.
+#[inline(always)]
+pub fn enter_at_once<E: Ec>(caller: &'static E, callee: &'static E, entrance: usize, expect: Expect) {
+    let (from, to) = (caller.ipc(), callee.ipc());
+    from.callee.set(Some(callee));
+    from.cont.set(Cont::Reply);
+    from.expect.set(expect);
+    to.caller.set(Some(caller));
+    to.entrance.set(entrance);
+    to.chain.set(from.chain.get());
+    to.cont.set(Cont::Sysret);
+}
+
+/// [`reply`] to `caller` and [`resume`], in the same case, where nobody waits to destroy `callee`.
+#[inline(always)]
+pub fn return_at_once<E: Ec>(callee: &'static E, caller: &'static E, cont: Cont) {
+    let (from, to) = (callee.ipc(), caller.ipc());
+    from.caller.set(None);
+    from.chain.set(None);
+    from.cont.set(Cont::Receive);
+    from.expect.set(Expect::Words);
+    to.callee.set(None);
+    to.cont.set(cont);
+}
+
 /// `ec` calls nobody, and returns. If it has waited to call somebody, who has helped it does not any more.
 pub fn give_up<E: Ec>(ec: &'static E) -> Next<E> {
     if ec.ipc().cont.replace(Cont::Sysret) == Cont::Call {

@@ -42,6 +42,8 @@ pub fn enter(caller: &'static Ec, pt: &Pt, mtd: u32) -> Next {
     f.set_rdi(pt.pid());
     f.set_rsi(mtd as u64);
     f.set_rip(pt.ip);
+    // A reply on the fast path has left those of the last trap.
+    f.set_rflags(0);
     ipc::enter(caller, h, pt.key())
 }
 

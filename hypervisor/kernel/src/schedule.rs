@@ -146,14 +146,20 @@ fn idle() -> Next {
 fn leave_space() {
     let c = cpu();
     if let Some(old) = c.ec.take().filter(|o| o.kind != EcKind::Vcpu) {
-        let (fs, gs): (u64, u64);
-        // SAFETY: CR4.FSGSBASE is on.
-        unsafe {
-            asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
-        }
-        old.fs_gs.set([fs, gs]);
+        stop_being_current(old);
         tables::clear_data_segments();
     }
+}
+
+/// Saves the bases of FS and GS of a host EC.
+#[inline(always)]
+pub fn stop_being_current(old: &Ec) {
+    let (fs, gs): (u64, u64);
+    // SAFETY: CR4.FSGSBASE is on.
+    unsafe {
+        asm!("rdfsbase {}", "rdgsbase {}", out(reg) fs, out(reg) gs, options(nomem, nostack, preserves_flags));
+    }
+    old.fs_gs.set([fs, gs]);
 }
 
 /// Makes `ec` the one that the next trap belongs to.
@@ -163,10 +169,16 @@ pub fn make_current(ec: &'static Ec) {
         return;
     }
     leave_space();
-    c.ec.set(Some(ec));
     if ec.kind == EcKind::Vcpu {
-        return;
+        return c.ec.set(Some(ec));
     }
+    be_current(ec);
+}
+
+/// The next trap belongs to this host EC, and nobody else does.
+#[inline(always)]
+pub fn be_current(ec: &'static Ec) {
+    cpu().ec.set(Some(ec));
     tables::set_trap_stack(ec.trap_stack());
     let [fs, gs] = ec.fs_gs.get();
     // SAFETY: FSGSBASE is on; a base that user mode set or zero is canonical.

@@ -48,6 +48,15 @@ pub fn decode_exit(vmcb: &Vmcb) -> Exit {
     }
 }
 
+/// The event of an exit that is nothing but that: of an instruction, or of an access to memory, with no event in delivery,
+/// nor to be delivered, and NMIs not blocked. Of [`requeue`] and [`track_nmi`] only [`settle`] is to be done then.
+#[inline]
+pub fn plain_exit(vmcb: &Vmcb) -> Option<u64> {
+    let c = &vmcb.control;
+    let quiet = c.exitintinfo as u32 & info::VALID == 0 && c.software.queued == 0;
+    if quiet && c.software.nmi == Software::NMI_OPEN { exit::plain_event(c.exitcode as u32, c.exitinfo1) } else { None }
+}
+
 /// What a virtual interrupt was pending for.
 fn opened(s: &Software) -> Option<u64> {
     match () {
@@ -80,14 +89,20 @@ pub fn requeue(vmcb: &mut Vmcb, controls: &Controls) {
     if entry_failed(vmcb) {
         return;
     }
+    settle(vmcb, controls);
     let control = &mut vmcb.control;
-    control.tlb_control = tlb::KEEP;
-    control.vmcb_clean = if controls.vmcb_clean { clean::ALL } else { 0 };
     // Bit 31 alone tells; the others may be old.
     let interrupted = control.exitintinfo as u32 & info::VALID != 0;
     if interrupted || control.software.queued != 0 {
         requeue_event(vmcb, interrupted);
     }
+}
+
+/// Notes that all that the entry had to do is done, but for an event.
+#[inline]
+pub fn settle(vmcb: &mut Vmcb, controls: &Controls) {
+    vmcb.control.tlb_control = tlb::KEEP;
+    vmcb.control.vmcb_clean = if controls.vmcb_clean { clean::ALL } else { 0 };
 }
 
 #[inline(never)]

@@ -90,14 +90,30 @@ exits! {
 const CODES: usize = code::IDLE_HLT as usize + 1;
 const NONE: u8 = 0xff;
 
-/// Event and length by exit code: [`ROWS`] made fast.
-const BY_CODE: [(u8, u8); CODES] = {
-    let (mut table, mut i) = ([(NONE, 0); CODES], 0);
+/// What is known of an exit by its code alone.
+#[derive(Clone, Copy)]
+struct Known {
+    event: u8,
+    length: u8,
+    /// There is a next instruction.
+    instruction: bool,
+    /// There is more to say of operands, or of the length, than by the code alone.
+    operands: bool,
+}
+
+const UNKNOWN: Known = Known { event: NONE, length: 0, instruction: false, operands: false };
+
+/// [`ROWS`] made fast.
+const BY_CODE: [Known; CODES] = {
+    let (mut table, mut i) = ([UNKNOWN; CODES], 0);
     while i < ROWS.len() {
         let Row { codes, event, length } = ROWS[i];
         let mut code = codes[0];
         while code <= codes[codes.len() - 1] {
-            table[code as usize] = (event as u8, length);
+            let operands = code < code::EXCP0
+                || matches!(code, code::CR0_SEL_WRITE..code::RDTSC | code::INVLPG | code::IOIO | code::INVPCID);
+            let instruction = is_instruction(code);
+            table[code as usize] = Known { event: event as u8, length, instruction, operands };
             code += 1;
         }
         i += 1;
@@ -106,8 +122,8 @@ const BY_CODE: [(u8, u8); CODES] = {
 };
 
 #[inline]
-fn by_code(code: u32) -> (u8, u8) {
-    BY_CODE.get(code as usize).copied().unwrap_or((NONE, 0))
+fn by_code(code: u32) -> Known {
+    BY_CODE.get(code as usize).copied().unwrap_or(UNKNOWN)
 }
 
 /// The event of an exit that is for a VMM.
@@ -118,32 +134,43 @@ pub(crate) fn event(code: u32, exitinfo1: u64) -> u64 {
         code::NPF if exitinfo1 & npf::RSV != 0 => reason::EPT_MISCONFIGURATION,
         code::NPF => reason::EPT_VIOLATION,
         code::INVALID => reason::ENTRY_FAILURE,
-        _ => match by_code(code).0 {
+        _ => match by_code(code).event {
             NONE => NO_EVENT,
             event => event.into(),
         },
     }
 }
 
+/// The event of an exit of an instruction, or of an access to memory.
+#[inline]
+pub(crate) fn plain_event(code: u32, exitinfo1: u64) -> Option<u64> {
+    match by_code(code) {
+        Known { instruction: true, event, .. } => {
+            Some(u64::from(event) + if code == code::MSR { exitinfo1 & 1 } else { 0 })
+        }
+        _ if code == code::NPF => Some(event(code, exitinfo1)),
+        _ => None,
+    }
+}
+
 /// Whether the exit is an instruction's, so that there is a next one.
-fn is_instruction(code: u32) -> bool {
+const fn is_instruction(code: u32) -> bool {
     matches!(code, 0..code::EXCP0 | code::CR0_SEL_WRITE..code::TASK_SWITCH | code::VMRUN..code::NPF)
         && !matches!(code, code::IRET | code::ICEBP)
 }
 
 /// Length of the instruction in bytes; 0 if it is not known or there is none.
 #[inline]
-fn instruction_length(vmcb: &Vmcb, controls: &Controls) -> u32 {
+fn instruction_length(known: Known, vmcb: &Vmcb, controls: &Controls) -> u32 {
     let c = &vmcb.control;
-    let code = c.exitcode as u32;
-    let next = match code {
-        code::IOIO => c.exitinfo2,
-        _ if controls.nrips && is_instruction(code) => c.nrip,
-        _ => return by_code(code).1.into(),
+    let next = match () {
+        _ if c.exitcode as u32 == code::IOIO => c.exitinfo2,
+        _ if controls.nrips && known.instruction => c.nrip,
+        _ => return known.length.into(),
     };
     match next.wrapping_sub(vmcb.save.rip) {
         length @ 1..=MAX_LENGTH => length as u32,
-        _ => by_code(code).1.into(),
+        _ => known.length.into(),
     }
 }
 
@@ -277,12 +304,12 @@ pub(crate) fn save_exception(u: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, _: &C
 /// Length of the instruction and what VMX says of it.
 #[inline]
 pub(crate) fn save_instruction(u: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, controls: &Controls) {
-    u.inst_len = instruction_length(vmcb, controls);
-    u.inst_info = instruction_info(vmcb, controls);
+    let known = by_code(vmcb.control.exitcode as u32);
+    u.inst_len = instruction_length(known, vmcb, controls);
+    u.inst_info = if known.operands { instruction_info(vmcb, controls) } else { 0 };
 }
 
 /// Instruction information: address size and segment of INS and OUTS, and [`ArchState::INST_DECODE`].
-#[inline]
 fn instruction_info(vmcb: &Vmcb, controls: &Controls) -> u32 {
     let info1 = vmcb.control.exitinfo1;
     let code = vmcb.control.exitcode as u32;

@@ -32,6 +32,7 @@ pub mod reason {
     pub const DR_ACCESS: u64 = 29;
     pub const IO: u64 = 30;
     pub const RDMSR: u64 = 31;
+    pub const WRMSR: u64 = 32;
     /// VM-entry failure due to invalid guest state.
     pub const ENTRY_FAILURE: u64 = 33;
     pub const MWAIT: u64 = 36;

@@ -109,10 +109,10 @@ macro_rules! transfer_table {
 macro_rules! transfer_functions {
     ([$vcpu:ty, $save_with:ty, $load_with:ty] frequent $frequent:tt rare $rare:tt kernel $kernel:tt) => {
         $crate::transfer_group! {
-            #[inline] [$vcpu, $save_with, $load_with] FREQUENT save_frequent load_frequent $frequent
+            #[inline] pub [$vcpu, $save_with, $load_with] FREQUENT save_frequent load_frequent $frequent
         }
         $crate::transfer_group! {
-            #[inline(never)] [$vcpu, $save_with, $load_with] RARE save_rare load_rare $rare
+            #[inline(never)] pub(self) [$vcpu, $save_with, $load_with] RARE save_rare load_rare $rare
         }
 
         const _: () = assert!(FREQUENT.intersection(RARE).is_empty());
@@ -147,20 +147,23 @@ macro_rules! transfer_functions {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! transfer_group {
-    (#[$inline:meta] [$vcpu:ty, $save_with:ty, $load_with:ty] $bits:ident $save:ident $load:ident {
+    (#[$inline:meta] pub $(($in:ident))? [$vcpu:ty, $save_with:ty, $load_with:ty] $bits:ident $save:ident $load:ident {
         $($mtd:ident { $($access:ident $field:ident $([$($part:tt)*])?: $vmx:tt $svm:tt;)* })*
     }) => {
-        const $bits: Mtd = Mtd::empty()$(.union(Mtd::$mtd))*;
+        /// The groups that these functions move.
+        pub $(($in))? const $bits: Mtd = Mtd::empty()$(.union(Mtd::$mtd))*;
 
+        /// [`save`] of these groups, which other groups do not matter to.
         #[$inline]
-        fn $save(mtd: Mtd, u: &mut ArchState, v: &$vcpu, r: &VcpuRegs, with: &$save_with) {
+        pub $(($in))? fn $save(mtd: Mtd, u: &mut ArchState, v: &$vcpu, r: &VcpuRegs, with: &$save_with) {
             $(if mtd.contains(Mtd::$mtd) {
                 $(save_row!(u v r with $access $field $vmx $svm);)*
             })*
         }
 
+        /// [`load`] of these groups.
         #[$inline]
-        fn $load(mtd: Mtd, u: &ArchState, v: &mut $vcpu, r: &mut VcpuRegs, with: &$load_with) {
+        pub $(($in))? fn $load(mtd: Mtd, u: &ArchState, v: &mut $vcpu, r: &mut VcpuRegs, with: &$load_with) {
             $(if mtd.contains(Mtd::$mtd) {
                 $(load_row!(u v r with $access $field $vmx $svm);)*
             })*

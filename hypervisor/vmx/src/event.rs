@@ -33,6 +33,57 @@ pub fn decode_exit(reason: u64, int_info: impl FnOnce() -> u64) -> Exit {
     }
 }
 
+/// Reasons that come at an instruction, or between two, and never while an event is delivered (28.2.4).
+const PLAIN: u64 = {
+    use reason::*;
+    let (mut bits, mut i) = (0, 0);
+    let instructions = [
+        INTERRUPT_WINDOW,
+        NMI_WINDOW,
+        CPUID,
+        HLT,
+        INVD,
+        INVLPG,
+        RDPMC,
+        RDTSC,
+        VMCALL,
+        CR_ACCESS,
+        DR_ACCESS,
+        IO,
+        RDMSR,
+        WRMSR,
+        MWAIT,
+        MONITOR,
+        PAUSE,
+        TPR_BELOW_THRESHOLD,
+        GDTR_IDTR,
+        LDTR_TR,
+        RDTSCP,
+        WBINVD,
+        XSETBV,
+        INVPCID,
+    ];
+    while i < instructions.len() {
+        bits |= 1 << instructions[i];
+        i += 1;
+    }
+    bits
+};
+
+/// Whether an exit goes to the VMM and nothing else is to be done about it: [`requeue`] and [`restore_nmi_blocking`] would do
+/// nothing, and [`decode_exit`] says its basic reason.
+#[inline]
+pub fn is_plain(vmcs: &impl VmcsPort, reason: u64) -> bool {
+    match reason {
+        reason::EPT_VIOLATION => {
+            vmcs.read(ro::IDT_VECTORING_INFO) as u32 & info::VALID == 0
+                && vmcs.read(ro::EXIT_QUALIFICATION) & NMI_UNBLOCKING_DUE_TO_IRET == 0
+        }
+        0..64 => PLAIN >> reason & 1 != 0,
+        _ => false,
+    }
+}
+
 /// Puts an event whose delivery the exit interrupted back in the queue: the next entry injects it.
 ///
 /// To be called once after each exit, host exits included, before [`crate::save`]; but not after a failed entry (bit 31 of

@@ -2,8 +2,8 @@
 
 use super::{fast, paging, tables};
 use crate::mem::{layout, pool, refs};
-use crate::object::ec::Cont;
-use crate::object::{account::KERNEL, ec::Ec};
+use crate::object::account::KERNEL;
+use crate::object::ec::{Cont, Ec, Expect};
 use crate::remote;
 use abi::PAGE_SIZE;
 use core::cell::{Cell, UnsafeCell};
@@ -25,6 +25,8 @@ pub struct Cpu {
     pub receives: Cell<u64>,
     /// See there.
     pub waits: Cell<u64>,
+    /// And of a vCPU whose exit can be replied to at once.
+    pub guest_waits: Cell<u64>,
     /// Which page table this CPU uses, for others to look at.
     pub presence: Cell<*const smp::Presence>,
     /// IA32_TSC_AUX as it is.
@@ -160,8 +162,9 @@ pub fn init(Part { id, pdpt, root }: Part) {
     c.pdpt.set(pdpt);
     c.bare_root.set(root);
     c.cr3.set(root);
-    c.receives.set(fast::word(Cont::Receive, id));
-    c.waits.set(fast::word(Cont::Reply, id));
+    c.receives.set(fast::word(Cont::Receive, Expect::Words, id));
+    c.waits.set(fast::word(Cont::Reply, Expect::Words, id));
+    c.guest_waits.set(fast::word(Cont::Reply, Expect::State(Cont::Guest), id));
     c.presence.set(remote::presence());
     c.timer.set(u64::MAX);
     c.since.set(super::time::now());

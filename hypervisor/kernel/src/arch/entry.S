@@ -194,7 +194,7 @@ syscall_entry:
     store_scratch
     store_others
     cmp dword ptr [{CPU_SLOW}], 0
-    jne reply_slowly
+    jne reply_to_guest
     mov r10, [r11 + {CALLER}]
     test r10, r10
     jz reply_slowly
@@ -222,6 +222,21 @@ go_on_slowly:
     mov rdi, r10
     call {go_on}
     ud2
+
+# The CPU is not plain for calls, perhaps as it is for VM exits (docs/design/0017).
+reply_to_guest:
+    mov rsp, {STACK_TOP}
+    mov rdx, rdi
+    mov rdi, r11
+    call {reply}                        # EC, RSI, RDI, RIP
+    ud2
+
+# RDI, RSI: what an EC is entered with, RDX: the EC, RCX: where.
+.balign 16
+.globl enter_portal
+enter_portal:
+    mov r10, rdx
+    return_to_r10
 
 # An operation on a semaphore, if nothing comes of it but success.
 .macro semaphore permission, operation
@@ -405,18 +420,21 @@ trap_on_ist:
     add rsp, 16
     iretq
 
-# VM entry. RDI: GPRs of the vCPU, in the order of the UTCB; ESI: 0 to launch, 1 to resume.
+# VM entry, first and later ones. RDI: GPRs of the vCPU, in the order of the UTCB.
 .balign 64
-.globl vmx_enter
-vmx_enter:
-    test esi, esi
+.globl vmx_launch
+vmx_launch:
     mov rsp, rdi
     pop_gprs
-    jz 1f
+    vmlaunch
+    jmp 1f
+.balign 64
+.globl vmx_resume
+vmx_resume:
+    mov rsp, rdi
+    pop_gprs
     vmresume
-    jmp 2f
-1:  vmlaunch
-2:  mov rsp, {STACK_TOP}
+1:  mov rsp, {STACK_TOP}
     call {vmx_entry_failed}
     ud2
 

@@ -4,7 +4,7 @@
 //! What the fast path leaves out is made up for at the next entry that is not fast ([`arrive`]): the leaf of the call
 //! chain, and whose vector state is in the registers.
 
-use super::{cpu::cpu, fpu, speculation};
+use super::{cpu::cpu, fpu, guest, speculation, tables};
 use crate::boot::cpus_online;
 use crate::object::ec::{Cont, Ec, Expect, Tag};
 use crate::schedule::{self, Next};
@@ -27,21 +27,46 @@ pub mod slow {
     pub const BUFFERS: u32 = 32;
     /// The machine has several CPUs: a suspicion that is not settled (CAVEATS.md).
     pub const SEVERAL: u32 = 64;
+    /// Registers are as the guest of the EC that owns the vector registers has left them, as far as user mode does not see
+    /// that. Alone it means the quick way of VM exits ([`super::super::exit`]), and keeps calls from theirs.
+    pub const GUEST: u32 = 128;
 }
 
 /// Before the current EC goes on in user mode, by the usual way.
+#[inline]
 pub fn leave(ec: &'static Ec, plain: bool) {
     let c = cpu();
+    let owner = match c.fpu_owner.get() {
+        Some(o) if core::ptr::eq(o, ec) => {
+            bit(slow::REGISTERS, c.tsc_aux.get() != 0) | bit(slow::SEVERAL, cpus_online() > 1)
+        }
+        Some(o) if guest::is_whole(o) && !ec.is_kept() => slow::GUEST,
+        _ => slow::FPU,
+    };
+    look(ec, owner | bit(slow::REGISTERS, !plain), plain);
+}
+
+/// Before a guest goes on, by the usual way.
+pub fn enter_guest(ec: &'static Ec) {
+    tables::enable_io_bitmap(false);
+    look(ec, if guest::is_whole(ec) { slow::GUEST } else { slow::FPU }, true);
+}
+
+#[inline]
+fn bit(bit: u32, on: bool) -> u32 {
+    if on { bit } else { 0 }
+}
+
+#[inline]
+fn look(ec: &'static Ec, registers: u32, plain: bool) {
+    let c = cpu();
     let payer = c.ipc.payer().map(|s| s as *const _);
-    let bit = |bit: u32, on: bool| if on { bit } else { 0 };
     c.slow.set(
         c.slow.get() & slow::CHORES
-            | bit(slow::FPU, !c.fpu_owner.get().is_some_and(|o| core::ptr::eq(o, ec)))
+            | registers
             | bit(slow::HELPS, payer.is_none() || ec.ipc.chain.get().map(|s| s as *const _) != payer)
-            | bit(slow::REGISTERS, !plain || c.tsc_aux.get() != 0)
             | bit(slow::TRACE, trace::any())
-            | bit(slow::BUFFERS, speculation::plan().clear_buffers)
-            | bit(slow::SEVERAL, cpus_online() > 1),
+            | bit(slow::BUFFERS, speculation::plan().clear_buffers),
     );
     if !ec.ipc.tag.fit.load(Relaxed) && plain && ec.fpu.as_ref().is_some() && !ec.is_kept() {
         ec.ipc.tag.fit.store(true, Relaxed);
@@ -50,7 +75,7 @@ pub fn leave(ec: &'static Ec, plain: bool) {
 
 /// The current EC has entered the kernel by a way that is not fast. The entries before may have been.
 pub fn arrive(ec: &'static Ec) {
-    if cpu().slow.get() & slow::FPU == 0 {
+    if cpu().slow.get() & (slow::FPU | slow::GUEST) == 0 {
         fpu::owned_by(ec);
     }
     ipc::is_leaf(ec);
@@ -63,10 +88,10 @@ pub extern "C" fn go_on(ec: &'static Ec) -> ! {
 }
 
 /// What an EC's state reads as in the first 8 bytes, on a CPU, if it is fit and as given.
-pub fn word(cont: Cont, cpu: u16) -> u64 {
+pub fn word(cont: Cont, expect: Expect, cpu: u16) -> u64 {
     let tag = Tag { recall: AtomicBool::new(false), fit: AtomicBool::new(true), cpu };
     let s = ipc::State::<Ec>::new(cont, tag);
-    s.expect.set(Expect::Words);
+    s.expect.set(expect);
     // SAFETY: the first fields fill these 8 bytes, without gaps.
     unsafe { (&raw const s).cast::<u64>().read() }
 }

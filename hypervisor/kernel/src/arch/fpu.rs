@@ -11,7 +11,7 @@ use crate::object::ec::{Ec, EcKind};
 use core::arch::asm;
 use core::cell::Cell;
 use core::ptr::NonNull;
-use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0, xcr0_write};
+use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0_write};
 
 /// Offset of MXCSR in an XSAVE area (Intel SDM vol. 1, 13.4.1), and its value after reset.
 const MXCSR: (usize, u32) = (24, 0x1f80);
@@ -74,23 +74,47 @@ fn set_ts(on: bool) {
     }
 }
 
-/// A VM exit has set CR0.TS.
+/// The next VM exit sets CR0.TS.
 pub fn note_ts() {
     cpu().ts.set(true);
 }
 
+/// There was no VM exit.
+pub fn look_at_ts() {
+    // SAFETY: reading a control register.
+    cpu().ts.set(unsafe { cr0() }.contains(Cr0::CR0_TASK_SWITCHED));
+}
+
 /// Sets XCR0 if it is different.
+#[inline(always)]
 pub fn set_xcr0(v: u64) {
-    if cpu().xcr0.replace(v) != v {
-        // SAFETY: either the host's own value or one that was checked against it.
-        unsafe { xcr0_write(Xcr0::from_bits_truncate(v)) };
+    if cpu().xcr0.get() != v {
+        change_xcr0(v);
     }
 }
 
+#[cold]
+fn change_xcr0(v: u64) {
+    cpu().xcr0.set(v);
+    // SAFETY: either the host's own value or one that was checked against it.
+    unsafe { xcr0_write(Xcr0::from_bits_truncate(v)) };
+}
+
+/// Sets the host's XCR0; `false`: it is that. The quick way of VM exits leaves that of the guest, which has no more.
+pub fn set_host_xcr0() -> bool {
+    let host = cpu().features.get().xcr0;
+    let other = cpu().xcr0.get() != host;
+    set_xcr0(host);
+    other
+}
+
 /// XCR0 as the guest has left it.
+#[inline(always)]
 pub fn note_xcr0() -> u64 {
+    let (low, high): (u64, u64);
     // SAFETY: XSAVE is on.
-    let v = unsafe { xcr0() }.bits();
+    unsafe { asm!("xgetbv", in("ecx") 0, out("rax") low, out("rdx") high, options(nomem, nostack, preserves_flags)) };
+    let v = high << 32 | low;
     cpu().xcr0.set(v);
     v
 }
@@ -147,7 +171,8 @@ fn clear() {
     restore(NonNull::from(&CLEAN).cast());
 }
 
-fn owns(ec: &'static Ec) -> bool {
+/// Whether the registers hold the state of `ec`.
+pub fn owns(ec: &'static Ec) -> bool {
     cpu().fpu_owner.get().is_some_and(|o| core::ptr::eq(o, ec))
 }
 

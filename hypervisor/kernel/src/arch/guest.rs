@@ -117,6 +117,12 @@ impl Spaces {
         self.moved.replace(false)
     }
 
+    /// Whether there is nothing to do about them before the guest goes on.
+    #[inline]
+    fn settled(&self) -> bool {
+        !self.moved.get() && self.seen.get() == GONE.load(Relaxed)
+    }
+
     /// Leaves spaces that are destroyed.
     fn leave_destroyed(&self) {
         let now = GONE.load(Relaxed);
@@ -210,6 +216,16 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
     }
 }
 
+/// The same for a guest whose registers are [in the CPU](is_whole).
+#[inline(always)]
+pub fn load_at_once(v: &Vcpu, mtd: Mtd, s: &ArchState) {
+    match &v.back_end {
+        BackEnd::Vmx(x) if vmx::load_at_once(x, mtd, s) => {}
+        BackEnd::Svm(x) if svm::load_at_once(x, mtd, s) => {}
+        _ => load_state(v, mtd, s),
+    }
+}
+
 /// Enters the guest.
 pub fn run(ec: &'static Ec) -> Next {
     let Some(v) = ec.vcpu.as_ref() else { return crate::event::kill(ec, "not a vCPU") };
@@ -220,6 +236,27 @@ pub fn run(ec: &'static Ec) -> Next {
     match &v.back_end {
         BackEnd::Vmx(x) => vmx::run(ec, v, x),
         BackEnd::Svm(x) => svm::run(ec, v, x),
+    }
+}
+
+/// Whether the registers of `ec`'s guest are in this CPU, all but those that exits store: a reply to its exit finds them so.
+pub fn is_whole(ec: &'static Ec) -> bool {
+    let Some(v) = ec.vcpu.as_ref() else { return false };
+    cpu().debug_owner.get().is_some_and(|o| core::ptr::eq(o, ec))
+        && match &v.back_end {
+            BackEnd::Vmx(x) => x.is_whole(),
+            BackEnd::Svm(x) => svm::is_whole(x),
+        }
+}
+
+/// Enters the guest, whose registers are [in the CPU](is_whole), if nothing is in the way.
+#[inline(always)]
+pub fn resume(v: &Vcpu) {
+    if v.spaces.settled() {
+        match &v.back_end {
+            BackEnd::Vmx(x) => vmx::resume(x),
+            BackEnd::Svm(x) => svm::resume(x, &v.spaces),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 #[cfg(feature = "inject")]
 pub mod attempt;
 pub mod cpu;
+pub mod exit;
 pub mod fast;
 pub mod fpu;
 pub mod guest;
@@ -82,6 +83,7 @@ global_asm!(
     up = sym ctrl::quick_up,
     down = sym ctrl::quick_down,
     hypercall = sym crate::call::hypercall,
+    reply = sym exit::reply,
     user_trap = sym trap::user_trap,
     kernel_interrupt = sym trap::kernel_interrupt,
     kernel_trap = sym trap::kernel_trap,
@@ -94,6 +96,8 @@ global_asm!(
 unsafe extern "C" {
     /// Return to user mode from a hypercall.
     pub fn leave_sysret(frame: *const Regs) -> !;
+    /// Runs the EC at that address, which receives, from where a portal leads to, with two parameters.
+    pub fn enter_portal(pid: u64, mtd: u32, ec: usize, ip: u64) -> !;
     /// Return to user mode from a trap.
     pub fn leave_iret(frame: *const Regs) -> !;
     /// [`trap::user_trap`], on the CPU's stack.
@@ -106,8 +110,10 @@ unsafe extern "C" {
     pub static interrupt_stubs: u8;
     /// Hypercall entry.
     pub fn syscall_entry() -> !;
+    /// First VM entry.
+    pub fn vmx_launch(gpr: *const [u64; 16]) -> !;
     /// VM entry.
-    pub fn vmx_enter(gpr: *const [u64; 16], resume: u32) -> !;
+    pub fn vmx_resume(gpr: *const [u64; 16]) -> !;
     /// VM exit.
     pub fn vmx_exit() -> !;
     /// VMRUN.

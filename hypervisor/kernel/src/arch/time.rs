@@ -9,6 +9,8 @@ use x86::io::{inb, outb};
 use x86::msr;
 
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
+/// How close to the timer's time it counts as due, in [`catch_up`].
+static NEAR: AtomicU64 = AtomicU64::new(0);
 /// Counts of the local APIC's timer in a second, if it has no TSC-deadline mode.
 ///
 /// It is periodic then, though each shot is meant to be the only one: where an emulator forgets a pending interrupt
@@ -36,6 +38,7 @@ pub fn frequency() -> u64 {
 pub fn calibrate() {
     let (tsc, timer) = (0..3).map(|_| measure()).min().unwrap_or_default();
     TSC_HZ.store(tsc * PIT_HZ / PIT_COUNT, Relaxed);
+    NEAR.store(frequency() / 50_000, Relaxed);
     TIMER_HZ.store(timer * PIT_HZ / PIT_COUNT, Relaxed);
 }
 
@@ -104,10 +107,15 @@ pub fn fired() {
 /// notes that an interrupt is pending, and the note can be lost. Then the interrupt stays pending and comes only with
 /// the next one, and without the timer there may be none. So a timer that is due, or nearly, counts as fired.
 pub fn catch_up() {
-    let near = frequency() / 50_000;
-    if cpu().timer.get() <= now() + near {
+    if is_behind() {
         fired();
     }
+}
+
+/// Whether it has something to do.
+#[inline]
+pub fn is_behind() -> bool {
+    cpu().timer.get() <= now() + NEAR.load(Relaxed)
 }
 
 /// Arms the timer for what comes next.

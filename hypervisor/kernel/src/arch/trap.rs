@@ -39,8 +39,10 @@ pub struct Frame {
 
 const RAX: usize = 0;
 const RDX: usize = 2;
-const RSI: usize = 6;
-const RDI: usize = 7;
+/// Where it is among the registers.
+pub const RSI: usize = 6;
+/// Likewise.
+pub const RDI: usize = 7;
 const R8: usize = 8;
 
 /// RFLAGS after a hypercall (spec 8.8) and at start: interrupts on.
@@ -112,6 +114,7 @@ impl Frame {
 
 const DB: u64 = 1;
 const NMI: u64 = 2;
+const UD: u64 = 6;
 const NM: u64 = 7;
 const PF: u64 = 14;
 const MC: u64 = 18;
@@ -134,6 +137,8 @@ fn user_trap_of(ec: &'static crate::object::ec::Ec) -> Next {
                 return Next::Run(ec);
             }
         }
+        // An instruction that XCR0 does not permit is that before it finds CR0.TS set.
+        UD if fpu::set_host_xcr0() => return Next::Run(ec),
         NM if fpu::claim(ec) => return Next::Run(ec),
         32.. => {
             interrupt::handle(f.regs.vector as u8);

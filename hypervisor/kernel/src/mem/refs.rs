@@ -293,6 +293,17 @@ pub unsafe fn reads_null(address: u64) -> bool {
     unsafe { &*(address as *const Header) }.doomed()
 }
 
+/// Whether the object at that address is a `T` and not destroyed.
+///
+/// # Safety
+/// As [`retain`].
+#[inline]
+pub unsafe fn is_whole<T: Object>(address: u64) -> bool {
+    // SAFETY: by the caller.
+    let h = unsafe { &*(address as *const Header) };
+    h.kind as u8 == T::KIND as u8 && !h.doomed()
+}
+
 /// Destroys the object at that address, step by step; whoever waits for the end of it looks at the reference.
 /// `None`: somebody else does already.
 ///

@@ -7,7 +7,7 @@ mod vcpu;
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{fpu, guest, tables, time};
+use super::{exit, fast, fpu, guest, tables, time};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
 use crate::object::account::KERNEL;
@@ -125,6 +125,37 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     fpu::enter_guest(ec, v.regs().xcr0);
     fpu::leave_ts_set();
     set_tsc_aux(v.regs().msrs.tsc_aux.value);
+    fast::enter_guest(ec);
+    enter(v)
+}
+
+/// Whether the registers of a guest are in the CPU that the VMCB does not hold, beside those that all back ends have.
+pub fn is_whole(v: &Vcpu) -> bool {
+    cpu().tsc_aux.get() == v.regs().msrs.tsc_aux.value
+}
+
+/// [`load_state`] for a guest whose registers are in the CPU. `false`: that has more to do.
+#[inline(always)]
+pub fn load_at_once(v: &Vcpu, mtd: Mtd, s: &ArchState) -> bool {
+    let plain = svm::FREQUENT.contains(mtd);
+    if let Some(c) = CONTROLS.get().filter(|_| plain) {
+        svm::load_frequent(mtd, s, v.vmcb(), v.regs(), c);
+    }
+    plain
+}
+
+/// Enters the guest, whose registers are in the CPU, if nothing is in the way.
+#[inline(always)]
+pub fn resume(v: &Vcpu, spaces: &guest::Spaces) {
+    tables::clear_data_segments();
+    if is_whole(v) && v.is_prepared(spaces) && svm::window_due(v.vmcb()).is_none() {
+        fpu::set_xcr0(v.regs().xcr0);
+        enter(v)
+    }
+}
+
+#[inline(always)]
+fn enter(v: &Vcpu) -> ! {
     // SAFETY: CR2 only matters to page-fault handlers. VMRUN loads it, but not that of every emulator. The VMCB is
     // complete, its maps and tables live as long as the spaces that the vCPU counts on.
     unsafe {
@@ -151,8 +182,32 @@ pub fn forget_tsc_aux() {
 
 /// VM exit. The guest's GPRs but RAX and RSP are in the vCPU, the rest in the VMCB.
 pub extern "C" fn exit() -> ! {
+    let c = cpu();
+    if let Some(ec) = exit::current(c)
+        && let (Some(v), Some(controls)) = (ec.vcpu.as_ref().and_then(|v| v.svm()), CONTROLS.get())
+        && !time::is_behind()
+        && let Some(n) = svm::plain_exit(v.vmcb())
+        && let Some((pt, h, s)) = exit::handler_of(c, ec, n)
+    {
+        v.regs().xcr0 = fpu::note_xcr0();
+        svm::settle(v.vmcb(), controls);
+        let mtd = pt.mtd();
+        if svm::FREQUENT.contains(mtd) {
+            svm::save_frequent(mtd, s, v.vmcb(), v.regs(), controls);
+        } else {
+            save_state(v, mtd, s);
+        }
+        exit::hand_over(ec, pt, h, mtd)
+    }
+    exit_slowly()
+}
+
+#[cold]
+#[inline(never)]
+fn exit_slowly() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM exit from nowhere") };
     ec.ipc.cont.set(Cont::Guest);
+    ipc::is_leaf(ec);
     time::catch_up();
     schedule::go(exit_of(ec))
 }

@@ -66,6 +66,13 @@ impl Vcpu {
         self.vmcb.phys()
     }
 
+    /// Whether [`Vcpu::prepare`] would change nothing, as far as spaces are the same.
+    #[inline(always)]
+    pub fn is_prepared(&self, spaces: &Spaces) -> bool {
+        let epoch = spaces.gst.with(|g| g.map_or(0, |g| g.epoch()));
+        self.epoch.get() == epoch && cpu().asids.is_good(self.asid.get())
+    }
+
     /// Before an entry: what may have changed since the last one.
     pub fn prepare(&self, c: &Controls, spaces: &Spaces) {
         let (root, epoch) = spaces.gst.with(|g| g.map_or((0, 0), |g| (g.root(), g.epoch())));

@@ -7,7 +7,7 @@ mod vcpu;
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{fpu, guest, interrupt, paging, speculation, tables, time};
+use super::{exit, fast, fpu, guest, interrupt, paging, speculation, tables, time};
 use crate::event;
 use crate::mem::{layout, pool::Page};
 use crate::object::account::KERNEL;
@@ -185,22 +185,68 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
         let left = cpu().timer.get().saturating_sub(time::now());
         Port.write(guest_state::VMX_PREEMPTION_TIMER_VALUE, c.timer_value(left).into());
     }
-    let regs = v.regs();
+    fast::enter_guest(ec);
+    // As this and later exits leave it.
+    fpu::note_ts();
+    cpu().tr_stale.set(true);
     speculation::before_guest();
+    let regs = v.regs();
     // SAFETY: CR2 only matters to page-fault handlers; the VMCS is complete.
     unsafe {
         x86::controlregs::cr2_write(regs.cr2);
-        super::vmx_enter(&regs.gpr, v.resume())
+        if v.launched() { super::vmx_resume(&regs.gpr) } else { super::vmx_launch(&regs.gpr) }
     }
+}
+
+/// Enters the guest, whose registers are in the CPU. That with which the timer was last set is no later than what is due now,
+/// or another timer is.
+#[inline(always)]
+pub fn resume(v: &Vcpu) -> ! {
+    let regs = v.regs();
+    fpu::set_xcr0(regs.xcr0);
+    // SAFETY: as above.
+    unsafe {
+        x86::controlregs::cr2_write(regs.cr2);
+        super::vmx_resume(&regs.gpr)
+    }
+}
+
+/// [`load_state`] for a guest whose registers are in the CPU. `false`: that has more to do.
+#[inline(always)]
+pub fn load_at_once(v: &Vcpu, mtd: Mtd, s: &ArchState) -> bool {
+    let plain = vmx::FREQUENT.contains(mtd);
+    if let Some(c) = CONTROLS.get().filter(|_| plain) {
+        vmx::load_frequent(mtd, s, &mut Port, v.regs(), c);
+    }
+    plain
 }
 
 /// VM exit. The guest's GPRs and CR2 are in the vCPU.
 pub extern "C" fn exit() -> ! {
+    let c = cpu();
+    let reason = Port.read(ro::EXIT_REASON);
+    if let Some(ec) = exit::current(c)
+        && vmx::is_plain(&Port, reason)
+        && let Some((pt, h, s)) = exit::handler_of(c, ec, reason)
+        && let Some(v) = ec.vcpu.as_ref().and_then(|v| v.vmx())
+    {
+        let mtd = pt.mtd();
+        if vmx::FREQUENT.contains(mtd) {
+            vmx::save_frequent(mtd, s, &Port, v.regs(), &());
+        } else {
+            save_state(v, mtd, s);
+        }
+        exit::hand_over(ec, pt, h, mtd)
+    }
+    exit_slowly(reason)
+}
+
+#[cold]
+#[inline(never)]
+fn exit_slowly(reason: u64) -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM exit from nowhere") };
     ec.ipc.cont.set(Cont::Guest);
-    fpu::note_ts();
-    cpu().tr_stale.set(true);
-    let reason = Port.read(ro::EXIT_REASON);
+    ipc::is_leaf(ec);
     trace!(EXIT, Some(ec), reason, Port.read(guest_state::RIP));
     if let Some(v) = ec.vcpu.as_ref().and_then(|v| v.vmx())
         && reason & ENTRY_FAILED == 0
@@ -261,6 +307,10 @@ fn host_exit(h: HostExit) {
 /// VMLAUNCH or VMRESUME refused the VMCS itself. For the VMM that is a failed VM entry like any other.
 pub extern "C" fn entry_failed() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM entry from nowhere") };
+    // There was no VM exit; whoever replied by the quick way has left selectors.
+    tables::clear_data_segments();
+    fpu::look_at_ts();
+    ipc::is_leaf(ec);
     complain!("vCPU with event base {:#x}: VM-instruction error {}", ec.evt, Port.read(ro::VM_INSTRUCTION_ERROR));
     ec.ipc.expect.set(Expect::State(Cont::Guest));
     schedule::go(event::raise(ec, reason::ENTRY_FAILURE as u16))

@@ -1,7 +1,7 @@
 //! A virtual CPU under VT-x: its VMCS, and the registers that the VMCS does not hold.
 
 use super::{Port, host_state, insn, msr_count, set_revision};
-use crate::arch::{cpu::cpu, guest::Spaces, paging};
+use crate::arch::{cpu::cpu, guest::Spaces, paging, speculation};
 use crate::mem::pool::Page;
 use crate::mem::tags::Tags;
 use crate::object::account::Account;
@@ -123,9 +123,14 @@ impl Vcpu {
         Port.write(control::EPTP_FULL, spaces.gst.with(|g| g.map_or(0, |g| vmx::eptp(g.root()))));
     }
 
-    /// 0: the next entry is a VMLAUNCH.
-    pub fn resume(&self) -> u32 {
-        self.launched.get() as u32
+    /// Whether the next entry is a VMRESUME.
+    pub fn launched(&self) -> bool {
+        self.launched.get()
+    }
+
+    /// Whether its VMCS is the current one, and the next entry needs nothing but a VMRESUME.
+    pub fn is_whole(&self) -> bool {
+        self.launched() && cpu().vmcs.get() == self.vmcs.phys() && !speculation::plan().flush_l1d
     }
 
     /// A VM exit came: the VMLAUNCH has worked.

@@ -1,0 +1,76 @@
+//! The quick way of VM exits (docs/design/0017): from the guest to the handler of its exit, and by the handler's reply back,
+//! if nothing changes but who runs. Whatever is not plain goes the usual way, from the beginning.
+//!
+//! Plain is the CPU ([`slow::GUEST`] and nothing else): what a guest has in registers that user mode does not see, or traps
+//! on, is there, and stays while the handler runs. So a reply finds it again.
+
+use super::cpu::{Cpu, cpu};
+use super::fast::slow;
+use super::{enter_portal, fpu, guest, trap};
+use crate::object::ec::{Cont, Ec, Expect};
+use crate::object::pt::Pt;
+use crate::schedule::{self, Next};
+use abi::{ArchState, Mtd, perm};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Groups that a reply cannot move at once: they end the vCPU, or assign it to other spaces.
+const NOT_AT_ONCE: u32 = Mtd::POISON.bits() | Mtd::SPACES.bits();
+
+/// What is compared to know that an EC can be entered, or resumed, at once.
+#[inline(always)]
+fn state_word(ec: &Ec) -> u64 {
+    // SAFETY: the first fields of the state fill these 8 bytes, without gaps; what other CPUs may write there is atomic.
+    unsafe { AtomicU64::from_ptr((&raw const ec.ipc).cast_mut().cast()) }.load(Relaxed)
+}
+
+/// The vCPU that has just left its guest, if the CPU is plain.
+#[inline(always)]
+pub fn current(c: &Cpu) -> Option<&'static Ec> {
+    c.ec.get().filter(|_| c.slow.get() == slow::GUEST)
+}
+
+/// The portal for event `n` of `ec`, and its handler and that one's UTCB, if it receives, in the space that this CPU is in.
+#[inline(always)]
+pub fn handler_of(c: &Cpu, ec: &'static Ec, n: u64) -> Option<(&'static Pt, &'static Ec, &'static mut ArchState)> {
+    let pt = ec.obj.find::<Pt>(ec.evt.wrapping_add(n), perm::Pt::EVENT.bits())?;
+    let h = pt.ec.found();
+    let ready = state_word(h) == c.receives.get() && h.cr3 == c.cr3.get();
+    Some((pt, h, h.utcb().filter(|_| ready)?.arch_mut()))
+}
+
+/// Has the handler of an exit run, with the message that is in its UTCB.
+#[inline(always)]
+pub fn hand_over(ec: &'static Ec, pt: &'static Pt, h: &'static Ec, mtd: Mtd) -> ! {
+    ipc::enter_at_once(ec, h, pt.key(), Expect::State(Cont::Guest));
+    schedule::be_current(h);
+    // SAFETY: it waits in user mode, in a hypercall; portals lead to addresses there.
+    unsafe { enter_portal(pt.pid(), mtd.bits(), (&raw const *h).addr(), pt.ip) }
+}
+
+/// The vCPU that waits for the reply of `h` and can go on at once: what its guest has in registers is there.
+#[inline(always)]
+fn waiting(c: &Cpu, h: &'static Ec) -> Option<&'static Ec> {
+    let ec = h.ipc.caller.get().filter(|_| c.slow.get() == slow::GUEST)?;
+    let same = state_word(ec) == c.guest_waits.get() && ec.cr3 == c.cr3.get();
+    (same && fpu::owns(ec)).then_some(ec)
+}
+
+/// A reply without flags that the fast path of calls has no use for, of the EC that runs: its registers.
+pub extern "C" fn reply(h: &'static Ec, rsi: u64, rdi: u64, rip: u64) -> ! {
+    let c = cpu();
+    if rsi as u32 & NOT_AT_ONCE == 0
+        && let Some(ec) = waiting(c, h)
+        && let (Some(v), Some(u)) = (ec.vcpu.as_ref(), h.utcb())
+    {
+        guest::load_at_once(v, Mtd::from_bits_truncate(rsi as u32), u.arch());
+        ipc::return_at_once(h, ec, Cont::Guest);
+        schedule::stop_being_current(h);
+        c.ec.set(Some(ec));
+        guest::resume(v);
+        ipc::is_leaf(ec);
+        schedule::go(Next::Run(ec))
+    }
+    let r = &mut h.regs().regs;
+    (r.gpr[trap::RSI], r.gpr[trap::RDI], r.rip, r.rflags) = (rsi, rdi, rip, trap::USER_FLAGS);
+    crate::call::hypercall()
+}
