@@ -5,6 +5,8 @@
 
 mod anchors;
 mod budgets;
+mod compare;
+mod difference;
 mod guest;
 mod native;
 mod page;
@@ -13,6 +15,7 @@ mod prompt;
 mod report;
 mod result;
 mod revision;
+mod statistics;
 mod suite;
 
 use crate::build::Flavour;
@@ -50,12 +53,17 @@ pub struct Args {
     /// Where the results go, with the endings .json and .html.
     #[arg(long, value_name = "FILE", default_value = result::DEFAULT)]
     out: PathBuf,
+    /// Make neither page nor table, and judge nothing: the tree may be of another revision than this program.
+    #[arg(long, hide = true)]
+    only_json: bool,
 }
 
 #[derive(clap::Subcommand)]
 enum Verb {
     /// Make JSON and page of a log of the perf suite, such as that of a real machine, or of results.
     Report(report::Args),
+    /// Say what changed between two revisions, measured in turn, or between two files of results.
+    Compare(compare::Args),
 }
 
 /// Longest run of an emulator.
@@ -69,6 +77,7 @@ const PLATFORMS: [&str; 2] = ["bochs", "qemu"];
 pub fn main(args: &Args) -> Result<ExitCode> {
     match &args.verb {
         Some(Verb::Report(args)) => report::main(args),
+        Some(Verb::Compare(args)) => compare::main(args),
         None => measure(args),
     }
 }
@@ -78,7 +87,6 @@ fn measure(args: &Args) -> Result<ExitCode> {
     let platforms = names.iter().map(|n| Ok(Platform::load(n)?.counted())).collect::<Result<Vec<_>>>()?;
     let needs = platforms.iter().flat_map(Platform::needs).chain(packages::FOR_GDB);
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(needs))?;
-    let budgets = budgets::Budgets::load()?;
     if args.native {
         return natives(&platforms);
     }
@@ -89,7 +97,13 @@ fn measure(args: &Args) -> Result<ExitCode> {
     if !args.suite {
         guests(&platforms, &keeper)?;
     }
-    let (results, place) = keeper.end(&budgets)?;
+    if args.only_json {
+        let failed = keeper.end(|_| vec![])?.0.failed;
+        ensure!(failed.is_empty(), "{}", failed.join("; "));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let budgets = budgets::Budgets::load()?;
+    let (results, place) = keeper.end(|r| budgets.checks(r))?;
     report::finish(&results, &place)
 }
 

@@ -89,7 +89,8 @@ impl Write for Recorder {
 
 fn row_of(c: &regex::Captures) -> Result<Row> {
     let n = |i: usize| c[i].parse::<u64>();
-    let (name, unit) = (c[1].into(), c[7].into());
+    // Of older revisions all are ticks.
+    let (name, unit) = (c[1].into(), c.get(7).map_or("ticks", |m| m.as_str()).into());
     Ok(Row { name, unit, min: n(2)?, median: n(3)?, p99: n(4)?, max: n(5)?, count: n(6)?, spread: vec![] })
 }
 
@@ -104,7 +105,7 @@ fn spread(text: &str) -> Result<Vec<(u64, u64)>> {
 impl Suite {
     /// Of what was printed, perhaps not to its end.
     pub fn parse(platform: &str, text: &str) -> Result<Suite> {
-        let row = Regex::new(r"(?m)\bperf: (\w+) min (\d+) median (\d+) p99 (\d+) max (\d+) of (\d+) (\w+)\s*$")?;
+        let row = Regex::new(r"(?m)\bperf: (\w+) min (\d+) median (\d+) p99 (\d+) max (\d+) of (\d+)(?: (\w+))?\s*$")?;
         let mut rows: Vec<_> = row.captures_iter(text).map(|c| row_of(&c)).collect::<Result<_>>()?;
         for c in Regex::new(r"(?m)\bperf: (\w+) spread ([\d: ]+?)\s*$")?.captures_iter(text) {
             let of = rows.iter_mut().find(|r| r.name == c[1]);
