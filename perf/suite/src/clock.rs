@@ -10,11 +10,17 @@ pub const WARM_UP: usize = 64;
 /// Instructions between two readings with nothing in between: the second RDTSC, and the move that saves the first.
 pub const OVERHEAD: u32 = 2;
 
+/// The same with [`long_hypercall`]: two moves more.
+pub const LONG_OVERHEAD: u32 = 4;
+
 /// Registers of a hypercall.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Registers {
     pub rdi: u64,
     pub rsi: u64,
+    pub rdx: u64,
+    pub rax: u64,
+    pub r8: u64,
 }
 
 /// Ticks of nothing.
@@ -46,6 +52,41 @@ pub unsafe fn hypercall(r: Registers) -> (u32, u64) {
         );
     }
     (d, status & 0xff)
+}
+
+/// The same of a hypercall with more parameters than two.
+///
+/// # Safety
+/// As [`hypercall`].
+pub unsafe fn long_hypercall(r: Registers) -> (u32, u64) {
+    let (d, status): (u32, u64);
+    // SAFETY: as in `hypercall`.
+    unsafe {
+        asm!(
+            "rdtsc", "mov r9d, eax", "mov rdx, r10", "mov rax, r12", "syscall", "rdtsc", "sub eax, r9d",
+            inlateout("rdi") r.rdi => status, inlateout("rsi") r.rsi => _, in("r10") r.rdx, in("r12") r.rax, in("r8") r.r8,
+            lateout("eax") d, lateout("rdx") _, out("r9") _, lateout("rcx") _, lateout("r11") _,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _, out("xmm6") _,
+            out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _,
+            out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack),
+        );
+    }
+    (d, status & 0xff)
+}
+
+/// Ticks of a hypercall that has to succeed.
+///
+/// # Safety
+/// As [`hypercall`].
+pub unsafe fn ticks(what: &str, r: Registers) -> Result<u32, String> {
+    // SAFETY: passed on.
+    succeeded(what, unsafe { long_hypercall(r) })
+}
+
+/// The ticks, if the status is success.
+pub fn succeeded(what: &str, (ticks, status): (u32, u64)) -> Result<u32, String> {
+    if status == 0 { Ok(ticks) } else { Err(format!("{what}: status {status:#x}")) }
 }
 
 /// Where `cargo xtask perf profile` has the machine stopped: before and after one warm sample of a row. A row without this

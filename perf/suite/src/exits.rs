@@ -1,103 +1,259 @@
 //! VM exits: from one run of the handler to the next. In between are reply, VM entry, one or two instructions of the
 //! guest, exit, and the event's message; and the handler's own 11 instructions.
+//!
+//! Key type: [`Guest`].
 
 use crate::clock::{SAMPLES, WARM_UP, missing, report, samples_at};
-use crate::servers::{Code, Domain, selector};
-use abi::{ArchState, Hypercall, Mtd, event, perm};
-use bare::{done, memory, poke};
+use crate::semaphores::{ONE_CPU, other_cpu};
+use crate::servers::{Code, Domain, Server};
+use crate::threads::up;
+use abi::{ArchState, Mtd, Sel, event, perm};
+use bare::{PAGE, done, memory, poke};
 use rt::hypercall as hc;
 use rt::vm::{GuestSpace, Vcpu};
 use rt::{PortalThread, Semaphore};
+use std::mem::offset_of;
 
+/// Guest RAM; its last page is not there.
 const RAM: usize = 64 << 10;
 const CODE: u64 = 0x1000;
+const STACK: u64 = 0xe000;
 const EVENTS: u64 = event::GST_ARCH + event::GST_NOVA;
 /// Longest wait for the end of a guest, in milliseconds.
 const PATIENCE: u64 = 20_000;
+/// How long a guest runs before it is recalled, in ticks.
+const RUN: u64 = 10_000;
+/// RFLAGS: the bit that is always set, and that with interrupts on.
+const FLAGS: u64 = 1 << 1;
+const INTERRUPTS_ON: u64 = FLAGS | 1 << 9;
+/// Injection information: an external interrupt of that vector; a request for an interrupt window.
+const VECTOR: u8 = 0x20;
+const INTERRUPT: u32 = 1 << 31 | VECTOR as u32;
+const WINDOW: u32 = 1 << 12;
 
 const GPR_RIP: Mtd = Mtd::GPR_0_7.union(Mtd::RIP);
+/// All groups that can be read and written.
+const FULL: Mtd = GPR_RIP
+    .union(Mtd::GPR_8_15)
+    .union(Mtd::RFLAGS)
+    .union(Mtd::STA)
+    .union(Mtd::QUAL)
+    .union(Mtd::INJ)
+    .union(Mtd::CS_SS)
+    .union(Mtd::DS_ES)
+    .union(Mtd::FS_GS)
+    .union(Mtd::TR)
+    .union(Mtd::LDTR)
+    .union(Mtd::GDTR)
+    .union(Mtd::IDTR)
+    .union(Mtd::PDPTE)
+    .union(Mtd::CR)
+    .union(Mtd::DR)
+    .union(Mtd::XSAVE)
+    .union(Mtd::SYSCALL)
+    .union(Mtd::SYSENTER)
+    .union(Mtd::PAT)
+    .union(Mtd::EFER)
+    .union(Mtd::KERNEL_GS)
+    .union(Mtd::TSC);
 
-/// What a guest does again and again: name, basic exit reason (Intel SDM vol. 3, appendix C), code, length, descriptor.
+/// Descriptors, of the portal and of the reply.
+const DESCRIPTORS: [(&str, Mtd); 4] =
+    [("rip", Mtd::RIP), ("gpr_rip", GPR_RIP), ("gpr_rip_qual", GPR_RIP.union(Mtd::QUAL)), ("full", FULL)];
+
+/// What a guest does again and again: name, basic exit reason (Intel SDM vol. 3, appendix C), code.
+#[derive(Clone, Copy)]
 struct Exit {
     name: &'static str,
     reason: u64,
     /// Where the vendors' instructions differ: that of SVM.
     code: [&'static [u8]; 2],
-    mtd: Mtd,
 }
 
-const EXITS: &[Exit] = &[
-    Exit { name: "exit_cpuid_rip", reason: 10, code: [&[0x0f, 0xa2]; 2], mtd: Mtd::RIP },
-    Exit { name: "exit_cpuid_gpr_rip", reason: 10, code: [&[0x0f, 0xa2]; 2], mtd: GPR_RIP },
-    Exit { name: "exit_hlt_rip_sta", reason: 12, code: [&[0xf4]; 2], mtd: Mtd::RIP.union(Mtd::STA) },
-    Exit { name: "exit_out_gpr_rip_qual", reason: 30, code: [&[0xe6, 0x80]; 2], mtd: GPR_RIP.union(Mtd::QUAL) },
-    Exit { name: "exit_vmcall_gpr_rip", reason: 18, code: [&[0x0f, 0x01, 0xc1], &[0x0f, 0x01, 0xd9]], mtd: GPR_RIP },
-    Exit { name: "exit_rdmsr_gpr_rip", reason: 31, code: [&[0x0f, 0x32]; 2], mtd: GPR_RIP },
+const EXITS: [Exit; 8] = [
+    Exit { name: "cpuid", reason: 10, code: [&[0x0f, 0xa2]; 2] },
+    HLT,
+    Exit { name: "out", reason: 30, code: [&[0xe6, 0x80]; 2] },
+    Exit { name: "in", reason: 30, code: [&[0xe4, 0x80]; 2] },
+    Exit { name: "vmcall", reason: 18, code: [&[0x0f, 0x01, 0xc1], &[0x0f, 0x01, 0xd9]] },
+    Exit { name: "rdmsr", reason: 31, code: [&[0x0f, 0x32]; 2] },
+    Exit { name: "wrmsr", reason: 32, code: [&[0x0f, 0x30]; 2] },
+    // MOV AL, [0xf000]
+    Exit { name: "nested_page_fault", reason: 48, code: [&[0xa0, 0x00, 0xf0]; 2] },
 ];
+const HLT: Exit = Exit { name: "hlt", reason: 12, code: [&[0xf4]; 2] };
+/// STI, NOP, CPUID: as the handler of an interrupt, which is never left.
+const HANDLER: Exit = Exit { name: "", reason: 10, code: [&[0xfb, 0x90, 0x0f, 0xa2]; 2] };
+/// JMP to itself; the exit is that of an interrupt window.
+const LOOP: Exit = Exit { name: "", reason: 7, code: [&[0xeb, 0xfe]; 2] };
+
+/// How a handler answers.
+#[derive(Clone, Copy)]
+struct Answer {
+    /// Of the portal.
+    read: Mtd,
+    /// Of the reply.
+    write: Mtd,
+    /// What it advances RIP by.
+    length: u64,
+    /// Injection information.
+    inject: u32,
+}
+
+/// A virtual CPU whose handler takes samples.
+pub struct Guest {
+    vcpu: Vcpu,
+    base: Sel,
+    handler: Server,
+    _space: GuestSpace,
+}
 
 /// Answers STARTUP: real mode, at [`CODE`].
-fn begin(u: &mut abi::Utcb, gst: u64) -> Mtd {
+fn begin(u: &mut abi::Utcb, gst: u64, flags: u64, inject: u32) -> Mtd {
     let s = u.arch_mut();
     *s = ArchState::default();
-    let begun = s.begin_in_real_mode(CODE, 2);
-    // RDMSR asks for one that no guest may read, so that it exits.
+    let begun = s.begin_in_real_mode(CODE, flags);
+    // RDMSR and WRMSR name one that no guest may use, so that they exit.
     s.gpr[ArchState::RCX] = 0xc001_1234;
+    s.gpr[ArchState::RSP] = STACK;
+    s.idtr.limit = 0x3ff;
+    s.inj_info = inject;
     s.sel_gst = gst;
-    begun | Mtd::GPR_0_7 | Mtd::SPACES
+    begun | Mtd::GPR_0_7 | Mtd::IDTR | Mtd::INJ | Mtd::SPACES
 }
 
-fn fill(ram: u64, code: &[u8], times: usize) {
-    let at = |i: usize| std::ptr::with_exposed_provenance_mut::<u8>((ram + CODE) as usize + i);
-    for i in 0..code.len() * times {
-        // SAFETY: inside the new memory, to which there are no references.
-        unsafe { at(i).write_volatile(code[i % code.len()]) };
+fn svm() -> bool {
+    rt::start_info().is_some_and(|i| i.features & abi::Features::SVM.bits() != 0)
+}
+
+impl Guest {
+    /// That code, many times or, if the handler does not advance RIP, once. It does not run yet.
+    fn new(cpu: u16, exit: &Exit, flags: u64, inject: u32) -> Result<Guest, String> {
+        let code = exit.code[svm() as usize];
+        let (space, ram) = (done("guest space", GuestSpace::new())?, memory(RAM, RAM));
+        let times = (WARM_UP + SAMPLES + 1).min((PAGE as usize * 8) / code.len());
+        let at = |i: usize| std::ptr::with_exposed_provenance_mut::<u8>((ram + CODE) as usize + i);
+        for i in 0..code.len() * times {
+            // SAFETY: inside the new memory, to which there are no references.
+            unsafe { at(i).write_volatile(code[i % code.len()]) };
+        }
+        // The real-mode vector: offset and segment.
+        poke(ram + 4 * u64::from(VECTOR), CODE);
+        let host = std::ptr::with_exposed_provenance::<u8>(ram as usize);
+        // SAFETY: the memory is never given back, and only accessed volatile.
+        done("guest memory", unsafe { space.map(0, host, RAM as u64 - PAGE, perm::Mem::all()) })?;
+        let base = rt::sel::alloc_range(EVENTS, 1).ok_or("no selectors")?;
+        let gst = space.sel();
+        let starter = Box::new(move |_, _, u: &mut abi::Utcb| begin(u, gst, flags, inject).bits());
+        let starter = done("starter", PortalThread::new(cpu, 32 << 10, starter))?;
+        done("portal", starter.portal(base + event::GST_STARTUP, 0, 0))?;
+        let vcpu = done("vCPU", Vcpu::new(cpu, base))?;
+        Ok(Guest { vcpu, base, handler: Domain::own().server(cpu, true)?, _space: space })
+    }
+
+    /// The handler of such an exit: its samples go to the address that is returned, and after the last one `end` is upped.
+    fn sampled(&self, reason: u64, a: Answer, end: &Semaphore) -> Result<u64, String> {
+        let count = WARM_UP + SAMPLES;
+        let buffer = memory(4 * count, 64);
+        let (utcb, reply) = (self.handler.utcb, a.write.bits().into());
+        poke(utcb + offset_of!(ArchState, inj_info) as u64, a.inject.into());
+        self.handler.load([buffer, count as u64, utcb, a.length, reply, up(end.sel())])?;
+        self.handler.portal(self.base + reason, Code::Exit, a.read.bits())?;
+        Ok(buffer)
+    }
+
+    fn start(&mut self) -> Result<(), String> {
+        done("start", self.vcpu.start(1))
     }
 }
 
-fn measure(cpu: u16, exit: &Exit, svm: bool) -> Result<Vec<u32>, String> {
-    let (code, count) = (exit.code[svm as usize], WARM_UP + SAMPLES);
-    let (space, ram) = (done("guest space", GuestSpace::new())?, memory(RAM, RAM));
-    fill(ram, code, count + 1);
-    let host = std::ptr::with_exposed_provenance::<u8>(ram as usize);
-    // SAFETY: the memory is never given back, and only accessed volatile.
-    done("guest memory", unsafe { space.map(0, host, RAM as u64, perm::Mem::all()) })?;
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // SAFETY: a virtual CPU, which nothing relies on; it may have been killed.
+        let _ = unsafe { hc::destroy(self.vcpu.sel()) };
+    }
+}
+
+fn wait(end: &Semaphore) -> Result<(), String> {
+    let came = end.down_until(rt::time::tsc() + rt::time::tsc_hz() / 1000 * PATIENCE);
+    if came { Ok(()) } else { Err("the guest did not come to its end".into()) }
+}
+
+/// Samples of guests on those CPUs that do the same at the same time.
+fn measure(cpus: &[u16], exit: &Exit, a: Answer, flags: u64, inject: u32) -> Result<Vec<u32>, String> {
     let end = Semaphore::new(0);
-    let buffer = memory(4 * count, 64);
-    let stop = Hypercall::CtrlSm.identifier(0, end.sel());
-    let handler = Domain::own().server(cpu, true)?;
-    // The stack's words are set when the UTCB's address is known.
-    let words = [buffer, count as u64, handler.utcb, code.len() as u64, exit.mtd.bits().into(), stop];
-    for (i, w) in words.into_iter().enumerate() {
-        poke(handler.sp + 8 * i as u64, w);
+    let mut guests = Vec::new();
+    for &cpu in cpus {
+        let g = Guest::new(cpu, exit, flags, inject)?;
+        let buffer = g.sampled(exit.reason, a, &end)?;
+        guests.push((g, buffer));
     }
-    let load = selector()?;
-    handler.portal(load, Code::Load, 0)?;
-    done("load", hc::ipc_call(load, 0, false))?;
-    let base = rt::sel::alloc_range(EVENTS, 1).ok_or("no selectors")?;
-    let gst = space.sel();
-    let starter = done("starter", PortalThread::new(cpu, 32 << 10, Box::new(move |_, _, u| begin(u, gst).bits())))?;
-    done("portal", starter.portal(base + event::GST_STARTUP, 0, 0))?;
-    handler.portal(base + exit.reason, Code::Exit, exit.mtd.bits())?;
-    let mut vcpu = done("vCPU", Vcpu::new(cpu, base))?;
-    done("start", vcpu.start(1))?;
-    if !end.down_until(rt::time::tsc() + rt::time::tsc_hz() / 1000 * PATIENCE) {
-        return Err("the guest did not come to its end".into());
+    guests.iter_mut().try_for_each(|(g, _)| g.start())?;
+    guests.iter().try_for_each(|_| wait(&end))?;
+    Ok(guests.iter().flat_map(|(_, buffer)| samples_at(*buffer)).collect())
+}
+
+fn by_reason(cpus: &[u16], exit: &Exit, mtd: Mtd) -> Result<Vec<u32>, String> {
+    let length = exit.code[svm() as usize].len() as u64;
+    measure(cpus, exit, Answer { read: mtd, write: mtd, length, inject: 0 }, FLAGS, 0)
+}
+
+/// CPUID on several CPUs at once.
+pub fn at_once(cpus: &[u16]) -> Result<Vec<u32>, String> {
+    no_guests().map_or_else(|| by_reason(cpus, &EXITS[0], GPR_RIP), |why| Err(why.into()))
+}
+
+/// From an exit whose answer is an interrupt, to the exit that the guest's handler of that makes.
+fn injection(cpu: u16) -> Result<Vec<u32>, String> {
+    let a = Answer { read: Mtd::RIP, write: Mtd::INJ, length: 0, inject: INTERRUPT };
+    measure(&[cpu], &HANDLER, a, FLAGS, 0)
+}
+
+/// From one interrupt window to the next, which is there at once.
+fn window(cpu: u16) -> Result<Vec<u32>, String> {
+    let a = Answer { read: Mtd::RIP, write: Mtd::INJ, length: 0, inject: WINDOW };
+    measure(&[cpu], &LOOP, a, INTERRUPTS_ON, WINDOW)
+}
+
+/// From the recall of a guest that has run on that CPU until now to its event's handler.
+fn recall(cpu: u16) -> Result<Vec<u32>, String> {
+    let (end, since, buffer) = (Semaphore::new(0), memory(8, 64), memory(4 * (WARM_UP + SAMPLES), 64));
+    let mut g = Guest::new(cpu, &LOOP, INTERRUPTS_ON, 0)?;
+    g.handler.load([buffer, 0, since, 0, 0, up(end.sel())])?;
+    g.handler.portal(g.base + event::GST_RECALL, Code::Stamp, Mtd::RIP.bits())?;
+    g.start()?;
+    let gap = Semaphore::new(0);
+    for _ in 0..WARM_UP + SAMPLES {
+        gap.down_until(rt::time::tsc() + RUN);
+        poke(since, rt::time::tsc());
+        done("ctrl_ec", g.vcpu.recall())?;
+        wait(&end)?;
     }
-    // The handler is below us, and still has to kill the virtual CPU.
-    Semaphore::new(0).down_until(rt::time::tsc() + rt::time::tsc_hz() / 1000);
     Ok(samples_at(buffer))
+}
+
+/// Why there are no rows of this file.
+pub fn no_guests() -> Option<&'static str> {
+    let features = rt::start_info().map_or(0, |i| i.features);
+    let some = features & (abi::Features::VMX | abi::Features::SVM).bits() != 0;
+    (!some).then_some("the machine runs no guests")
 }
 
 /// All rows of this file.
 pub fn run(cpu: u16) -> Result<(), String> {
-    let features = rt::start_info().map_or(0, |i| i.features);
-    let has = |f: abi::Features| features & f.bits() != 0;
-    if !has(abi::Features::VMX | abi::Features::SVM) {
-        EXITS.iter().for_each(|e| missing(e.name, "the machine runs no guests"));
-        return Ok(());
+    let row = |name: &str, measure: &dyn Fn() -> Result<Vec<u32>, String>| match no_guests() {
+        Some(why) => missing(name, why),
+        None => report(name, measure(), 0),
+    };
+    for e in &EXITS {
+        for (groups, mtd) in DESCRIPTORS {
+            row(&format!("exit_{}_{groups}", e.name), &|| by_reason(&[cpu], e, mtd));
+        }
     }
-    for e in EXITS {
-        report(e.name, measure(cpu, e, has(abi::Features::SVM)), 0);
-    }
+    row("exit_hlt_rip_sta", &|| by_reason(&[cpu], &HLT, Mtd::RIP.union(Mtd::STA)));
+    row("exit_cpuid_inject_interrupt", &|| injection(cpu));
+    row("exit_interrupt_window", &|| window(cpu));
+    row("recall_same_cpu", &|| recall(cpu));
+    row("recall_other_cpu", &|| other_cpu(cpu).map_or(Err(ONE_CPU.into()), recall));
     Ok(())
 }

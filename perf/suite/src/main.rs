@@ -12,13 +12,26 @@ mod clock;
 mod exits;
 mod ipc;
 mod machine;
+mod memory;
+mod objects;
+mod scaling;
+mod semaphores;
 mod servers;
+mod threads;
 
 /// Rows of a file, measured on that CPU.
 type Run = fn(u16) -> Result<(), String>;
 
 /// All of them. `only = "NAME"` in the configuration chooses one.
-const GROUPS: &[(&str, Run)] = &[("ipc", ipc::run), ("exits", exits::run), ("bounds", bounds::run)];
+const GROUPS: &[(&str, Run)] = &[
+    ("ipc", ipc::run),
+    ("semaphores", semaphores::run),
+    ("memory", memory::run),
+    ("objects", objects::run),
+    ("exits", exits::run),
+    ("scaling", scaling::run),
+    ("bounds", bounds::run),
+];
 
 fn main() {
     let config = rt::rom(parent::CONFIG_ROM).map(String::from_utf8_lossy).unwrap_or_default();

@@ -3,6 +3,7 @@
 //!
 //! Key types: [`Domain`], [`Server`].
 
+use crate::threads::{self, Place, R12, Start};
 use abi::{ArchState, CreatePdOp, Hypercall, Mad, Sel, perm};
 use bare::{PAGE, done};
 use parent::sel;
@@ -10,8 +11,6 @@ use rt::hypercall::{self as hc, EcArgs};
 use std::arch::global_asm;
 use std::mem::offset_of;
 
-/// Frames of the account of a domain.
-const FRAMES: u64 = 64;
 /// Where the UTCB is in a domain of its own.
 const UTCB: u64 = 0x50_0000_0000;
 
@@ -23,6 +22,23 @@ global_asm!(
     ".balign 4096",
     "bare_page:",
     "bare_echo:",
+    "mov edi, {reply}",
+    "syscall",
+    "ud2",
+    // The portal's identifier is a hypercall that it makes, with the descriptor that it got, before it replies.
+    "bare_forward:",
+    "syscall",
+    "mov edi, {reply}",
+    "syscall",
+    "ud2",
+    // Delegates what its parameters say.
+    "bare_pager:",
+    "mov rdi, r12",
+    "mov rsi, r13",
+    "mov rdx, r14",
+    "mov rax, r15",
+    "syscall",
+    "xor esi, esi",
     "mov edi, {reply}",
     "syscall",
     "ud2",
@@ -58,6 +74,18 @@ global_asm!(
     "mov edi, {reply}",
     "syscall",
     "ud2",
+    // Notes the ticks since what is at [R13], and ups a semaphore, each time.
+    "bare_stamp:",
+    "rdtsc",
+    "sub eax, [r13]",
+    "mov [rbx], eax",
+    "add rbx, 4",
+    "mov rdi, r10",
+    "syscall",
+    "xor esi, esi",
+    "mov edi, {reply}",
+    "syscall",
+    "ud2",
     reply = const Hypercall::IpcReply as u8,
     rip = const offset_of!(ArchState, rip),
 );
@@ -65,8 +93,11 @@ global_asm!(
 unsafe extern "C" {
     static bare_page: u8;
     static bare_echo: u8;
+    static bare_forward: u8;
+    static bare_pager: u8;
     static bare_exit_begin: u8;
     static bare_exit: u8;
+    static bare_stamp: u8;
 }
 
 /// What a server runs.
@@ -74,18 +105,27 @@ unsafe extern "C" {
 pub enum Code {
     /// Replies with as many words as came.
     Echo,
+    /// Makes the hypercall that the portal's identifier is, and replies.
+    Forward,
+    /// Handles a page fault.
+    Pager,
     /// Loads its parameters from its stack, and replies.
     Load,
     /// Handles an exit.
     Exit,
+    /// Says when it was called.
+    Stamp,
 }
 
 impl Code {
     fn ip(self) -> u64 {
         match self {
             Code::Echo => &raw const bare_echo as u64,
+            Code::Forward => &raw const bare_forward as u64,
+            Code::Pager => &raw const bare_pager as u64,
             Code::Load => &raw const bare_exit_begin as u64,
             Code::Exit => &raw const bare_exit as u64,
+            Code::Stamp => &raw const bare_stamp as u64,
         }
     }
 }
@@ -98,6 +138,8 @@ pub fn selector() -> Result<Sel, String> {
 /// Where servers live.
 pub struct Domain {
     pd: Sel,
+    obj: Sel,
+    hst: Sel,
     /// A domain of its own, which has our bare code and nothing else.
     other: bool,
 }
@@ -105,20 +147,39 @@ pub struct Domain {
 impl Domain {
     /// Ours.
     pub const fn own() -> Domain {
-        Domain { pd: sel::PD, other: false }
+        Domain { pd: sel::PD, obj: sel::OBJ, hst: sel::HST, other: false }
     }
 
     /// Another one.
     pub fn other() -> Result<Domain, String> {
         let (pd, obj, hst) = (selector()?, selector()?, selector()?);
-        done("create_pd", hc::create_account(pd, sel::PD, FRAMES))?;
+        done("create_pd", hc::create_pd(CreatePdOp::Pd, pd, sel::PD))?;
         done("object space", hc::create_pd(CreatePdOp::Obj, obj, pd))?;
         done("host space", hc::create_pd(CreatePdOp::Hst, hst, pd))?;
         let p = &raw const bare_page as u64 / PAGE;
         let perms = perm::Mem::R | perm::Mem::XU;
         // SAFETY: code that is only read.
         done("show code", unsafe { hc::ctrl_pd(sel::HST, hst, p, p, 0, perms.bits(), Mad::WB) })?;
-        Ok(Domain { pd, other: true })
+        Ok(Domain { pd, obj, hst, other: true })
+    }
+
+    /// Its object space.
+    pub fn obj(&self) -> Sel {
+        self.obj
+    }
+
+    /// Its host space.
+    pub fn hst(&self) -> Sel {
+        self.hst
+    }
+
+    /// Gives it one of our capabilities, at the same selector.
+    pub fn give(&self, at: Sel) -> Result<(), String> {
+        if !self.other {
+            return Ok(());
+        }
+        // SAFETY: object spaces hold no memory.
+        done("give", unsafe { hc::ctrl_pd(sel::OBJ, self.obj, at, at, 0, perm::ALL, Mad::WB) })
     }
 
     /// A server on that CPU.
@@ -128,7 +189,12 @@ impl Domain {
         let args = EcArgs { utcb_page: utcb, cpu, sp, evt: 0, guest: false, global_or_offset: false, fpu };
         // SAFETY: page and stack are new, and it is entered at bare code only.
         done("create_ec", unsafe { hc::create_ec(ec, self.pd, args) })?;
-        Ok(Server { pd: self.pd, ec, utcb, sp })
+        if self.other {
+            let (p, perms) = (sp / PAGE, perm::Mem::R | perm::Mem::W);
+            // SAFETY: the stack's page, which nothing in Rust refers to.
+            done("show stack", unsafe { hc::ctrl_pd(sel::HST, self.hst, p, p, 0, perms.bits(), Mad::WB) })?;
+        }
+        Ok(Server { pd: self.pd, ec, cpu, utcb, sp })
     }
 }
 
@@ -136,13 +202,33 @@ impl Domain {
 pub struct Server {
     pd: Sel,
     ec: Sel,
+    cpu: u16,
     /// Its UTCB's address.
     pub utcb: u64,
-    /// Where its stack's words are, if it is in our own domain.
-    pub sp: u64,
+    /// Where its stack's words are.
+    sp: u64,
 }
 
 impl Server {
+    /// Its EC.
+    pub fn ec(&self) -> Sel {
+        self.ec
+    }
+
+    /// Has it load its parameters: RBX, R12 to R15 and R10.
+    pub fn load(&self, parameters: [u64; 6]) -> Result<(), String> {
+        (0..).zip(parameters).for_each(|(i, p)| bare::poke(self.sp + 8 * i, p));
+        let at = selector()?;
+        self.portal(at, Code::Load, 0)?;
+        if self.cpu == rt::thread::cpu() {
+            return done("load", hc::ipc_call(at, 0, false)).map(drop);
+        }
+        // Only a thread there can call it, and it may do so often.
+        let place = Place { cpu: self.cpu, lower: 1, fpu: true };
+        let call = (R12, Hypercall::IpcCall.identifier(0, at));
+        Start::alone(place, threads::Code::Calls, &[call]).map(drop)
+    }
+
     /// A portal at `at`; events transfer `mtd`.
     pub fn portal(&self, at: Sel, code: Code, mtd: u32) -> Result<(), String> {
         // SAFETY: bare code, which touches nothing but its stack's words and its UTCB.
