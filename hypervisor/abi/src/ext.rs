@@ -52,6 +52,13 @@ impl ExtOp {
     }
 }
 
+/// Flag R of `ipc_call`, `ipc_reply` and `ctrl_pt` (X4).
+pub const IN_REGISTERS: u8 = 8;
+/// Words of a message in registers: R8, R9, R10, R12, R13, R14.
+pub const REGISTER_WORDS: usize = 6;
+/// What stands for the descriptor of a message that has arrived in registers.
+pub const REGISTER_MTD: u64 = u64::MAX;
+
 #[cfg(test)]
 mod tests {
     use super::*;

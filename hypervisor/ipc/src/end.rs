@@ -60,7 +60,7 @@ fn disappoint<E: Ec>(handler: &'static E) -> Option<&'static E> {
             caller.ipc().callee.take();
             Some(caller)
         }
-        Expect::Words => {
+        Expect::Words | Expect::Registers => {
             caller.abort();
             // Who runs next is decided by whoever has brought this about.
             let _ = resume(caller, Cont::Sysret);

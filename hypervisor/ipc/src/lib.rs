@@ -56,6 +56,8 @@ pub enum Cont {
 pub enum Expect {
     /// Message words.
     Words,
+    /// The same, and registers may be among them.
+    Registers,
     /// Architectural state; then it goes on as said, to user mode or to the guest.
     State(Cont),
 }

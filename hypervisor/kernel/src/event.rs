@@ -32,15 +32,15 @@ pub fn raise(ec: &'static Ec, n: u16) -> Next {
         save(ec, mtd, u.arch_mut());
     }
     trace!(EVENT, Some(ec), n.into(), trace::name(handler).into());
-    enter(ec, pt, mtd.bits())
+    enter(ec, pt, mtd.bits().into())
 }
 
-/// Lets `caller` wait and its portal's EC run with the message that is in its UTCB.
-pub fn enter(caller: &'static Ec, pt: &Pt, mtd: u32) -> Next {
+/// Lets `caller` wait and its portal's EC run with the message that it has got.
+pub fn enter(caller: &'static Ec, pt: &Pt, mtd: u64) -> Next {
     let h = pt.ec.found();
     let f = h.regs();
     f.set_rdi(pt.pid());
-    f.set_rsi(mtd as u64);
+    f.set_rsi(mtd);
     f.set_rip(pt.ip);
     // A reply on the fast path has left those of the last trap.
     f.set_rflags(0);

@@ -4,7 +4,7 @@ use crate::clock::{OVERHEAD, Registers, hypercall, missing, report, sample, succ
 use crate::semaphores::{ONE_CPU, other_cpu};
 use crate::servers::{Code as Serve, Domain, selector};
 use crate::threads::{Code, Place, R8, R12, R13, R15, RSP, Start, Thread, down, registers, up};
-use abi::{Hypercall, Item, Mad, Mtd, Sel, Status, perm};
+use abi::{Hypercall, IN_REGISTERS, Item, Mad, Mtd, Sel, Status, perm};
 use bare::{Slot, done, memory};
 use rt::hypercall as hc;
 
@@ -18,6 +18,16 @@ const WINDOW: u32 = 3;
 fn call(rdi: u64, mtd: u32) -> Result<u32, String> {
     // SAFETY: changes no memory but UTCBs, to which nobody has a reference.
     succeeded("ipc_call", unsafe { hypercall(Registers { rdi, rsi: mtd.into(), ..Registers::default() }) })
+}
+
+/// A call of six words in registers, and the reply.
+fn in_registers(cpu: u16) -> Result<Vec<u32>, String> {
+    let (domain, pt) = (Domain::other()?, selector()?);
+    domain.server(cpu, true)?.portal(pt, Serve::EchoRegisters, 0)?;
+    // SAFETY: its handler relies on no register.
+    done("ctrl_pt", unsafe { hc::ctrl_pt_registers(pt, 0, 0) })?;
+    // The clock's own register is among those that come back as they went.
+    sample(|| call(Hypercall::IpcCall.identifier(IN_REGISTERS, pt), 0))
 }
 
 fn echo(cpu: u16, other: bool, fpu: bool) -> Result<u64, String> {
@@ -36,6 +46,7 @@ fn round_trips(cpu: u16) {
             report(&format!("call_reply_{place}_{n}w"), r, OVERHEAD);
         }
     }
+    report("call_reply_other_pd_registers", in_registers(cpu), OVERHEAD);
     let without = echo(cpu, true, false).and_then(|pt| sample(|| call(pt, Mtd::words(1))));
     report("call_reply_other_pd_1w_server_without_fpu", without, OVERHEAD);
     report("call_reply_nested_other_pds_1w", nested(cpu).and_then(|pt| sample(|| call(pt, Mtd::words(1)))), OVERHEAD);

@@ -4,7 +4,7 @@
 //! Key types: [`Domain`], [`Server`].
 
 use crate::threads::{self, Place, R12, Start};
-use abi::{ArchState, CreatePdOp, Hypercall, Mad, Sel, perm};
+use abi::{ArchState, CreatePdOp, Hypercall, IN_REGISTERS, Mad, Sel, perm};
 use bare::{PAGE, done};
 use parent::sel;
 use rt::hypercall::{self as hc, EcArgs};
@@ -40,6 +40,10 @@ global_asm!(
     "syscall",
     "xor esi, esi",
     "mov edi, {reply}",
+    "syscall",
+    "ud2",
+    "bare_echo_registers:",
+    "mov edi, {reply_in_registers}",
     "syscall",
     "ud2",
     "bare_exit_begin:",
@@ -87,12 +91,14 @@ global_asm!(
     "syscall",
     "ud2",
     reply = const Hypercall::IpcReply as u8,
+    reply_in_registers = const IN_REGISTERS << 4 | Hypercall::IpcReply as u8,
     rip = const offset_of!(ArchState, rip),
 );
 
 unsafe extern "C" {
     static bare_page: u8;
     static bare_echo: u8;
+    static bare_echo_registers: u8;
     static bare_forward: u8;
     static bare_pager: u8;
     static bare_exit_begin: u8;
@@ -105,6 +111,8 @@ unsafe extern "C" {
 pub enum Code {
     /// Replies with as many words as came.
     Echo,
+    /// Replies with what came in registers.
+    EchoRegisters,
     /// Makes the hypercall that the portal's identifier is, and replies.
     Forward,
     /// Handles a page fault.
@@ -121,6 +129,7 @@ impl Code {
     fn ip(self) -> u64 {
         match self {
             Code::Echo => &raw const bare_echo as u64,
+            Code::EchoRegisters => &raw const bare_echo_registers as u64,
             Code::Forward => &raw const bare_forward as u64,
             Code::Pager => &raw const bare_pager as u64,
             Code::Load => &raw const bare_exit_begin as u64,

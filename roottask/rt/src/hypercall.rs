@@ -2,7 +2,9 @@
 //!
 //! Those with which a domain can pull its own memory away from under Rust are `unsafe`; the others can only fail.
 
-use abi::{Attempt, CreatePdOp, ExtOp, Hypercall, Mad, Mtd, Scd, Sel, Status};
+use abi::{
+    Attempt, CreatePdOp, ExtOp, Hypercall, IN_REGISTERS, Mad, Mtd, REGISTER_MTD, REGISTER_WORDS, Scd, Sel, Status,
+};
 use core::arch::asm;
 
 /// Registers that come back.
@@ -62,6 +64,41 @@ pub fn ipc_call_items(pt: Sel, mtd: u32) -> Result<u32, Status> {
     const ITEMS: u8 = 1 << 1;
     // SAFETY: as for `ipc_call`.
     check(unsafe { enter(Hypercall::IpcCall.identifier(ITEMS, pt), mtd.into(), 0, 0, 0) }).map(|o| o.rsi as u32)
+}
+
+/// What a reply is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// In registers.
+    Words([u64; REGISTER_WORDS]),
+    /// In the UTCB, with that descriptor.
+    Utcb(u32),
+}
+
+/// Calls portal `pt` with a message in registers (X4), and waits.
+///
+/// The UTCB is not read. It is overwritten if the reply is there.
+#[inline]
+pub fn ipc_call_registers(pt: Sel, words: [u64; REGISTER_WORDS]) -> Result<Reply, Status> {
+    let [mut a, mut b, mut c, mut d, mut e, mut f] = words;
+    let (rdi, rsi);
+    // SAFETY: as for `ipc_call`; the six registers are the message's.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rdi") Hypercall::IpcCall.identifier(IN_REGISTERS, pt) => rdi, lateout("rsi") rsi,
+            inlateout("r8") a, inlateout("r9") b, inlateout("r10") c,
+            inlateout("r12") d, inlateout("r13") e, inlateout("r14") f,
+            lateout("rcx") _, lateout("r11") _,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack),
+        );
+    }
+    let Out { rsi, .. } = check(Out { rdi, rsi, rdx: 0 })?;
+    Ok(if rsi == REGISTER_MTD { Reply::Words([a, b, c, d, e, f]) } else { Reply::Utcb(rsi as u32) })
 }
 
 /// Sets the selectors at which an EC receives capabilities (X1); `slots` 0: it receives none.
@@ -240,6 +277,15 @@ pub fn ctrl_sc(sel: Sel) -> Result<u64, Status> {
 pub fn ctrl_pt(sel: Sel, pid: u64, mtd: u32) -> Result<(), Status> {
     // SAFETY: the values reach handlers as plain numbers.
     check(unsafe { enter(Hypercall::CtrlPt.identifier(0, sel), pid, mtd.into(), 0, 0) }).map(drop)
+}
+
+/// As [`ctrl_pt`]; messages in registers arrive as they are (X4).
+///
+/// # Safety
+/// The handler does not rely on the registers of a message being as it left them.
+pub unsafe fn ctrl_pt_registers(sel: Sel, pid: u64, mtd: u32) -> Result<(), Status> {
+    // SAFETY: by the caller.
+    check(unsafe { enter(Hypercall::CtrlPt.identifier(IN_REGISTERS, sel), pid, mtd.into(), 0, 0) }).map(drop)
 }
 
 /// Ups a semaphore.

@@ -27,6 +27,8 @@ pub struct Cpu {
     pub waits: Cell<u64>,
     /// And of a vCPU whose exit can be replied to at once.
     pub guest_waits: Cell<u64>,
+    /// The same, for a reply in registers.
+    pub waits_for_registers: Cell<u64>,
     /// Which page table this CPU uses, for others to look at.
     pub presence: Cell<*const smp::Presence>,
     /// IA32_TSC_AUX as it is.
@@ -165,6 +167,7 @@ pub fn init(Part { id, pdpt, root }: Part) {
     c.receives.set(fast::word(Cont::Receive, Expect::Words, id));
     c.waits.set(fast::word(Cont::Reply, Expect::Words, id));
     c.guest_waits.set(fast::word(Cont::Reply, Expect::State(Cont::Guest), id));
+    c.waits_for_registers.set(fast::word(Cont::Reply, Expect::Registers, id));
     c.presence.set(remote::presence());
     c.timer.set(u64::MAX);
     c.since.set(super::time::now());

@@ -52,8 +52,8 @@
     sysretq
 .endm
 
-# R9: the object that EC R11 names in RDI, of that kind and with that permission. `other`: there is none. RAX, RCX, RDX are lost.
-.macro find permission, kind, other
+# The object that EC R11 names in RDI, of that kind and with that permission. `other`: there is none. RAX, RCX, RDX are lost.
+.macro find permission, kind, other, object=r9
     mov rax, [r11 + {OBJ}]
     mov rax, [rax + {TABLE}]
     mov rcx, rdi
@@ -64,13 +64,13 @@
     ja \other
     mov rax, [rax + rdx * 8]
     and ecx, 511
-    mov r9, [rax + rcx * 8]
-    test r9b, \permission
+    mov \object, [rax + rcx * 8]
+    test \object\()b, \permission
     jz \other
-    shl r9, 8
-    sar r9, 8
-    and r9, -32
-    cmp word ptr [r9 + {KIND}], \kind
+    shl \object, 8
+    sar \object, 8
+    and \object, -32
+    cmp word ptr [\object + {KIND}], \kind
     jne \other
 .endm
 
@@ -96,9 +96,9 @@
 .previous
 .endm
 
-# The CPU changes from EC R11 to EC R10: what user mode has of segments, vector state, address space. Keeps RDI, RSI, R9.
-# `stale`: go there at the end if the space was changed since it was last in use here.
-.macro switch_to stale
+# The CPU changes from EC R11 to EC `to`: what user mode has of segments, vector state, address space. Keeps all but RAX, RCX,
+# RDX and RSP. `stale`: go there at the end if the space was changed since it was last in use here.
+.macro switch_to stale, to=r10
     rdfsbase rax
     rdgsbase rcx
     mov [r11 + {FS}], rax
@@ -111,17 +111,17 @@
     mov ecx, gs
     or eax, ecx
     jnz 5f
-6:  mov rax, [r10 + {FS}]
-    mov rcx, [r10 + {FS} + 8]
+6:  mov rax, [\to + {FS}]
+    mov rcx, [\to + {FS} + 8]
     wrfsbase rax
     wrgsbase rcx
     or eax, -1
     cdq
     xrstor64 [rip + {clean}]
-    mov [{CPU_EC}], r10
-    lea rax, [r10 + {FRAME_END}]
+    mov [{CPU_EC}], \to
+    lea rax, [\to + {FRAME_END}]
     mov [{RSP0}], rax
-    mov rax, [r10 + {CR3}]
+    mov rax, [\to + {CR3}]
     mov rcx, [{CPU_CR3}]
     cmp rax, rcx
     je 7f
@@ -131,7 +131,7 @@
     mov cr3, rax                        # a fence: the mark is looked at after the CPU is known to be there
     mov qword ptr [rdx + {P_LEAVING}], 0
     mov [{CPU_CR3}], rax
-    mov rcx, [r10 + {ROOT}]
+    mov rcx, [\to + {ROOT}]
     test byte ptr [rcx], 1
     jnz \stale
 7:
@@ -139,6 +139,7 @@
 5:  mov rsp, {STACK_TOP}
     push rdi
     push rsi
+    push r8
     push r9
     push r10
     push r11
@@ -146,10 +147,62 @@
     pop r11
     pop r10
     pop r9
+    pop r8
     pop rsi
     pop rdi
     jmp 6b
 .previous
+.endm
+
+# EC `callee` serves EC R11, which waits as `waits` says. RAX is lost.
+.macro call_links callee, portal, waits
+    mov rax, [r11 + {CHAIN}]
+    mov [\callee + {CHAIN}], rax
+    mov [\callee + {CALLER}], r11
+    mov [r11 + {CALLEE}], \callee
+    mov [\callee + {ENTRANCE}], \portal
+    mov dword ptr [\callee + {STATE}], {RUNS}
+    mov dword ptr [r11 + {STATE}], \waits
+.endm
+
+# EC R11 does not serve EC `caller` any more. RDI is 0.
+.macro reply_links caller
+    mov [r11 + {CALLER}], rdi
+    mov [r11 + {CHAIN}], rdi
+    mov [\caller + {CALLEE}], rdi
+    mov dword ptr [\caller + {STATE}], {RUNS}
+    mov dword ptr [r11 + {STATE}], {FREE}
+.endm
+
+# With a message in registers, R8 to R10 and R12 to R14: the registers beside it of EC R11 are stored, those of EC RBX loaded.
+.macro store_few
+    mov [r11 + {RSP}], rsp
+    mov [r11 + {GPR}], rax
+    mov [r11 + {GPR} + 2 * 8], rdx
+    mov [r11 + {GPR} + 3 * 8], rbx
+    mov [r11 + {GPR} + 5 * 8], rbp
+    mov [r11 + {GPR} + 15 * 8], r15
+.endm
+
+.macro return_to_rbx
+    or rsi, -1
+    mov r11d, 0x202
+    mov rsp, [rbx + {RSP}]
+    mov rax, [rbx + {GPR}]
+    mov rdx, [rbx + {GPR} + 2 * 8]
+    mov rbp, [rbx + {GPR} + 5 * 8]
+    mov r15, [rbx + {GPR} + 15 * 8]
+    mov rbx, [rbx + {GPR} + 3 * 8]
+    sysretq
+.endm
+
+.macro store_message ec
+    mov [\ec + {GPR} + 8 * 8], r8
+    mov [\ec + {GPR} + 9 * 8], r9
+    mov [\ec + {GPR} + 10 * 8], r10
+    mov [\ec + {GPR} + 12 * 8], r12
+    mov [\ec + {GPR} + 13 * 8], r13
+    mov [\ec + {GPR} + 14 * 8], r14
 .endm
 
 .text
@@ -158,6 +211,7 @@
 syscall_entry:
     mov r11, [{CPU_EC}]
     test dil, dil
+    js 8f
     jnz 1f
 
 # ipc_call without flags (docs/design/0016). R11: caller, R10: callee, R9: portal.
@@ -173,13 +227,7 @@ syscall_entry:
     cmp [r10 + {STATE}], rax
     jne slowly
     copy_words slowly
-    mov rax, [r11 + {CHAIN}]
-    mov [r10 + {CHAIN}], rax
-    mov [r10 + {CALLER}], r11
-    mov [r11 + {CALLEE}], r10
-    mov [r10 + {ENTRANCE}], r9
-    mov dword ptr [r10 + {STATE}], {RUNS}
-    mov dword ptr [r11 + {STATE}], {WAITS}
+    call_links r10, r9, {WAITS}
     switch_to 9f
     mov rdi, [r9 + {PT_PID}]
     mov rcx, [r9 + {PT_IP}]
@@ -203,15 +251,63 @@ syscall_entry:
     jne reply_slowly
     copy_words reply_slowly
     xor edi, edi
-    mov [r11 + {CALLER}], rdi
-    mov [r11 + {CHAIN}], rdi
-    mov [r10 + {CALLEE}], rdi
-    mov dword ptr [r10 + {STATE}], {RUNS}
-    mov dword ptr [r11 + {STATE}], {FREE}
+    reply_links r10
     switch_to 9f
     mov rcx, [r10 + {RIP}]
     return_to_r10
 9:  mov rcx, [r10 + {RIP}]
+
+# ipc_call with flag R alone. RBX: callee, R15: portal.
+8:  cmp dil, {CALL_IN_REGISTERS}
+    jne 8f
+    mov [r11 + {RIP}], rcx
+    store_few
+    cmp dword ptr [{CPU_SLOW}], 0
+    jne registers_slowly
+    find {MAY_CALL}, {IS_PT}, registers_slowly, r15
+    cmp byte ptr [r15 + {PT_REGISTERS}], 0
+    je registers_slowly
+    mov rbx, [r15 + {PT_EC}]
+    mov rax, [{CPU_FREE}]
+    cmp [rbx + {STATE}], rax
+    jne registers_slowly
+    mov qword ptr [r11 + {RFLAGS}], 0x202
+    call_links rbx, r15, {WAITS_FOR_REGISTERS}
+    switch_to 9f, rbx
+    mov rdi, [r15 + {PT_PID}]
+    mov rcx, [r15 + {PT_IP}]
+    return_to_rbx
+9:  mov rdi, [r15 + {PT_PID}]
+    mov rcx, [r15 + {PT_IP}]
+    jmp go_on_with_message
+
+# ipc_reply with flag R alone. RBX: caller.
+8:  cmp dil, {REPLY_IN_REGISTERS}
+    jne 2f
+    store_few
+    cmp dword ptr [{CPU_SLOW}], 0
+    jne 3f
+    mov rbx, [r11 + {CALLER}]
+    test rbx, rbx
+    jz 3f
+    mov rax, [{CPU_WAITS_FOR_REGISTERS}]
+    cmp [rbx + {STATE}], rax
+    jne 3f
+    xor edi, edi
+    reply_links rbx
+    switch_to 9f, rbx
+    mov rcx, [rbx + {RIP}]
+    return_to_rbx
+9:  mov rcx, [rbx + {RIP}]
+go_on_with_message:
+    store_message rbx
+    or rsi, -1
+    mov r10, rbx
+    jmp go_on_slowly
+3:  mov [r11 + {RIP}], rcx
+registers_slowly:
+    store_message r11
+    jmp slowly
 
 # R10 is the current EC, as after a call or reply, but its space is not as this CPU knows it.
 go_on_slowly:

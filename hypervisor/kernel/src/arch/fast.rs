@@ -97,12 +97,8 @@ pub fn word(cont: Cont, expect: Expect, cpu: u16) -> u64 {
 }
 
 /// The first 4 of these bytes.
-pub const fn half(cont: Cont) -> u32 {
-    cont as u32 | (WORDS as u32) << 8
-}
-
-/// [`Expect::Words`] as a byte.
-const WORDS: u8 = {
+pub const fn half(cont: Cont, expect: Expect) -> u32 {
     // SAFETY: the type has one byte.
-    unsafe { core::mem::transmute::<Expect, u8>(Expect::Words) }
-};
+    let expect = unsafe { core::mem::transmute::<Expect, u8>(expect) };
+    cont as u32 | (expect as u32) << 8
+}

@@ -18,7 +18,7 @@ pub mod vmx;
 
 use crate::call::ctrl;
 use crate::mem::{layout, refs::Header};
-use crate::object::{ec::Cont, ec::Ec, obj::ObjSpace, pt::Pt};
+use crate::object::{ec::Cont, ec::Ec, ec::Expect, obj::ObjSpace, pt::Pt};
 use core::arch::global_asm;
 use core::mem::offset_of;
 use cpu::Cpu;
@@ -41,6 +41,7 @@ global_asm!(
     CPU_CR3 = const CPU + offset_of!(Cpu, cr3),
     CPU_FREE = const CPU + offset_of!(Cpu, receives),
     CPU_WAITS = const CPU + offset_of!(Cpu, waits),
+    CPU_WAITS_FOR_REGISTERS = const CPU + offset_of!(Cpu, waits_for_registers),
     CPU_PRESENCE = const CPU + offset_of!(Cpu, presence),
     P_ROOT = const offset_of!(Presence, root),
     P_LEAVING = const offset_of!(Presence, leaving),
@@ -59,14 +60,18 @@ global_asm!(
     CALLEE = const STATE + offset_of!(ipc::State<Ec>, callee),
     CHAIN = const STATE + offset_of!(ipc::State<Ec>, chain),
     ENTRANCE = const STATE + offset_of!(ipc::State<Ec>, entrance),
-    RUNS = const fast::half(Cont::Sysret),
-    FREE = const fast::half(Cont::Receive),
-    WAITS = const fast::half(Cont::Reply),
+    RUNS = const fast::half(Cont::Sysret, Expect::Words),
+    FREE = const fast::half(Cont::Receive, Expect::Words),
+    WAITS = const fast::half(Cont::Reply, Expect::Words),
+    WAITS_FOR_REGISTERS = const fast::half(Cont::Reply, Expect::Registers),
+    CALL_IN_REGISTERS = const (abi::IN_REGISTERS as u32) << 4 | abi::Hypercall::IpcCall as u32,
+    REPLY_IN_REGISTERS = const (abi::IN_REGISTERS as u32) << 4 | abi::Hypercall::IpcReply as u32,
     TABLE = const ObjSpace::TABLE,
     KIND = const Header::KIND_AND_LIFE,
     IS_PT = const cap::Kind::Pt as u32,
     MAY_CALL = const abi::perm::Pt::CALL.bits(),
     PT_EC = const offset_of!(Pt, ec),
+    PT_REGISTERS = const offset_of!(Pt, registers),
     PT_IP = const offset_of!(Pt, ip),
     PT_PID = const offset_of!(Pt, pid),
     clean = sym fpu::CLEAN,

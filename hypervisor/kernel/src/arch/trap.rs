@@ -4,6 +4,7 @@ use super::{cpu::cpu, fast, fpu, interrupt, tables};
 use crate::object::ec::{Cont, Expect};
 use crate::schedule::{self, Next};
 use crate::{event, remote, say, trace};
+use abi::REGISTER_WORDS;
 use x86::controlregs::cr2;
 
 /// Registers of user mode, in the order in which entry.S pushes them.
@@ -44,6 +45,8 @@ pub const RSI: usize = 6;
 /// Likewise.
 pub const RDI: usize = 7;
 const R8: usize = 8;
+/// R8 to R10, R12 to R14.
+const MESSAGE: [usize; REGISTER_WORDS] = [8, 9, 10, 12, 13, 14];
 
 /// RFLAGS after a hypercall (spec 8.8) and at start: interrupts on.
 pub const USER_FLAGS: u64 = 0x202;
@@ -85,6 +88,14 @@ impl Frame {
     /// Fifth.
     pub fn r8(&self) -> u64 {
         self.regs.gpr[R8]
+    }
+    /// A message in registers.
+    pub fn message(&self) -> [u64; REGISTER_WORDS] {
+        MESSAGE.map(|r| self.regs.gpr[r])
+    }
+    /// The same.
+    pub fn set_message(&mut self, words: [u64; REGISTER_WORDS]) {
+        MESSAGE.iter().zip(words).for_each(|(r, w)| self.regs.gpr[*r] = w);
     }
     /// Result register.
     pub fn set_rdi(&mut self, v: u64) {

@@ -11,7 +11,7 @@ use crate::object::{
 };
 use crate::object::{pt::Pt, sc::Sc, sm::Sm, tables::Tables};
 use crate::{arch::time, boot, remote};
-use abi::{HwOp, Mad, Sel, Status, perm};
+use abi::{HwOp, IN_REGISTERS, Mad, Sel, Status, perm};
 use cap::Kind;
 use core::sync::atomic::Ordering::SeqCst;
 use ptab::{Full, Leaf};
@@ -211,7 +211,7 @@ pub fn ctrl_sc(ec: &'static Ec) -> Outcome {
 /// Configures a portal (5.4.4).
 pub fn ctrl_pt(ec: &'static Ec) -> Outcome {
     let pt = ec.obj.find::<Pt>(selector(ec), perm::Pt::CTRL.bits()).ok_or(Status::BadCap)?;
-    pt.configure(ec.regs().rsi(), ec.regs().rdx() as u32);
+    pt.configure(ec.regs().rsi(), ec.regs().rdx() as u32, flags(ec) & IN_REGISTERS != 0);
     Ok(Done::Now)
 }
 

@@ -8,6 +8,7 @@ use abi::{ExtFeatures, ExtOp, Status};
 pub const FEATURES: ExtFeatures = ExtFeatures::TRANSFER
     .union(ExtFeatures::QUOTA)
     .union(ExtFeatures::DESTROY)
+    .union(ExtFeatures::REGISTERS)
     .union(ExtFeatures::STATE)
     .union(ExtFeatures::TRACE)
     .union(TESTS);

@@ -7,7 +7,8 @@ use crate::object::ec::{Cont, Ec, EcKind, Expect};
 use crate::object::pt::Pt;
 use crate::schedule::Next;
 use crate::trace;
-use abi::{Mtd, Status, perm};
+use abi::{IN_REGISTERS, Mtd, REGISTER_MTD, Status, perm};
+use core::sync::atomic::Ordering::Relaxed;
 use ipc::Way;
 
 /// Flag T: do not wait for a busy callee.
@@ -25,8 +26,8 @@ pub fn ipc_call(ec: &'static Ec) -> Next {
 }
 
 fn try_call(ec: &'static Ec) -> Result<Next, Status> {
-    let mtd = ec.regs().rsi() as u32;
-    if transfer::too_many(ec, mtd) {
+    let registers = flags(ec) & IN_REGISTERS != 0;
+    if transfer::too_many(ec, registers) {
         return Err(Status::BadPar);
     }
     let pt = ec.obj.find::<Pt>(selector(ec), perm::Pt::CALL.bits()).ok_or(Status::BadCap)?;
@@ -43,20 +44,34 @@ fn try_call(ec: &'static Ec) -> Result<Next, Status> {
         }
         Way::Circle | Way::Dead => return Err(Status::Aborted),
     }
-    let mtd = copy_message(ec, callee, mtd);
+    let mtd = if registers { pass_registers(ec, callee, pt.registers.load(Relaxed)) } else { copy_message(ec, callee) };
     fpu::discard(ec);
-    ec.ipc.expect.set(Expect::Words);
+    ec.ipc.expect.set(if registers { Expect::Registers } else { Expect::Words });
     trace!(CALL, Some(ec), pt.pid(), trace::name(callee).into());
     Ok(event::enter(ec, pt, mtd))
 }
 
 /// Copies a message; returns the descriptor that the receiver gets.
-fn copy_message(from: &Ec, to: &Ec, mtd: u32) -> u32 {
+fn copy_message(from: &Ec, to: &Ec) -> u64 {
+    let mtd = from.regs().rsi() as u32;
     let n = Mtd::word_count(mtd);
     if let (Some(a), Some(b)) = (from.utcb(), to.utcb()) {
         b.words[..n].copy_from_slice(&a.words[..n]);
     }
-    transfer::items(from, to, mtd)
+    transfer::items(from, to, mtd).into()
+}
+
+/// The same with a message in registers. Who does not want it there finds it in its UTCB.
+fn pass_registers(from: &Ec, to: &Ec, wanted: bool) -> u64 {
+    let words = from.regs().message();
+    if wanted {
+        to.regs().set_message(words);
+        return REGISTER_MTD;
+    }
+    if let Some(u) = to.utcb() {
+        u.words[..words.len()].copy_from_slice(&words);
+    }
+    words.len() as u64 - 1
 }
 
 /// Replies to the caller, if there is one, and waits for the next message.
@@ -71,10 +86,13 @@ pub fn ipc_reply(ec: &'static Ec) -> Next {
     let Some(caller) = ipc::reply(ec) else { return Next::Resched };
     trace!(REPLY, Some(ec), trace::name(caller).into(), mtd.into());
     match caller.ipc.expect.get() {
-        Expect::Words => {
-            let mtd = copy_message(ec, caller, mtd);
+        expected @ (Expect::Words | Expect::Registers) => {
+            let mtd = match flags(ec) & IN_REGISTERS {
+                0 => copy_message(ec, caller),
+                _ => pass_registers(ec, caller, expected == Expect::Registers),
+            };
             caller.set_status(Status::Success);
-            caller.regs().set_rsi(mtd as u64);
+            caller.regs().set_rsi(mtd);
             ipc::resume(caller, Cont::Sysret)
         }
         Expect::State(how) => match ec.utcb() {

@@ -7,9 +7,9 @@ use abi::{Item, Mtd, SEL_NUM, Status, WINDOW_MAX, perm};
 /// Flag C of `ipc_call` and `ipc_reply`: the message has typed items.
 const ITEMS: u8 = 2;
 
-/// Whether the message of `ec` has typed items, and more than there may be.
-pub fn too_many(ec: &Ec, mtd: u32) -> bool {
-    flags(ec) & ITEMS != 0 && Mtd::item_count(mtd) > Item::MAX
+/// Whether the message of `ec` has typed items, and more than there may be, which is none beside `registers`.
+pub fn too_many(ec: &Ec, registers: bool) -> bool {
+    flags(ec) & ITEMS != 0 && (registers || Mtd::item_count(ec.regs().rsi() as u32) > Item::MAX)
 }
 
 /// The descriptor that the receiver of a message gets, and the items with it.

@@ -4,7 +4,7 @@ use super::{account::Account, ec::Ec, kernel_object};
 use crate::mem::layout::USER_END;
 use crate::mem::refs::{Header, Object, Progress, Ref};
 use abi::Mtd;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Portal.
 #[repr(C, align(32))]
@@ -17,6 +17,8 @@ pub struct Pt {
     /// Identifier.
     pub pid: AtomicU64,
     mtd: AtomicU32,
+    /// Its EC takes messages in registers.
+    pub registers: AtomicBool,
 }
 kernel_object!(Pt, Pt);
 
@@ -24,8 +26,8 @@ impl Pt {
     /// A portal with identifier 0 and empty MTD. Its address is cut to those of user mode: `sysret` must not fault.
     pub fn create(a: &'static Account, ec: Ref<Ec>, ip: u64) -> Option<Ref<Pt>> {
         let ip = ip & (USER_END - 1);
-        let (pid, mtd) = (AtomicU64::new(0), AtomicU32::new(0));
-        Ref::new(a, Pt { header: Header::new(Self::KIND), ec, ip, pid, mtd })
+        let (pid, mtd, registers) = (AtomicU64::new(0), AtomicU32::new(0), AtomicBool::new(false));
+        Ref::new(a, Pt { header: Header::new(Self::KIND), ec, ip, pid, mtd, registers })
     }
 
     /// What the EC knows it by.
@@ -54,9 +56,10 @@ impl Pt {
         Progress::Done
     }
 
-    /// Sets both.
-    pub fn configure(&self, pid: u64, mtd: u32) {
+    /// Sets all that can be changed.
+    pub fn configure(&self, pid: u64, mtd: u32, registers: bool) {
         self.pid.store(pid, Relaxed);
         self.mtd.store(mtd, Relaxed);
+        self.registers.store(registers, Relaxed);
     }
 }

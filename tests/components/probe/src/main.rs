@@ -31,6 +31,7 @@ mod objects;
 mod own;
 mod platform;
 mod poor;
+mod registers;
 mod scene;
 mod set_window;
 mod spaces;
@@ -59,6 +60,7 @@ const PAGES: &[(&str, &[Check])] = &[
     ("ctrl_sm", ctrl_sm::CHECKS),
     ("state", state::CHECKS),
     ("items", transfer::CHECKS),
+    ("registers", registers::CHECKS),
     ("set_window", set_window::CHECKS),
     ("destroy", destroy::CHECKS),
     ("platform", platform::CHECKS),
