@@ -5,7 +5,7 @@
 //!
 //! Key types: [`Session`], [`Fault`].
 
-use crate::emulator::{End, Machine};
+use crate::emulator::{Debugger, End, Machine};
 use crate::{terminal, tree};
 use anyhow::{Context, Result, bail};
 use regex::bytes::Regex;
@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,6 +98,9 @@ impl Session {
         let out = |name: &str| File::create(machine.dir.join(name)).with_context(|| format!("creating {name}"));
         let mut command = machine.command()?;
         command.stdout(out("emulator.out")?).stderr(out("emulator.err")?).process_group(0);
+        if machine.debugger == Debugger::Prompt {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        }
         let child = command.spawn().with_context(|| format!("starting {command:?}"))?;
         groups::add(child.id());
         let mut guard = Unconnected(Some(child));
@@ -176,6 +179,11 @@ impl Session {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// Both ends of its debugger, once, if that waits for commands.
+    pub fn prompt(&mut self) -> Option<(ChildStdin, ChildStdout)> {
+        self.child.stdin.take().zip(self.child.stdout.take())
     }
 
     /// What the emulator printed on its standard output: the debugger's answers.
@@ -373,7 +381,7 @@ mod tests {
             iso: PathBuf::new(),
             dir: std::env::temp_dir(),
             port: 0,
-            debugger: crate::emulator::Debugger::Off,
+            debugger: Debugger::Off,
         };
         let log = tree::build_dir("unit-tests").unwrap().join(format!("serial-{}.log", child.id()));
         spawn_reader(socket.try_clone().unwrap(), shared.clone(), File::create(&log).unwrap(), std::io::sink());

@@ -1,5 +1,6 @@
 //! Tests of the commands themselves, run beside the tests in emulators.
 
+use crate::perf::profile;
 use crate::platform::{self, Platform};
 use crate::scenario::{self, Scenario};
 use crate::{exec, matrix, tree};
@@ -13,8 +14,10 @@ use std::time::{Duration, Instant};
 pub type Test = fn() -> Result<()>;
 
 /// Name, what it shows, and the test.
-pub const TESTS: [(&str, &str, Test); 2] = [
+pub const TESTS: [(&str, &str, Test); 4] = [
     ("no-silent-skip", "each test runs with each emulator or says why not", every_skip_has_a_reason),
+    ("counts@bochs", "hot paths have no more instructions of a kind than promised: VT-x", || profile::test("bochs")),
+    ("counts@qemu", "hot paths have no more instructions of a kind than promised: SVM", || profile::test("qemu")),
     ("killed-run", "a run that is killed takes its emulator along and leaves no files", a_killed_run_leaves_nothing),
 ];
 

@@ -51,6 +51,7 @@ debug: action=ignore
 fn script(debugger: &Debugger) -> String {
     match debugger {
         Debugger::Script(commands) => commands.join("\n") + "\nq\n",
+        Debugger::Prompt => String::new(),
         _ => "c\nq\n".into(),
     }
 }
@@ -97,6 +98,7 @@ mod tests {
     #[test]
     fn scripts_end_in_quit() {
         assert_eq!(script(&Debugger::Off), "c\nq\n");
+        assert_eq!(script(&Debugger::Prompt), "");
         assert_eq!(script(&Debugger::Script(vec!["pb 0x1000200".into(), "c".into()])), "pb 0x1000200\nc\nq\n");
     }
 

@@ -31,6 +31,8 @@ pub enum Debugger {
     Off,
     /// These commands of Bochs' own debugger.
     Script(Vec<String>),
+    /// Bochs' own debugger waits for commands on its standard input.
+    Prompt,
     /// QEMU waits for gdb on this TCP port before the first instruction.
     Gdb(u16),
 }
@@ -56,7 +58,7 @@ impl Machine {
             (Emulator::Bochs, Debugger::Gdb(_)) => {
                 bail!("Debian's Bochs has no stub for gdb, but a debugger of its own: see docs/guide/debug.md")
             }
-            (Emulator::Qemu, Debugger::Script(_)) => bail!("only Bochs has a debugger of its own"),
+            (Emulator::Qemu, Debugger::Script(_) | Debugger::Prompt) => bail!("only Bochs has a debugger of its own"),
             (Emulator::Bochs, _) => bochs::prepare(self, &mut c)?,
             (Emulator::Qemu, _) => qemu::prepare(self, &mut c)?,
         }

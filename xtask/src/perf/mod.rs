@@ -2,6 +2,7 @@
 //!
 //! Measured by [`suite`] (the kernel alone), [`guest`] and [`native`] (a guest under us and without us),
 //! [`prompt`] (seconds to the prompt). Kept in [`result`], judged by [`budgets`], shown by [`page`] and [`plots`].
+//! [`profile`] says what is behind a figure, instruction by instruction.
 
 mod anchors;
 mod budgets;
@@ -11,6 +12,7 @@ mod guest;
 mod native;
 mod page;
 mod plots;
+pub mod profile;
 mod prompt;
 mod report;
 mod result;
@@ -64,6 +66,8 @@ enum Verb {
     Report(report::Args),
     /// Say what changed between two revisions, measured in turn, or between two files of results.
     Compare(compare::Args),
+    /// Show every instruction of one warm operation of the suite: by kind, by stage, by function.
+    Profile(profile::Args),
 }
 
 /// Longest run of an emulator.
@@ -78,6 +82,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     match &args.verb {
         Some(Verb::Report(args)) => report::main(args),
         Some(Verb::Compare(args)) => compare::main(args),
+        Some(Verb::Profile(args)) => profile::main(args),
         None => measure(args),
     }
 }

@@ -5,6 +5,11 @@
 # kernel leaves by `leave_*` or idles. Frame, from low to high: 16 GPRs in the order of the UTCB, vector, error code,
 # RIP, CS, RFLAGS, RSP, SS (struct Frame). Numbers in braces are from mod.rs.
 
+# A stage of a hot path begins, as `cargo xtask perf profile` shows it: a symbol, and no code.
+.macro stage name
+stage.\name\().\@:
+.endm
+
 .macro push_gprs
     push r15; push r14; push r13; push r12; push r11; push r10; push r9; push r8
     push rdi; push rsi; push rbp; push rsp; push rbx; push rdx; push rcx; push rax
@@ -36,6 +41,7 @@
 
 # Goes on in user mode with EC R10 at RCX, with RSI and RDI.
 .macro return_to_r10
+    stage exit
     mov r11d, 0x202
     mov rsp, [r10 + {RSP}]
     mov rax, [r10 + {GPR}]
@@ -54,6 +60,7 @@
 
 # The object that EC R11 names in RDI, of that kind and with that permission. `other`: there is none. RAX, RCX, RDX are lost.
 .macro find permission, kind, other, object=r9
+    stage look_up
     mov rax, [r11 + {OBJ}]
     mov rax, [rax + {TABLE}]
     mov rcx, rdi
@@ -76,6 +83,7 @@
 
 # Copies a message from EC R11 to EC R10, with its descriptor RSI. `other`: there is more in it than words.
 .macro copy_words other
+    stage message
     test rsi, rsi
     jnz 3f
     mov rax, [r11 + {UTCB}]
@@ -84,6 +92,7 @@
     mov [rdx], rax
 4:
 .subsection 1
+    stage message
 3:  test esi, 0xfffffe00
     jnz \other
     mov eax, esi
@@ -99,10 +108,12 @@
 # The CPU changes from EC R11 to EC `to`: what user mode has of segments, vector state, address space. Keeps all but RAX, RCX,
 # RDX and RSP. `stale`: go there at the end if the space was changed since it was last in use here.
 .macro switch_to stale, to=r10
+    stage FS_and_GS_base
     rdfsbase rax
     rdgsbase rcx
     mov [r11 + {FS}], rax
     mov [r11 + {FS} + 8], rcx
+    stage segment_selectors
     mov eax, ds                         # now: to clear FS and GS clears their bases, too
     mov ecx, es
     or eax, ecx
@@ -111,13 +122,16 @@
     mov ecx, gs
     or eax, ecx
     jnz 5f
-6:  mov rax, [\to + {FS}]
+6:  stage FS_and_GS_base
+    mov rax, [\to + {FS}]
     mov rcx, [\to + {FS} + 8]
     wrfsbase rax
     wrgsbase rcx
+    stage vector_registers
     or eax, -1
     cdq
     xrstor64 [rip + {clean}]
+    stage trap_stack_CR3_who_is_where
     mov [{CPU_EC}], \to
     lea rax, [\to + {FRAME_END}]
     mov [{RSP0}], rax
@@ -136,6 +150,7 @@
     jnz \stale
 7:
 .subsection 1
+    stage segment_selectors
 5:  mov rsp, {STACK_TOP}
     push rdi
     push rsi
@@ -156,6 +171,7 @@
 
 # EC `callee` serves EC R11, which waits as `waits` says. RAX is lost.
 .macro call_links callee, portal, waits
+    stage who_serves_whom
     mov rax, [r11 + {CHAIN}]
     mov [\callee + {CHAIN}], rax
     mov [\callee + {CALLER}], r11
@@ -167,6 +183,7 @@
 
 # EC R11 does not serve EC `caller` any more. RDI is 0.
 .macro reply_links caller
+    stage who_serves_whom
     mov [r11 + {CALLER}], rdi
     mov [r11 + {CHAIN}], rdi
     mov [\caller + {CALLEE}], rdi
@@ -185,6 +202,7 @@
 .endm
 
 .macro return_to_rbx
+    stage exit
     or rsi, -1
     mov r11d, 0x202
     mov rsp, [rbx + {RSP}]
@@ -209,6 +227,7 @@
 .balign 64
 .globl syscall_entry
 syscall_entry:
+    stage entry
     mov r11, [{CPU_EC}]
     test dil, dil
     js 8f
@@ -219,9 +238,11 @@ syscall_entry:
     mov qword ptr [r11 + {RFLAGS}], 0x202
     store_scratch
     store_others
+    stage whether_it_is_plain
     cmp dword ptr [{CPU_SLOW}], 0
     jne slowly
     find {MAY_CALL}, {IS_PT}, slowly
+    stage partner
     mov r10, [r9 + {PT_EC}]
     mov rax, [{CPU_FREE}]
     cmp [r10 + {STATE}], rax
@@ -229,20 +250,25 @@ syscall_entry:
     copy_words slowly
     call_links r10, r9, {WAITS}
     switch_to 9f
+    stage exit
     mov rdi, [r9 + {PT_PID}]
     mov rcx, [r9 + {PT_IP}]
     return_to_r10
-9:  mov rdi, [r9 + {PT_PID}]
+9:  stage slow_exit
+    mov rdi, [r9 + {PT_PID}]
     mov rcx, [r9 + {PT_IP}]
     jmp go_on_slowly
 
 # ipc_reply without flags. R11: callee, R10: caller.
-1:  cmp dil, 1
+1:  stage entry
+    cmp dil, 1
     jne 2f
     store_scratch
     store_others
+    stage whether_it_is_plain
     cmp dword ptr [{CPU_SLOW}], 0
     jne reply_to_guest
+    stage partner
     mov r10, [r11 + {CALLER}]
     test r10, r10
     jz reply_slowly
@@ -250,21 +276,27 @@ syscall_entry:
     cmp [r10 + {STATE}], rax
     jne reply_slowly
     copy_words reply_slowly
+    stage who_serves_whom
     xor edi, edi
     reply_links r10
     switch_to 9f
+    stage exit
     mov rcx, [r10 + {RIP}]
     return_to_r10
-9:  mov rcx, [r10 + {RIP}]
+9:  stage slow_exit
+    mov rcx, [r10 + {RIP}]
 
 # ipc_call with flag R alone. RBX: callee, R15: portal.
-8:  cmp dil, {CALL_IN_REGISTERS}
+8:  stage entry
+    cmp dil, {CALL_IN_REGISTERS}
     jne 8f
     mov [r11 + {RIP}], rcx
     store_few
+    stage whether_it_is_plain
     cmp dword ptr [{CPU_SLOW}], 0
     jne registers_slowly
     find {MAY_CALL}, {IS_PT}, registers_slowly, r15
+    stage partner
     cmp byte ptr [r15 + {PT_REGISTERS}], 0
     je registers_slowly
     mov rbx, [r15 + {PT_EC}]
@@ -274,38 +306,48 @@ syscall_entry:
     mov qword ptr [r11 + {RFLAGS}], 0x202
     call_links rbx, r15, {WAITS_FOR_REGISTERS}
     switch_to 9f, rbx
+    stage exit
     mov rdi, [r15 + {PT_PID}]
     mov rcx, [r15 + {PT_IP}]
     return_to_rbx
-9:  mov rdi, [r15 + {PT_PID}]
+9:  stage slow_exit
+    mov rdi, [r15 + {PT_PID}]
     mov rcx, [r15 + {PT_IP}]
     jmp go_on_with_message
 
 # ipc_reply with flag R alone. RBX: caller.
-8:  cmp dil, {REPLY_IN_REGISTERS}
+8:  stage entry
+    cmp dil, {REPLY_IN_REGISTERS}
     jne 2f
     store_few
+    stage whether_it_is_plain
     cmp dword ptr [{CPU_SLOW}], 0
     jne 3f
+    stage partner
     mov rbx, [r11 + {CALLER}]
     test rbx, rbx
     jz 3f
     mov rax, [{CPU_WAITS_FOR_REGISTERS}]
     cmp [rbx + {STATE}], rax
     jne 3f
+    stage who_serves_whom
     xor edi, edi
     reply_links rbx
     switch_to 9f, rbx
+    stage exit
     mov rcx, [rbx + {RIP}]
     return_to_rbx
-9:  mov rcx, [rbx + {RIP}]
+9:  stage slow_exit
+    mov rcx, [rbx + {RIP}]
 go_on_with_message:
     store_message rbx
     or rsi, -1
     mov r10, rbx
     jmp go_on_slowly
-3:  mov [r11 + {RIP}], rcx
+3:  stage slow_entry
+    mov [r11 + {RIP}], rcx
 registers_slowly:
+    stage slow_entry
     store_message r11
     jmp slowly
 
@@ -321,6 +363,7 @@ go_on_slowly:
 
 # The CPU is not plain for calls, perhaps as it is for VM exits (docs/design/0017).
 reply_to_guest:
+    stage reply_to_a_guest
     mov rsp, {STACK_TOP}
     mov rdx, rdi
     mov rdi, r11
@@ -336,10 +379,12 @@ enter_portal:
 
 # An operation on a semaphore, if nothing comes of it but success.
 .macro semaphore permission, operation
+    stage registers_stored
     store_scratch
     mov [r11 + {GPR} + 6 * 8], rsi
     mov [r11 + {GPR} + 7 * 8], rdi
     find \permission, {IS_SM}, 4f
+    stage operation
     mov rsi, rdi
     mov rdi, r9
     mov rsp, {STACK_TOP}
@@ -347,6 +392,7 @@ enter_portal:
     mov r11, [{CPU_EC}]
     test al, al
     jz 4f
+    stage exit
     mov rsp, [r11 + {RSP}]
     mov rcx, [r11 + {RIP}]
     mov rax, [r11 + {GPR}]
@@ -361,39 +407,48 @@ enter_portal:
 .endm
 
 # Any other hypercall.
-2:  mov [r11 + {RIP}], rcx
+2:  stage which_hypercall
+    mov [r11 + {RIP}], rcx
     test dword ptr [{CPU_SLOW}], {NOT_QUICK}
     jnz other
     cmp dil, {CTRL_SM}
     jne 3f
     semaphore {MAY_UP}, {up}
-3:  mov ecx, edi
+3:  stage which_hypercall
+    mov ecx, edi
     and ecx, 0x1f
     cmp ecx, {CTRL_SM} | {DOWN}
     jne 3f
     semaphore {MAY_DOWN}, {down}
-4:  store_others
+4:  stage slow_entry
+    store_others
     jmp hypercall
-3:  and ecx, 0xf
+3:  stage which_hypercall
+    and ecx, 0xf
     cmp ecx, 0xf
     jne other
     cmp dil, {LAST_EXT}
     jbe other
+    stage exit
     mov rcx, [r11 + {RIP}]              # there is no such hypercall
     mov edi, {BAD_HYP}
     mov r11d, 0x202
     sysretq
 
 reply_slowly:
+    stage slow_entry
     mov [r11 + {RIP}], rcx
     jmp slowly
 other:
+    stage slow_entry
     store_scratch
     store_others
 slowly:
+    stage slow_entry
     mov [r11 + {GPR} + 6 * 8], rsi
     mov [r11 + {GPR} + 7 * 8], rdi
 hypercall:
+    stage slow_entry
     mov qword ptr [r11 + {RFLAGS}], 0x202
     mov rsp, {STACK_TOP}
     call {hypercall}

@@ -1,0 +1,303 @@
+//! `cargo xtask perf profile`: every instruction of one warm operation of the perf suite, user mode, kernel and guest, by
+//! kind, by stage and by function.
+//!
+//! The suite runs as it is, and calls `perf_mark` before and after one sample of a row, `perf_row` with the row's name. An
+//! emulator's debugger stops it there ([`step::Stepper`]: [`bochs`], [`qemu`]) and tells what is executed in between.
+//! [`symbols`] knows where that is, [`record`] makes a [`Profile`] of it, [`limits`] judges it.
+
+mod bochs;
+mod kinds;
+mod limits;
+mod qemu;
+mod record;
+mod stack;
+mod stages;
+mod step;
+mod symbols;
+mod view;
+
+use super::{LIMIT, PLATFORMS, start};
+use crate::build::Flavour;
+use crate::emulator::Debugger;
+use crate::platform::{Emulator, Platform};
+use crate::progress::Step as Progress;
+use crate::session::{self, Session};
+use crate::system::System;
+use crate::{image, packages, tree};
+use anyhow::{Context, Result, bail, ensure};
+use limits::Limits;
+use record::Profile;
+use regex::{Regex, bytes};
+use stages::Rules;
+use std::process::ExitCode;
+use std::time::Instant;
+use step::{Mode, Step, Stepper};
+use symbols::Symbols;
+
+/// Arguments of `perf profile`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Rows of the perf suite. Without any: those that perf/budgets.toml limits.
+    rows: Vec<String>,
+    /// On this platform instead of bochs and qemu; may be given several times.
+    #[arg(long, value_name = "PLATFORM")]
+    on: Vec<String>,
+    /// Nothing but whether the promises are kept.
+    #[arg(long)]
+    check: bool,
+}
+
+/// The system that runs the suite, and its component.
+const SYSTEM: &str = "perf";
+const COMPONENT: &str = "perf-suite";
+/// How often the handler of an exit has run before an exit is warm.
+const WARM: u32 = 80;
+/// So many exits are traced: in one of them a time slice may end, which the suite's median does not count.
+const TRIES: u32 = 2;
+/// An operation of more instructions is none to look at one by one. In QEMU each takes 0.1 ms.
+const MOST: usize = 20_000;
+
+/// Fails if a promise is broken, or if what was traced is not what the suite measured.
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let names = if args.on.is_empty() { PLATFORMS.map(String::from).to_vec() } else { args.on.clone() };
+    let platforms = names.iter().map(|n| Ok(Platform::load(n)?.counted())).collect::<Result<Vec<_>>>()?;
+    if let Some(p) = platforms.iter().find(|p| !p.is_counted() || p.cpus > 1) {
+        bail!("{}: it takes an emulator that counts instructions, with one CPU", p.name);
+    }
+    packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platforms.iter().flat_map(Platform::needs)))?;
+    let mut kept = true;
+    for platform in &platforms {
+        let (text, fine) = run(platform, &args.rows, args.check)?;
+        print!("{text}");
+        kept &= fine;
+    }
+    Ok(ExitCode::from(u8::from(!kept)))
+}
+
+/// The check alone, as a test: the rows that have limits.
+pub fn test(platform: &str) -> Result<()> {
+    let platform = Platform::load(platform)?.counted();
+    let (text, kept) = run(&platform, &[], true)?;
+    ensure!(kept, "{text}");
+    Ok(())
+}
+
+/// What there is to say, and whether all is well.
+fn run(platform: &Platform, rows: &[String], check: bool) -> Result<(String, bool)> {
+    let limits = Limits::load(&platform.name)?;
+    let rows = if rows.is_empty() { limits.rows() } else { rows.to_vec() };
+    let taken = profiles(platform, &rows)?;
+    let (mut text, mut faults) = (String::new(), Vec::new());
+    for (profile, median) in &taken {
+        let dir = profile.write()?;
+        if !check {
+            text += &profile.show(*median);
+            text += &format!("  more: {}/{}.json .txt .trace.json .svg\n", tree::shown(&dir), profile.row);
+        }
+        faults.extend(limits.broken(profile));
+        let ticks = ticks(platform.emulator, &profile.steps);
+        if *median != Some(ticks) {
+            let measured = median.map_or("nothing".into(), |m| m.to_string());
+            faults
+                .push(format!("{}: {}: traced {ticks}, but the suite measured {measured}", platform.name, profile.row));
+        }
+    }
+    let absent = rows.iter().filter(|r| !taken.iter().any(|(p, _)| p.row == **r));
+    faults.extend(absent.map(|r| format!("{}: {r}: the suite marks no sample of such a row", platform.name)));
+    text.extend(faults.iter().map(|f| format!("BROKEN: {f}\n")));
+    Ok((text, faults.is_empty()))
+}
+
+/// Boots the suite and traces the rows; with the medians that it printed.
+fn profiles(platform: &Platform, rows: &[String]) -> Result<Vec<(Profile, Option<u64>)>> {
+    let rules = Rules::load()?;
+    let image = image::make(&System::load(SYSTEM)?, SYSTEM, &platform.kernel_cmdline, Flavour::Release)?;
+    let suite = image.components.iter().find(|(n, _)| n == COMPONENT).context("the suite was not built")?;
+    let symbols = Symbols::load(&image.kernel.linked, &suite.1.linked)?;
+    let step = Progress::begin(format!("tracing the perf suite ({})", platform.name));
+    let dir = tree::build_dir(format!("profile/{}-machine", platform.name))?;
+    let port = session::free_port()?;
+    let debugger = match platform.emulator {
+        Emulator::Bochs => Debugger::Prompt,
+        Emulator::Qemu => Debugger::Gdb(port),
+    };
+    let mut session = start(&awake(platform), &image.iso, &dir, debugger)?;
+    let mut stepper: Box<dyn Stepper> = match platform.emulator {
+        Emulator::Bochs => Box::new(bochs::Bochs::new(&mut session)?),
+        Emulator::Qemu => Box::new(qemu::Qemu::new(port, &symbols)?),
+    };
+    let traced = capture(&mut *stepper, &Marks::of(&symbols)?, rows).with_context(|| tree::shown(&session.log))?;
+    if traced.len() == rows.len() {
+        stepper.leave()?;
+    }
+    let result = traced.into_iter().map(|(row, tries)| {
+        let median = median(&mut session, &row);
+        (Profile::new(row, &platform.name, warm(platform.emulator, &tries, median), &symbols, &rules), median)
+    });
+    let result: Vec<_> = result.collect();
+    step.done(&format!("{} rows", result.len()));
+    Ok(result)
+}
+
+/// QEMU's `sleep=off` lets its clock jump to the next timer whenever no CPU runs; a debugger's stop is such a moment.
+fn awake(platform: &Platform) -> Platform {
+    let args = platform.args.iter().map(|a| a.replace(",sleep=off", "")).collect();
+    Platform { args, ..platform.clone() }
+}
+
+/// How much the clock goes on while these are executed. QEMU does not count what a guest begins and its hypervisor takes
+/// over.
+fn ticks(emulator: Emulator, steps: &[Step]) -> u64 {
+    let exits = steps.windows(2).filter(|w| w[0].mode == Mode::Guest && w[1].mode == Mode::Kernel).count();
+    let uncounted = if emulator == Emulator::Qemu { exits } else { 0 };
+    (steps.len() - uncounted) as u64
+}
+
+/// Of several, that which is as long as most are.
+fn warm(emulator: Emulator, tries: &[Vec<Step>], median: Option<u64>) -> &[Step] {
+    let usual = tries.iter().find(|t| Some(ticks(emulator, record::operation(t))) == median);
+    usual.or(tries.first()).map_or(&[], |t| t)
+}
+
+/// What the suite says about a row, soon or already.
+fn median(session: &mut Session, row: &str) -> Option<u64> {
+    let line = format!(r"perf: {row} min \d+ median (\d+) ");
+    session.expect(&bytes::Regex::new(&line).ok()?, Instant::now() + LIMIT).ok()?;
+    Regex::new(&line).ok()?.captures(&session.text())?[1].parse().ok()
+}
+
+/// Where the suite is stopped.
+struct Marks {
+    /// Before and after a sample.
+    sample: u64,
+    /// At the beginning of the handler of an exit, where each period begins.
+    exit: u64,
+    /// Behind a row, whose name is in registers.
+    row: u64,
+}
+
+impl Marks {
+    fn of(symbols: &Symbols) -> Result<Marks> {
+        let [sample, exit, row] = ["perf_mark", "bare_exit", "perf_row"].map(|n| symbols.user(n));
+        Ok(Marks { sample: sample?, exit: exit?, row: row? })
+    }
+}
+
+/// A row, and what was executed: of an exit, several times.
+type Traced = (String, Vec<Vec<Step>>);
+
+/// Traces these rows, until it has all of them or the machine has ended. The name of a row comes behind it.
+fn capture(machine: &mut dyn Stepper, marks: &Marks, rows: &[String]) -> Result<Vec<Traced>> {
+    let (mut taken, mut pending, mut exits) = (Vec::new(), Vec::new(), 0);
+    machine.stop_at(&[marks.sample, marks.exit, marks.row])?;
+    while taken.len() < rows.len() {
+        let Some(at) = machine.go()? else { break };
+        if at == marks.row {
+            let name = machine.text()?;
+            let tries = std::mem::take(&mut pending);
+            if rows.contains(&name) {
+                ensure!(
+                    !tries.is_empty(),
+                    "{name}: no sample of it was marked, or one of more than {MOST} instructions"
+                );
+                taken.push((name, tries));
+            }
+            exits = 0;
+            machine.stop_at(&[marks.sample, marks.exit, marks.row])?;
+        } else if at == marks.sample {
+            pending.extend(machine.trace(MOST)?);
+        } else {
+            exits += 1;
+            if exits == WARM {
+                // Each ends where the next one begins.
+                for _ in 0..TRIES {
+                    pending.extend(machine.trace(MOST)?);
+                }
+                machine.stop_at(&[marks.sample, marks.row])?;
+            }
+        }
+    }
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKS: Marks = Marks { sample: 1, exit: 2, row: 3 };
+
+    /// Stops in order; a trace ends at the next one.
+    struct Script {
+        stops: Vec<(u64, &'static str)>,
+        on: Vec<u64>,
+        now: &'static str,
+    }
+
+    impl Stepper for Script {
+        fn stop_at(&mut self, addresses: &[u64]) -> Result<()> {
+            self.on = addresses.to_vec();
+            Ok(())
+        }
+        fn go(&mut self) -> Result<Option<u64>> {
+            while !self.stops.is_empty() {
+                let (at, name) = self.stops.remove(0);
+                self.now = name;
+                if self.on.contains(&at) {
+                    return Ok(Some(at));
+                }
+            }
+            Ok(None)
+        }
+        fn trace(&mut self, most: usize) -> Result<Option<Vec<Step>>> {
+            let left = self.stops.len();
+            self.go()?;
+            Ok((left < most).then(|| vec![Step { at: left as u64, mode: Mode::User, code: vec![] }]))
+        }
+        fn text(&mut self) -> Result<String> {
+            Ok(self.now.into())
+        }
+        fn leave(&mut self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn captured(stops: Vec<(u64, &'static str)>, rows: &[&str]) -> Result<Vec<(String, u64)>> {
+        let mut machine = Script { stops, on: vec![], now: "" };
+        let rows: Vec<_> = rows.iter().map(|r| r.to_string()).collect();
+        let all = capture(&mut machine, &MARKS, &rows)?;
+        Ok(all.into_iter().map(|(row, tries)| (row, tries[0][0].at)).collect())
+    }
+
+    #[test]
+    fn a_trace_gets_the_name_that_comes_behind_it() {
+        let calls = vec![(1, ""), (1, ""), (3, "a"), (3, "b"), (1, ""), (1, ""), (3, "c")];
+        assert_eq!(captured(calls.clone(), &["c"]).unwrap(), [("c".to_string(), 2)]);
+        assert_eq!(captured(calls.clone(), &["c", "a"]).unwrap().len(), 2);
+        assert!(captured(calls.clone(), &["b"]).unwrap_err().to_string().contains("b: no sample"));
+        assert!(captured(calls, &["d"]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_usual_one_is_taken() {
+        let steps = |n| vec![Step { at: 0, mode: Mode::Kernel, code: vec![] }; n];
+        let tries = [steps(7), steps(3)];
+        assert_eq!(warm(Emulator::Bochs, &tries, Some(3)).len(), 3);
+        assert_eq!(warm(Emulator::Bochs, &tries, None).len(), 7);
+        assert!(warm(Emulator::Bochs, &[], Some(1)).is_empty());
+    }
+
+    #[test]
+    fn qemu_does_not_count_what_exits() {
+        let steps =
+            [Mode::Kernel, Mode::Guest, Mode::Guest, Mode::Kernel].map(|mode| Step { at: 0, mode, code: vec![] });
+        assert_eq!([ticks(Emulator::Bochs, &steps), ticks(Emulator::Qemu, &steps)], [4, 3]);
+        assert_eq!(ticks(Emulator::Qemu, &[]), 0);
+    }
+
+    #[test]
+    fn an_exit_is_traced_when_it_is_warm() {
+        let mut stops = vec![(2, ""); 100];
+        stops.push((3, "exit"));
+        assert_eq!(captured(stops, &["exit"]).unwrap(), [("exit".to_string(), 101 - u64::from(WARM))]);
+    }
+}
