@@ -36,6 +36,9 @@ pub struct Kernel {
 pub struct Group {
     pub row: String,
     pub title: String,
+    /// It is on the README's picture.
+    #[serde(default)]
+    pub picture: bool,
 }
 
 /// What a kernel needs for a row.

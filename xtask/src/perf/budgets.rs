@@ -39,6 +39,9 @@ pub enum Unit {
 /// A promise, and what was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
+    /// Of a row of the suite: where.
+    pub platform: Option<String>,
+    /// The figure, or the name of the row.
     pub what: String,
     pub unit: Unit,
     /// `None`: it was to be measured, and was not.
@@ -50,12 +53,13 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(what: impl Into<String>, unit: Unit, have: f64, most: f64) -> Check {
-        Check { what: what.into(), unit, have: Some(have), most, kept: have <= most, why: None }
+    fn new(what: &str, unit: Unit, have: f64, most: f64) -> Check {
+        Check { platform: None, what: what.into(), unit, have: Some(have), most, kept: have <= most, why: None }
     }
 
-    fn unmeasured(what: String, most: f64, why: Option<String>) -> Check {
-        Check { what, unit: Unit::Ticks, have: None, most, kept: false, why }
+    /// With the platform, if it is of one.
+    pub fn name(&self) -> String {
+        self.platform.iter().map(|p| format!("{p}: ")).collect::<String>() + &self.what
     }
 
     /// A figure in the check's unit.
@@ -79,7 +83,7 @@ impl Check {
     /// In a line.
     pub fn show(&self) -> String {
         let verdict = if self.kept { "kept" } else { "BROKEN" };
-        format!("{:<48} {:>10}  at most {:>10}  {verdict}", self.what, self.measured(), self.figure(self.most))
+        format!("{:<48} {:>10}  at most {:>10}  {verdict}", self.name(), self.measured(), self.figure(self.most))
     }
 }
 
@@ -117,10 +121,18 @@ impl Budgets {
     pub fn suite(&self, suite: &Suite) -> Vec<Check> {
         let limits = self.suite.get(&suite.platform).into_iter().flatten();
         let check = |(name, most): (&String, &u64)| {
-            let (what, most) = (format!("{}: {name}", suite.platform), *most as f64);
-            match suite.row(name) {
-                Some(row) => Check::new(what, Unit::Ticks, row.median as f64, most),
-                None => Check::unmeasured(what, most, suite.why_missing(name)),
+            let have = suite.row(name).map(|r| r.median as f64);
+            let why = if have.is_some() { None } else { suite.why_missing(name) };
+            let most = *most as f64;
+            let kept = have.is_some_and(|h| h <= most);
+            Check {
+                platform: Some(suite.platform.clone()),
+                what: name.clone(),
+                unit: Unit::Ticks,
+                have,
+                most,
+                kept,
+                why,
             }
         };
         limits.map(check).collect()

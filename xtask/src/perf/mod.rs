@@ -55,6 +55,9 @@ pub struct Args {
     /// Where the results go, with the endings .json and .html.
     #[arg(long, value_name = "FILE", default_value = result::DEFAULT)]
     out: PathBuf,
+    /// Print all rows of the suite, those without a limit too.
+    #[arg(long)]
+    all: bool,
     /// Make neither page nor table, and judge nothing: the tree may be of another revision than this program.
     #[arg(long, hide = true)]
     only_json: bool,
@@ -109,7 +112,7 @@ fn measure(args: &Args) -> Result<ExitCode> {
     }
     let budgets = budgets::Budgets::load()?;
     let (results, place) = keeper.end(|r| budgets.checks(r))?;
-    report::finish(&results, &place)
+    report::finish(&results, &place, args.all)
 }
 
 /// Fails if a row of the suite in a serial log is above its limit for the platform, or is not there.
@@ -120,7 +123,7 @@ pub fn keeps_limits(platform: &str, log: &str) -> Result<()> {
     ensure!(!checks.is_empty(), "perf/budgets.toml has no limit for {platform}");
     let broken: Vec<_> = checks.iter().filter(|c| !c.kept).collect();
     let shown: Vec<_> =
-        broken.iter().map(|c| format!("{}: {}, at most {}", c.what, c.measured(), c.figure(c.most))).collect();
+        broken.iter().map(|c| format!("{}: {}, at most {}", c.name(), c.measured(), c.figure(c.most))).collect();
     ensure!(broken.is_empty(), "not as perf/budgets.toml promises:\n  {}", shown.join("\n  "));
     Ok(())
 }

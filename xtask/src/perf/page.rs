@@ -1,10 +1,11 @@
 //! Results as one page that needs nothing else, no network either: for screens, light and dark, and for paper.
 
-use super::anchors::{self, Anchors};
+use super::anchors::{self, Anchors, Group};
+use super::budgets::Check;
 use super::plots::{self, Bar, Line, Panel, Range, grouped};
 use super::result::{Profile, Results, Run};
 use super::suite::{Row, Suite};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use regex::Regex;
 use std::collections::BTreeMap;
@@ -13,6 +14,18 @@ use std::collections::BTreeMap;
 const STYLE: &str = include_str!("page.css");
 /// The kernels whose figures by words are drawn.
 const BY_WORDS: [&str; 2] = ["nova", "sel4"];
+/// Curves that differ by so many hundredths are one.
+const NEAR: u64 = 2;
+/// What rows are drawn together: a title, and how their names begin.
+const FAMILIES: [(&str, &[&str]); 7] = [
+    ("Calls", &["call_", "shared_"]),
+    ("Hypercalls, semaphores and switches", &["null_", "semaphore_", "switch_", "clock_"]),
+    ("Memory, capabilities and page faults", &["map_", "unmap_", "delegate_", "revoke_", "page_"]),
+    ("Objects", &["create_", "destroy_"]),
+    ("Guests", &["exit_", "recall_"]),
+    ("The longest stretches with interrupts off", &["stretch_"]),
+    ("Others", &[""]),
+];
 /// Reasons of exits that are drawn.
 const REASONS: usize = 12;
 
@@ -47,10 +60,11 @@ pub fn render(r: &Results) -> Result<String> {
     Ok(page.into_string())
 }
 
-/// Calls and replies against other kernels, as a file for the README.
+/// Calls and exits beside other kernels, as a file for the README.
 pub fn picture(r: &Results) -> Result<String> {
     let anchors = Anchors::load()?;
-    let panels = panels(r, &anchors, |row| anchors::words(row).is_some());
+    let panels = panels(r, &anchors, |g| g.picture);
+    ensure!(!panels.is_empty(), "the results have no row that is drawn, of a machine that counts instructions");
     Ok(plots::alone(&plots::bars(&panels)?))
 }
 
@@ -83,19 +97,32 @@ fn figure(svg: &str, caption: &str) -> Markup {
     html! { figure { (PreEscaped(svg)) @if !caption.is_empty() { figcaption { (caption) } } } }
 }
 
+/// Those of rows: one line a row, one column a platform.
 fn promises(r: &Results) -> Markup {
+    let platforms: Vec<&str> = r.runs.iter().map(|run| run.platform.as_str()).collect();
+    let (of_rows, others): (Vec<&Check>, Vec<&Check>) = r.budgets.iter().partition(|c| c.platform.is_some());
+    let mut by_row: BTreeMap<&str, Vec<&Check>> = BTreeMap::new();
+    of_rows.iter().for_each(|c| by_row.entry(&c.what).or_default().push(c));
+    let cell = |c: Option<&&Check>| match c {
+        Some(c) => html! { (c.measured()) small { " of " (c.figure(c.most)) } " " (verdict(c)) },
+        None => html! { "-" },
+    };
     html! {
         @if !r.budgets.is_empty() {
             section {
                 h2 { "Promises" }
-                p { "From " code { "perf/budgets.toml" } ": most that each figure may be." }
-                table {
-                    thead { tr { th { "Figure" } th.n { "Measured" } th.n { "At most" } th { "" } } }
-                    tbody {
-                        @for c in &r.budgets {
-                            tr {
-                                td { (c.what) } td.n { (c.measured()) } td.n { (c.figure(c.most)) }
-                                td { @if c.kept { span.good { "kept" } } @else { span.bad { "broken" } } }
+                p { "What was measured, and the most that " code { "perf/budgets.toml" } " lets it be." }
+                @if !others.is_empty() {
+                    table { tbody { @for c in &others { tr { td { (c.what) } td.n { (cell(Some(c))) } } } } }
+                }
+                @if !by_row.is_empty() {
+                    table {
+                        thead { tr { th { "Row of the suite, ticks" } @for p in &platforms { th.n { (p) } } } }
+                        tbody {
+                            @for (row, checks) in &by_row {
+                                tr { td { code { (row) } } @for p in &platforms {
+                                    td.n { (cell(checks.iter().find(|c| c.platform.as_deref() == Some(*p)))) }
+                                } }
                             }
                         }
                     }
@@ -105,10 +132,14 @@ fn promises(r: &Results) -> Markup {
     }
 }
 
+fn verdict(c: &Check) -> Markup {
+    html! { @if c.kept { span.good { "kept" } } @else { span.bad { "broken" } } }
+}
+
 /// Bars of the rows that others have figures for. Machines of ours with the same figure share a bar.
-fn panels(r: &Results, anchors: &Anchors, wanted: impl Fn(&str) -> bool) -> Vec<Panel> {
+fn panels(r: &Results, anchors: &Anchors, wanted: impl Fn(&Group) -> bool) -> Vec<Panel> {
     let mut panels = Vec::new();
-    for g in anchors.groups.iter().filter(|g| wanted(&g.row)) {
+    for g in anchors.groups.iter().filter(|g| wanted(g)) {
         let mut ours: BTreeMap<u64, Vec<String>> = BTreeMap::new();
         for run in r.runs.iter().filter(|run| run.machine.counted) {
             if let Some(row) = run.suite.as_ref().and_then(|s| s.row(&g.row)) {
@@ -152,6 +183,12 @@ fn compared(r: &Results, anchors: &Anchors) -> Result<Markup> {
     })
 }
 
+/// Whether two curves could not be told apart.
+fn near(a: &[(u64, u64)], b: &[(u64, u64)]) -> bool {
+    let close = |(p, q): (&(u64, u64), &(u64, u64))| p.0 == q.0 && p.1.abs_diff(q.1) * 100 <= p.1 * NEAR;
+    a.len() == b.len() && a.iter().zip(b).all(close)
+}
+
 fn by_words(r: &Results, anchors: &Anchors) -> Result<Vec<Line>> {
     let points = |s: &Suite| {
         let mut list: Vec<_> = s.rows.iter().filter_map(|x| Some((anchors::words(&x.name)?, x.median))).collect();
@@ -161,9 +198,10 @@ fn by_words(r: &Results, anchors: &Anchors) -> Result<Vec<Line>> {
     let mut lines: Vec<Line> = Vec::new();
     for run in r.runs.iter().filter(|run| run.machine.counted) {
         let points = run.suite.as_ref().map(points).unwrap_or_default();
-        match lines.iter_mut().find(|l| l.points == points) {
+        match lines.iter_mut().find(|l| near(&l.points, &points)) {
             _ if points.is_empty() => {}
-            Some(same) => same.label += &format!(", {}", run.platform),
+            Some(l) if l.points == points => l.label += &format!(", {}", run.platform),
+            Some(l) => l.label += &format!(", {} (within {NEAR} %)", run.platform),
             None => lines.push(Line { label: format!("Ferronova: {}", run.platform), points }),
         }
     }
@@ -199,21 +237,17 @@ fn profiles(list: &[Profile], platform: &str) -> Result<Markup> {
 
 fn suite(run: &Run) -> Result<Markup> {
     let Some(s) = &run.suite else { return Ok(html! {}) };
-    let range = |r: &Row| Range { label: r.name.clone(), min: r.min, median: r.median, p99: r.p99, max: r.max };
-    let ticks: Vec<_> = s.rows.iter().filter(|r| r.unit == "ticks").map(range).collect();
     let spread: Vec<_> = s.rows.iter().filter(|r| r.spread.len() > 1).collect();
-    let caption = "Blue: from the smallest to the 99th percentile; mark: median; line and dot: to the largest.";
     Ok(html! {
         section {
             h2 { "Perf suite: " (run.platform) }
-            (figure(&plots::ranges(&ticks)?, caption))
-            details open[false] {
+            p { "In ticks, on a logarithmic axis. Mark: median; blue: from the smallest to the 99th percentile; line and dot: to "
+                "the largest." }
+            @for (title, rows) in families(s) { h3 { (title) } (figure(&plots::ranges(&rows)?, "")) }
+            (sizes(s)?)
+            details {
                 summary { "All rows in figures (" (s.rows.len()) ")" }
                 (rows(s))
-            }
-            @if !s.missing.is_empty() {
-                h3 { "Rows that are missing here" }
-                ul { @for (name, why) in &s.missing { li { code { (name) } ": " (why) } } }
             }
             @if !spread.is_empty() {
                 details open[!run.machine.counted] {
@@ -222,8 +256,34 @@ fn suite(run: &Run) -> Result<Markup> {
                     div.grid { @for r in spread { (figure(&plots::histogram(&r.name, &r.spread)?, "")) } }
                 }
             }
+            @if !s.missing.is_empty() {
+                h3 { "Rows that are missing here" }
+                ul { @for line in s.missing_by_reason() { li { (line) } } }
+            }
         }
     })
+}
+
+/// Rows in ticks by [`FAMILIES`], each in the first one that fits.
+fn families(s: &Suite) -> Vec<(&'static str, Vec<Range>)> {
+    let of = |r: &Row| FAMILIES.iter().position(|(_, heads)| heads.iter().any(|h| r.name.starts_with(h)));
+    let range = |r: &Row| Range { label: r.name.clone(), min: r.min, median: r.median, p99: r.p99, max: r.max };
+    let ticks = || s.rows.iter().filter(|r| r.unit == "ticks");
+    let each = FAMILIES.iter().enumerate();
+    each.map(|(i, (title, _))| (*title, ticks().filter(|r| of(r) == Some(i)).map(range).collect::<Vec<_>>()))
+        .filter(|(_, rows)| !rows.is_empty())
+        .collect()
+}
+
+/// Rows in bytes.
+fn sizes(s: &Suite) -> Result<Markup> {
+    let bytes = s.rows.iter().filter(|r| r.unit == "bytes");
+    let label = |r: &Row| r.name.trim_start_matches("memory_of_").replace('_', " ");
+    let bars: Vec<_> = bytes.map(|r| Bar { label: label(r), value: r.median, ours: true }).collect();
+    if bars.is_empty() {
+        return Ok(html! {});
+    }
+    Ok(figure(&plots::bars(&[Panel { title: "Kernel memory of an object, in bytes".into(), bars }])?, ""))
 }
 
 fn rows(s: &Suite) -> Markup {
@@ -334,7 +394,7 @@ mod tests {
             perf: call_reply_other_pd_1w spread 195:1023 563:1\n\
             perf: call_reply_other_pd_8w min 219 median 219 p99 219 max 219 of 1024 ticks\n\
             perf: walk_1_cpus min 5 median 5 p99 5 max 5 of 1 ticks\nperf: walk_2_cpus min 9 median 9 p99 9 max 9 of 1 ticks\n\
-            perf: exit_cpuid_rip missing: the machine runs <no> guests\n";
+            perf: memory_of_pd min 9 median 9 p99 9 max 9 of 1 bytes\nperf: exit_cpuid_rip missing: the machine runs <no> guests\n";
         let mut r = Results::begin("cargo xtask perf --suite");
         for name in ["bochs", "qemu"] {
             let suite = Suite::parse(name, text).unwrap();
@@ -353,9 +413,16 @@ mod tests {
         };
         r.runs[0].profiles.push(profile);
         let page = render(&r).unwrap();
-        for part in
-            ["NOVA", "Not complete", "runs &lt;no&gt; guests", "Distributions", "Scaling", "60 in all", "8b6c28a0"]
-        {
+        for part in [
+            "NOVA",
+            "Not complete",
+            "runs &lt;no&gt; guests",
+            "Distributions",
+            "Kernel memory of an object",
+            "Scaling",
+            "60 in all",
+            "8b6c28a0",
+        ] {
             assert!(page.contains(part), "{part}");
         }
         for foreign in ["<script", "<link", "src=", "@import", "url("] {
@@ -371,9 +438,10 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_has_calls_and_replies_only() {
+    fn the_picture_has_what_the_file_says() {
         let svg = picture(&results()).unwrap();
-        assert!(svg.contains("1 word each way") && svg.contains("8 words each way") && !svg.contains("Semaphore"));
+        assert!(svg.contains("1 word each way") && !svg.contains("8 words each way"), "{svg}");
         assert!(svg.contains("Ferronova<") || svg.contains("Ferronova\n"), "{svg}");
+        assert!(picture(&Results::begin("t")).unwrap_err().to_string().contains("no row"));
     }
 }

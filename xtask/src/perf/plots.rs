@@ -167,11 +167,9 @@ pub fn curves(x: &str, y: &str, lines: &[Line]) -> Result<String> {
             .x_desc(x)
             .y_desc(y)
             .draw()?;
-        for (i, (l, (colour, _))) in lines.iter().zip(SERIES.iter().cycle()).enumerate() {
-            // The first one is seen below another one that is nearly the same.
-            let width = if i == 0 { 5 } else { 2 };
+        for (l, (colour, _)) in lines.iter().zip(SERIES.iter().cycle()) {
             let points = || l.points.iter().map(|p| (p.0 as f64, p.1 as f64));
-            chart.draw_series(LineSeries::new(points(), colour.stroke_width(width)))?;
+            chart.draw_series(LineSeries::new(points(), colour.stroke_width(2)))?;
             chart.draw_series(points().map(|p| Circle::new(p, 4, colour.filled())))?;
         }
         legend(area, lines)
@@ -202,10 +200,11 @@ pub fn ranges(rows: &[Range]) -> Result<String> {
     let width = f64::from(WIDTH as i32 - labels - 40);
     let log = |v: u64| (v.max(1) as f64).log10();
     let end = rows.iter().map(|r| log(r.max)).fold(1.0, f64::max).ceil();
-    let at = |v: u64| labels + (log(v) / end * width).round() as i32;
+    let begin = rows.iter().map(|r| log(r.min)).fold(end - 1.0, f64::min).floor();
+    let at = |v: u64| labels + ((log(v) - begin) / (end - begin) * width).round() as i32;
     let height = rows.len() as i32 * 20 + 44;
     draw(WIDTH, height as u32, |area| {
-        for power in 0..=end as u32 {
+        for power in begin as u32..=end as u32 {
             let x = at(10u64.pow(power));
             let line = PathElement::new([(x, 4), (x, height - 34)], GRID.0);
             area.draw(&line)?;
@@ -214,10 +213,12 @@ pub fn ranges(rows: &[Range]) -> Result<String> {
         for (i, r) in rows.iter().enumerate() {
             let y = 16 + i as i32 * 20;
             text(area, &r.label, (labels - 12, y), &style(13, false, INK.0, HPos::Right))?;
-            rectangle(area, (at(r.min), y - 1), (at(r.max), y + 1), OTHER.0)?;
+            if r.max > r.p99 {
+                rectangle(area, (at(r.min), y - 1), (at(r.max), y + 1), OTHER.0)?;
+                area.draw(&Circle::new((at(r.max), y), 3, OTHER.0.filled()))?;
+            }
             rectangle(area, (at(r.min), y - 4), (at(r.p99).max(at(r.min) + 1), y + 4), OURS.0)?;
             rectangle(area, (at(r.median) - 1, y - 7), (at(r.median) + 2, y + 7), INK.0)?;
-            area.draw(&Circle::new((at(r.max), y), 3, OTHER.0.filled()))?;
         }
         Ok(())
     })

@@ -1,7 +1,7 @@
 //! `cargo xtask perf report FILE`: JSON and page of a serial log of the perf suite, such as that of a real machine, or of
 //! results that there are; and what every measurement ends with.
 
-use super::budgets::{Budgets, Check};
+use super::budgets::Budgets;
 use super::result::{self, Machine, Place, Results};
 use super::suite::{self, Suite};
 use super::{page, revision::Revision};
@@ -28,6 +28,9 @@ pub struct Args {
     /// Write a picture for the README (SVG) here, and nothing else.
     #[arg(long, value_name = "SVG", conflicts_with = "out")]
     picture: Option<PathBuf>,
+    /// Print all rows, those without a limit too.
+    #[arg(long)]
+    all: bool,
 }
 
 /// Fails if a promise about it is broken.
@@ -47,7 +50,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let place = Place::of(args.out.as_deref().unwrap_or(&file.with_extension("")));
     ensure!(is_json || place.json != file, "{}: the results would take the log's place", tree::shown(&file));
     result::save(&results, &place)?;
-    finish(&results, &place)
+    finish(&results, &place, args.all)
 }
 
 /// A log of the suite.
@@ -69,18 +72,20 @@ fn of_log(text: &str, args: &Args) -> Result<Results> {
 }
 
 /// Writes the page and tells people: the exit code says whether all was measured and all promises are kept.
-pub fn finish(results: &Results, place: &Place) -> Result<ExitCode> {
+pub fn finish(results: &Results, place: &Place, all: bool) -> Result<ExitCode> {
     std::fs::write(&place.html, page::render(results)?).with_context(|| format!("writing {}", place.html.display()))?;
-    print!("{}", terminal(results));
+    print!("{}", terminal(results, all));
     println!("{}, {}", tree::shown(&place.json), tree::shown(&place.html));
     let well = results.complete && results.budgets.iter().all(|c| c.kept);
     Ok(ExitCode::from(u8::from(!well)))
 }
 
-/// The figures for people. Limits of single rows only if they are broken: there are many.
-fn terminal(r: &Results) -> String {
+/// The figures for people. There are many rows: those that have a limit on some platform, and limits if they are broken.
+fn terminal(r: &Results, all: bool) -> String {
     let suites: Vec<_> = r.runs.iter().filter_map(|run| run.suite.as_ref()).collect();
-    let mut text = if suites.is_empty() { String::new() } else { suite::table(&suites) };
+    let limited = |row: &str| r.budgets.iter().any(|c| c.platform.is_some() && c.what == row);
+    let wanted = |row: &str| all || limited(row) || !r.budgets.iter().any(|c| c.platform.is_some());
+    let mut text = if suites.is_empty() { String::new() } else { suite::table(&suites, wanted) };
     for run in &r.runs {
         for b in &run.boots {
             text += &format!("guest kernel entry to shell ({}): {} ticks, ", b.name, b.guest_ticks);
@@ -92,12 +97,16 @@ fn terminal(r: &Results) -> String {
         text += &format!("guest to its prompt on qemu: {:.1} s of CPU time, ", p.ours_s);
         text += &format!("{:.1} s on the bare machine\n", p.native_s);
     }
-    let of_row = |c: &&Check| c.what.contains(": ");
-    text.extend(r.budgets.iter().filter(|c| !of_row(c) || !c.kept).map(|c| c.show() + "\n"));
-    let rows: Vec<_> = r.budgets.iter().filter(of_row).collect();
+    text.extend(r.budgets.iter().filter(|c| c.platform.is_none() || !c.kept).map(|c| c.show() + "\n"));
+    let rows: Vec<_> = r.budgets.iter().filter(|c| c.platform.is_some()).collect();
     let kept = rows.iter().filter(|c| c.kept).count();
-    text += &format!("{kept} of {} limits of rows are kept\n", rows.len());
+    if !rows.is_empty() {
+        text += &format!("{kept} of {} limits of rows are kept\n", rows.len());
+    }
     text.extend(r.failed.iter().map(|what| format!("NOT MEASURED: {what}\n")));
+    if !r.complete && r.failed.is_empty() {
+        text += "NOT COMPLETE: the command was interrupted\n";
+    }
     text
 }
 
@@ -110,7 +119,14 @@ mod tests {
         [perf] perf: exit_cpuid_rip missing: the machine runs no guests\r\n";
 
     fn args(name: &str) -> Args {
-        Args { file: "x.log".into(), name: name.into(), revision: Some("abc".into()), out: None, picture: None }
+        Args {
+            file: "x.log".into(),
+            name: name.into(),
+            revision: Some("abc".into()),
+            out: None,
+            picture: None,
+            all: false,
+        }
     }
 
     #[test]
@@ -128,8 +144,8 @@ mod tests {
     fn people_see_rows_what_is_missing_and_what_is_broken() {
         let mut r = of_log(LOG, &args("bochs")).unwrap();
         r.budgets = Budgets::load().unwrap().checks(&r);
-        let text = terminal(&r);
-        for part in ["null_hypercall", "missing: the machine", "BROKEN", "NOT MEASURED: the log ends"] {
+        let text = terminal(&r, false);
+        for part in ["null_hypercall", "missing (the machine", "BROKEN", "NOT MEASURED: the log ends"] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(text.contains(&format!("0 of {} limits", r.budgets.len())), "{text}");

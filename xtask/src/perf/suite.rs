@@ -134,6 +134,18 @@ impl Suite {
         self.rows.iter().find(|r| r.name == name)
     }
 
+    /// What is missing and why, in lines.
+    pub fn missing_by_reason(&self) -> Vec<String> {
+        let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (name, why) in &self.missing {
+            match reasons.iter_mut().find(|(known, _)| known == why) {
+                Some((_, names)) => names.push(name),
+                None => reasons.push((why, vec![name])),
+            }
+        }
+        reasons.iter().map(|(why, names)| format!("missing ({why}): {}", names.join(", "))).collect()
+    }
+
     /// Why there is no such row.
     pub fn why_missing(&self, name: &str) -> Option<String> {
         self.missing.iter().find(|(n, _)| n == name).map(|(_, why)| why.clone())
@@ -149,25 +161,30 @@ impl Row {
     }
 }
 
-/// The rows of all platforms for people: medians, with minimum and 99th percentile where these are different.
-pub fn table(suites: &[&Suite]) -> String {
+/// Rows of all platforms for people: medians, with minimum and 99th percentile where these are different. Of those that
+/// are not wanted only how many.
+pub fn table(suites: &[&Suite], wanted: impl Fn(&str) -> bool) -> String {
     let mut names: Vec<&str> = Vec::new();
     for row in suites.iter().flat_map(|s| &s.rows) {
         if !names.contains(&row.name.as_str()) {
             names.push(&row.name);
         }
     }
-    let cell = |s: &&Suite, name: &str| s.row(name).map_or("-".into(), Row::show);
     let line = |what: &str, cells: Vec<String>| {
         let cells: String = cells.iter().map(|c| format!("  {c:>24}")).collect();
         format!("  {what:<42}{cells}\n")
     };
-    let mut text =
-        line("perf suite, median (minimum..99th percentile)", suites.iter().map(|s| s.platform.clone()).collect());
-    text.extend(names.iter().map(|name| line(name, suites.iter().map(|s| cell(s, name)).collect())));
-    for s in suites {
-        text.extend(s.missing.iter().map(|(name, why)| format!("  {}: {name} missing: {why}\n", s.platform)));
+    let platforms = suites.iter().map(|s| s.platform.clone()).collect();
+    let mut text = line("median (minimum..99th percentile)", platforms);
+    let (shown, hidden): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|n| wanted(n));
+    let cell = |s: &&Suite, name: &str| s.row(name).map_or("-".into(), Row::show);
+    text.extend(shown.iter().map(|name| line(name, suites.iter().map(|s| cell(s, name)).collect())));
+    if !hidden.is_empty() {
+        text += &format!("  and {} rows without limit: on the page, and with --all here\n", hidden.len());
     }
+    text.extend(
+        suites.iter().flat_map(|s| s.missing_by_reason().into_iter().map(|m| format!("  {}: {m}\n", s.platform))),
+    );
     text
 }
 
@@ -192,11 +209,10 @@ mod tests {
         let machine: Vec<_> = s.machine.iter().map(|(k, v)| (&**k, &**v)).collect();
         assert_eq!(machine, [("cpu", "A CPU @ 2 GHz"), ("speculation", "this CPU is open to L1TF")]);
         assert_eq!(s.missing, [("exit_cpuid_rip".into(), "the machine runs no guests".into())]);
-        let text = table(&[&s, &Suite::parse("qemu", "perf: done").unwrap()]);
-        assert!(
-            text.contains("95 (90..99)") && text.contains("64 bytes") && text.contains("missing: the machine"),
-            "{text}"
-        );
+        let text = table(&[&s, &Suite::parse("qemu", "perf: done").unwrap()], |row| row != "clock_twice");
+        for part in ["95 (90..99)", "64 bytes", "missing (the machine runs no guests): exit_cpuid_rip", "and 1 rows"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
         assert!(Suite::parse("bochs", &format!("{TEXT}perf: no_row spread 1:2\n")).is_err());
         assert!(Suite::parse("bochs", &format!("{TEXT}perf: clock_twice spread 1 2\n")).is_err());
         let error = |text: &str| Suite::parse("bochs", text).unwrap().check().unwrap_err().to_string();
