@@ -21,15 +21,9 @@ pub struct Asid {
 }
 
 impl Asids {
-    /// Whether its virtual CPU can keep it.
-    #[inline]
-    pub fn is_good(&self, asid: Asid) -> bool {
-        asid.number != 0 && asid.generation == self.generation.get()
-    }
-
     /// Another identifier below `limit` if `old` is no longer good; 1 is always one.
     pub fn renew(&self, old: Asid, limit: u32) -> Option<Asid> {
-        if self.is_good(old) {
+        if old.number != 0 && old.generation == self.generation.get() {
             return None;
         }
         let next = self.last.get() + 1;

@@ -34,6 +34,16 @@ pub fn load_interruptibility(u: &ArchState, v: &mut Vmcb, _: &mut VcpuRegs, _: &
     event::block_nmis(v, u.intr_state & interruptibility::NMI != 0);
 }
 
+/// [`load_interruptibility`] where NMIs are not blocked and are not to be; otherwise it does nothing and says `false`.
+#[inline(always)]
+pub fn load_shadow(u: &ArchState, v: &mut Vmcb) -> bool {
+    let open = u.intr_state & interruptibility::NMI == 0 && !event::nmis_blocked(v);
+    if open {
+        v.control.interrupt_shadow = if u.intr_state & interruptibility::SHADOW != 0 { INTERRUPT_SHADOW } else { 0 };
+    }
+    open
+}
+
 /// All intercepts. Tertiary controls have no counterpart; windows belong to INJ.
 pub fn load_intercepts(u: &ArchState, v: &mut Vmcb, _: &mut VcpuRegs, c: &Controls) {
     v.control.intercepts = c.intercepts_with(u);

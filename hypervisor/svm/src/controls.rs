@@ -4,7 +4,7 @@
 //! exits are all or nothing, as on VMX), AVIC, VNMI.
 
 use crate::Intercepts;
-use crate::spec::{feature, misc1, misc2, vm_cr};
+use crate::spec::{clean, feature, misc1, misc2, vm_cr};
 use abi::{ArchState, VirtMissing};
 use virt::spec::{cr0, vector};
 use x86::vmx::vmcs::control::{PrimaryControls as Proc1, SecondaryControls as Proc2};
@@ -37,8 +37,8 @@ pub struct Controls {
     pub decode_assists: bool,
     /// One ASID can be flushed. Otherwise a flush costs all of them.
     pub flush_by_asid: bool,
-    /// The processor heeds clean bits.
-    pub vmcb_clean: bool,
+    /// The clean bits after an exit: all, or none if the processor does not heed them.
+    pub vmcb_clean: u32,
     /// Components that guests may enable in XCR0. [`negotiate`] says x87 only; the kernel adds what it switches.
     pub xcr0_supported: u64,
 }
@@ -126,7 +126,7 @@ pub fn negotiate(c: &CapabilityBits) -> Result<Controls, VirtMissing> {
         nrips: has(feature::NRIPS),
         decode_assists: has(feature::DECODE_ASSISTS),
         flush_by_asid: has(feature::FLUSH_BY_ASID),
-        vmcb_clean: has(feature::VMCB_CLEAN),
+        vmcb_clean: if has(feature::VMCB_CLEAN) { clean::ALL } else { 0 },
         xcr0_supported: 1,
     })
 }

@@ -102,7 +102,7 @@ pub fn requeue(vmcb: &mut Vmcb, controls: &Controls) {
 #[inline]
 pub fn settle(vmcb: &mut Vmcb, controls: &Controls) {
     vmcb.control.tlb_control = tlb::KEEP;
-    vmcb.control.vmcb_clean = if controls.vmcb_clean { clean::ALL } else { 0 };
+    vmcb.control.vmcb_clean = controls.vmcb_clean;
 }
 
 #[inline(never)]

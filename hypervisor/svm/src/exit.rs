@@ -97,11 +97,37 @@ struct Known {
     length: u8,
     /// There is a next instruction.
     instruction: bool,
-    /// There is more to say of operands, or of the length, than by the code alone.
-    operands: bool,
+    operands: Told,
 }
 
-const UNKNOWN: Known = Known { event: NONE, length: 0, instruction: false, operands: false };
+/// Where an exit tells the operands of its instruction.
+#[derive(Clone, Copy)]
+enum Told {
+    /// There are none, or the qualification has them.
+    Always,
+    /// With decode assists.
+    Assisted,
+    /// With decode assists, if it was a MOV.
+    AssistedMov,
+    /// As an access to a port.
+    Port,
+    /// Nowhere.
+    Never,
+}
+
+impl Told {
+    const fn by(code: u32) -> Told {
+        match code {
+            ..code::DR0_READ | code::CR0_SEL_WRITE => Told::AssistedMov,
+            code::DR0_READ..code::EXCP0 | code::INVLPG => Told::Assisted,
+            code::IDTR_READ..code::RDTSC | code::INVPCID => Told::Never,
+            code::IOIO => Told::Port,
+            _ => Told::Always,
+        }
+    }
+}
+
+const UNKNOWN: Known = Known { event: NONE, length: 0, instruction: false, operands: Told::Always };
 
 /// [`ROWS`] made fast.
 const BY_CODE: [Known; CODES] = {
@@ -110,8 +136,7 @@ const BY_CODE: [Known; CODES] = {
         let Row { codes, event, length } = ROWS[i];
         let mut code = codes[0];
         while code <= codes[codes.len() - 1] {
-            let operands = code < code::EXCP0
-                || matches!(code, code::CR0_SEL_WRITE..code::RDTSC | code::INVLPG | code::IOIO | code::INVPCID);
+            let operands = Told::by(code);
             let instruction = is_instruction(code);
             table[code as usize] = Known { event: event as u8, length, instruction, operands };
             code += 1;
@@ -174,21 +199,8 @@ fn instruction_length(known: Known, vmcb: &Vmcb, controls: &Controls) -> u32 {
     }
 }
 
-/// How much an exit tells of its operands.
-struct Operands {
-    qualification: u64,
-    /// The rest is in the instruction only.
-    decode: bool,
-}
-
-impl Operands {
-    fn known(qualification: u64) -> Operands {
-        Operands { qualification, decode: false }
-    }
-}
-
 /// Qualification of an instruction's exit.
-fn operands(vmcb: &Vmcb, controls: &Controls) -> Operands {
+fn operands(vmcb: &Vmcb, controls: &Controls) -> u64 {
     let (info1, info2) = (vmcb.control.exitinfo1, vmcb.control.exitinfo2);
     match vmcb.control.exitcode as u32 {
         code @ code::CR0_READ..code::CR0_WRITE => cr_access(code, qual::MOV_FROM_CR, info1, controls),
@@ -196,45 +208,39 @@ fn operands(vmcb: &Vmcb, controls: &Controls) -> Operands {
         code::CR0_SEL_WRITE => cr_access(0, 0, info1, controls),
         code @ code::DR0_READ..code::DR0_WRITE => dr_access(code - code::DR0_READ, qual::MOV_FROM_DR, info1, controls),
         code @ code::DR0_WRITE..code::EXCP0 => dr_access(code - code::DR0_WRITE, 0, info1, controls),
-        code::IDTR_READ..code::RDTSC | code::INVPCID => Operands { qualification: 0, decode: true },
-        code::INVLPG if controls.decode_assists => Operands::known(info1),
-        code::INVLPG => Operands { qualification: 0, decode: true },
+        code::INVLPG if controls.decode_assists => info1,
         code::IOIO => io(info1),
-        code::TASK_SWITCH => Operands::known(task_switch(info1, info2)),
-        _ => Operands::known(0),
+        code::TASK_SWITCH => task_switch(info1, info2),
+        _ => 0,
     }
 }
 
 /// VMX: register in 3:0, access type in 5:4, general-purpose register in 11:8.
-fn cr_access(register: u32, access: u64, info1: u64, controls: &Controls) -> Operands {
-    let known = controls.decode_assists && info1 & mov::IS_MOV_CR != 0;
-    let gpr = if known { info1 & mov::GPR } else { 0 };
-    let qualification = u64::from(register) | access << qual::CR_TYPE_SHIFT | gpr << qual::GPR_SHIFT;
-    Operands { qualification, decode: !known }
+fn cr_access(register: u32, access: u64, info1: u64, controls: &Controls) -> u64 {
+    let gpr = if controls.decode_assists && info1 & mov::IS_MOV_CR != 0 { info1 & mov::GPR } else { 0 };
+    u64::from(register) | access << qual::CR_TYPE_SHIFT | gpr << qual::GPR_SHIFT
 }
 
 /// VMX: register in 2:0, direction in 4, general-purpose register in 11:8.
-fn dr_access(register: u32, direction: u64, info1: u64, controls: &Controls) -> Operands {
-    let known = controls.decode_assists;
-    let gpr = if known { info1 & mov::GPR } else { 0 };
-    let qualification = u64::from(register & 7) | direction | gpr << qual::GPR_SHIFT;
-    Operands { qualification, decode: !known }
+fn dr_access(register: u32, direction: u64, info1: u64, controls: &Controls) -> u64 {
+    let gpr = if controls.decode_assists { info1 & mov::GPR } else { 0 };
+    u64::from(register & 7) | direction | gpr << qual::GPR_SHIFT
 }
 
 /// VMX: size less one in 2:0, IN 3, string 4, REP 5, port in 31:16. Bit 6, port as immediate, cannot be told.
-fn io(info1: u64) -> Operands {
+fn io(info1: u64) -> u64 {
     let if_set = |from, to| if info1 & from != 0 { to } else { 0 };
     let size = info1 >> ioio::SIZE_SHIFT & 7;
     let port = info1 >> ioio::PORT_SHIFT & 0xffff;
-    let qualification = size.saturating_sub(1)
+    size.saturating_sub(1)
         | if_set(ioio::IN, qual::IO_IN)
         | if_set(ioio::STR, qual::IO_STRING)
         | if_set(ioio::REP, qual::IO_REP)
-        | port << ioio::PORT_SHIFT;
-    Operands { qualification, decode: info1 & ioio::STR != 0 && address_size(info1).is_none() }
+        | port << ioio::PORT_SHIFT
 }
 
 /// Address size as VMX numbers it. `None`: the CPU does not say.
+#[inline]
 fn address_size(info1: u64) -> Option<u32> {
     match info1 >> ioio::ADDRESS_SHIFT & 7 {
         1 => Some(0),
@@ -276,7 +282,7 @@ pub(crate) fn save_qualifications(u: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, 
         code::NPF => [nested_page_fault(c.exitinfo1), 0, c.exitinfo2],
         PAGE_FAULT => [c.exitinfo2, 0, 0],
         DEBUG => [vmcb.save.dr6 & dr::DR6_CAUSES, 0, 0],
-        _ => [operands(vmcb, controls).qualification, 0, 0],
+        _ => [operands(vmcb, controls), 0, 0],
     };
 }
 
@@ -306,21 +312,25 @@ pub(crate) fn save_exception(u: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, _: &C
 pub(crate) fn save_instruction(u: &mut ArchState, vmcb: &Vmcb, _: &VcpuRegs, controls: &Controls) {
     let known = by_code(vmcb.control.exitcode as u32);
     u.inst_len = instruction_length(known, vmcb, controls);
-    u.inst_info = if known.operands { instruction_info(vmcb, controls) } else { 0 };
+    u.inst_info = instruction_info(known.operands, vmcb.control.exitinfo1, controls);
 }
 
 /// Instruction information: address size and segment of INS and OUTS, and [`ArchState::INST_DECODE`].
-fn instruction_info(vmcb: &Vmcb, controls: &Controls) -> u32 {
-    let info1 = vmcb.control.exitinfo1;
-    let code = vmcb.control.exitcode as u32;
-    if operands(vmcb, controls).decode {
-        return ArchState::INST_DECODE;
-    }
-    match address_size(info1) {
-        Some(size) if code == code::IOIO && info1 & ioio::STR != 0 => {
-            let segment = (info1 >> ioio::SEGMENT_SHIFT & 7) as u32;
-            size << inst_info::ADDRESS_SHIFT | segment << inst_info::SEGMENT_SHIFT
-        }
-        _ => 0,
-    }
+#[inline(always)]
+fn instruction_info(operands: Told, info1: u64, controls: &Controls) -> u32 {
+    let known = match operands {
+        Told::Always => true,
+        Told::Assisted => controls.decode_assists,
+        Told::AssistedMov => controls.decode_assists && info1 & mov::IS_MOV_CR != 0,
+        Told::Port if info1 & ioio::STR == 0 => true,
+        Told::Port => match address_size(info1) {
+            None => false,
+            Some(size) => {
+                let segment = (info1 >> ioio::SEGMENT_SHIFT & 7) as u32;
+                return size << inst_info::ADDRESS_SHIFT | segment << inst_info::SEGMENT_SHIFT;
+            }
+        },
+        Told::Never => false,
+    };
+    if known { 0 } else { ArchState::INST_DECODE }
 }

@@ -36,9 +36,10 @@ mod state;
 mod vmcb;
 
 pub use asid::{Asid, Asids};
+pub use composite::load_shadow;
 pub use controls::{CapabilityBits, Controls, negotiate};
 pub use event::{decode_exit, entry_failed, plain_exit, requeue, settle, track_nmi, window_due};
 pub use exit::{NO_EVENT, code};
 pub use setup::{GuestSetup, assign, flush, init, is_of_host, reset};
-pub use state::{FREQUENT, load, load_frequent, save, save_frequent};
+pub use state::{PLAIN, RARE, load, load_plain, save, save_plain};
 pub use vmcb::{ControlArea, Intercepts, Software, StateSaveArea, Vmcb, VmcbSegment};

@@ -18,7 +18,7 @@ fn missing(change: impl FnOnce(&mut CapabilityBits)) -> Option<VirtMissing> {
 #[test]
 fn tcg_runs_guests_with_nothing_optional() {
     let c = poor();
-    assert!(!c.nrips && !c.decode_assists && !c.flush_by_asid && !c.vmcb_clean);
+    assert!(!c.nrips && !c.decode_assists && !c.flush_by_asid && c.vmcb_clean == 0);
     assert_eq!((c.asids, c.xcr0_supported), (16, 1));
 }
 
@@ -27,13 +27,13 @@ fn each_optional_feature_is_used_alone() {
     let with = |edx: u32| negotiate(&CapabilityBits { edx: 1 | edx, ..tcg() }).expect("optional");
     let plain = poor();
     assert_eq!(with(1 << 3), svm::Controls { nrips: true, ..plain });
-    assert_eq!(with(1 << 5), svm::Controls { vmcb_clean: true, ..plain });
+    assert_eq!(with(1 << 5), svm::Controls { vmcb_clean: svm::spec::clean::ALL, ..plain });
     assert_eq!(with(1 << 6), svm::Controls { flush_by_asid: true, ..plain });
     assert_eq!(with(1 << 7), svm::Controls { decode_assists: true, ..plain });
     // VGIF, LBRV, PauseFilter, AVIC, ...: of no use.
     assert_eq!(with(!0xe9), plain);
     let c = rich();
-    assert!(c.nrips && c.decode_assists && c.flush_by_asid && c.vmcb_clean);
+    assert!(c.nrips && c.decode_assists && c.flush_by_asid && c.vmcb_clean != 0);
     assert_eq!((Intercepts { cr_write: 0, ..c.required }, c.asids), (plain.required, 0x8000));
 }
 

@@ -7,8 +7,8 @@
 /// The table: a group for each bit of the descriptor; in each group for each field of the UTCB its direction, its name
 /// (of arrays also the first element and the number), its slot in VT-x and its slot in SVM.
 ///
-/// What the words of a slot mean is said in `state` of each back end. `frequent` groups come first on the path of an
-/// exit; of `rare` ones one test skips all; `kernel` groups concern what no back end holds. Words after the macro's name
+/// What the words of a slot mean is said in `state` of each back end. `plain` groups are little more than moves, and come first
+/// on the path of an exit, before `frequent` ones; of `rare` ones one test skips all; `kernel` groups concern what no back end holds. Words after the macro's name
 /// come before the table.
 ///
 /// Order counts: RFLAGS and RIP come before INJ, which may move RIP and looks at RFLAGS.IF.
@@ -17,7 +17,7 @@ macro_rules! transfer_table {
     ($generate:ident $($argument:tt)*) => {
         $generate! {
             $($argument)*
-            frequent {
+            plain {
                 GPR_0_7 { RW gpr[0, 8]: (call save_gpr_0_7 load_gpr_0_7) (call save_gpr_0_7 load_gpr_0_7); }
                 GPR_8_15 { RW gpr[8, 8]: (call save_gpr_8_15 load_gpr_8_15) (call save_gpr_8_15 load_gpr_8_15); }
                 RFLAGS { RW rflags: (vmcs guest RFLAGS clean_rflags) (vmcb rflags UNCACHED clean_rflags); }
@@ -37,6 +37,8 @@ macro_rules! transfer_table {
                     R exc_info: (call save_exception) (call save_exception);
                     R exc_error: (part_of exception) (part_of exception);
                 }
+            }
+            frequent {
                 INJ {
                     RW inj_info: (call save_injection load_injection) (call save_injection load_injection);
                     RW inj_error: (part_of injection) (part_of injection);
@@ -107,19 +109,23 @@ macro_rules! transfer_table {
 /// `save_row!` and `load_row!`, which make a statement of a row and take their column, and `settle_long_mode`.
 #[macro_export]
 macro_rules! transfer_functions {
-    ([$vcpu:ty, $save_with:ty, $load_with:ty] frequent $frequent:tt rare $rare:tt kernel $kernel:tt) => {
+    ([$vcpu:ty, $save_with:ty, $load_with:ty] plain $plain:tt frequent $frequent:tt rare $rare:tt kernel $kernel:tt) => {
         $crate::transfer_group! {
-            #[inline] pub [$vcpu, $save_with, $load_with] FREQUENT save_frequent load_frequent $frequent
+            #[inline(always)] pub [$vcpu, $save_with, $load_with] PLAIN save_plain load_plain $plain
         }
         $crate::transfer_group! {
-            #[inline(never)] pub(self) [$vcpu, $save_with, $load_with] RARE save_rare load_rare $rare
+            #[inline] pub(self) [$vcpu, $save_with, $load_with] FREQUENT save_frequent load_frequent $frequent
+        }
+        $crate::transfer_group! {
+            #[inline(never)] pub [$vcpu, $save_with, $load_with] RARE save_rare load_rare $rare
         }
 
-        const _: () = assert!(FREQUENT.intersection(RARE).is_empty());
+        const _: () = assert!(PLAIN.union(FREQUENT).intersection(RARE).is_empty());
 
         /// Moves the state that `mtd` selects from the vCPU to the UTCB, for an event. [`crate::requeue`] comes first.
         #[inline]
         pub fn save(mtd: Mtd, utcb: &mut ArchState, vcpu: &$vcpu, regs: &VcpuRegs, with: &$save_with) {
+            save_plain(mtd, utcb, vcpu, regs, with);
             save_frequent(mtd, utcb, vcpu, regs, with);
             if mtd.intersects(RARE) {
                 save_rare(mtd, utcb, vcpu, regs, with);
@@ -132,6 +138,7 @@ macro_rules! transfer_functions {
         /// an event for the VMM.
         #[inline]
         pub fn load(mtd: Mtd, utcb: &ArchState, vcpu: &mut $vcpu, regs: &mut VcpuRegs, with: &$load_with) {
+            load_plain(mtd, utcb, vcpu, regs, with);
             load_frequent(mtd, utcb, vcpu, regs, with);
             if mtd.intersects(RARE) {
                 load_rare(mtd, utcb, vcpu, regs, with);

@@ -21,7 +21,9 @@ pub fn load_gpr_0_7(u: &ArchState, v: &mut impl VmcsPort, r: &mut VcpuRegs, _: &
 /// Exit qualification, guest-linear and guest-physical address.
 #[inline]
 pub fn save_qualifications(u: &mut ArchState, v: &impl VmcsPort, _: &VcpuRegs, (): &()) {
-    u.qual = [ro::EXIT_QUALIFICATION, ro::GUEST_LINEAR_ADDR, ro::GUEST_PHYSICAL_ADDR_FULL].map(|f| v.read(f));
+    u.qual[0] = v.read(ro::EXIT_QUALIFICATION);
+    u.qual[1] = v.read(ro::GUEST_LINEAR_ADDR);
+    u.qual[2] = v.read(ro::GUEST_PHYSICAL_ADDR_FULL);
 }
 
 /// Execution controls and CR intercepts. Tertiary controls are not used; windows belong to INJ.

@@ -153,6 +153,7 @@ fn windows_to_vmcs(inj_info: u32) -> u32 {
 }
 
 /// An information word and its error code, 0 where it has none or is not valid.
+#[inline]
 fn event(vmcs: &impl VmcsPort, info: Field, error: Field) -> (u32, u32) {
     let word = vmcs.read(info) as u32;
     let word = if word & info::VALID != 0 { word & info::ALL } else { 0 };

@@ -18,7 +18,7 @@ mod state;
 pub use controls::{CapabilityMsrs, Controls, negotiate};
 pub use event::{decode_exit, is_plain, requeue, restore_nmi_blocking};
 pub use setup::{GuestSetup, HostState, eptp, init};
-pub use state::{FREQUENT, load, load_frequent, save, save_frequent};
+pub use state::{PLAIN, RARE, load, load_plain, save, save_plain};
 pub use x86::vmx::vmcs::{control, guest, host, ro};
 
 /// Encoding of a VMCS field: [`control`], [`guest`], [`host`], [`ro`]. Of 64-bit fields those called `FULL`.

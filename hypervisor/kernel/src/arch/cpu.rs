@@ -51,6 +51,8 @@ pub struct Cpu {
     pub timeouts: Timeouts<Ec>,
     /// When the timer will fire; `u64::MAX`: not armed.
     pub timer: Cell<u64>,
+    /// From when on it counts as due.
+    pub timer_near: Cell<u64>,
     /// Objects that nothing counts on any more.
     pub reclaim: refs::Reclaim,
     /// Whose vector state is in the registers.
@@ -169,7 +171,7 @@ pub fn init(Part { id, pdpt, root }: Part) {
     c.guest_waits.set(fast::word(Cont::Reply, Expect::State(Cont::Guest), id));
     c.waits_for_registers.set(fast::word(Cont::Reply, Expect::Registers, id));
     c.presence.set(remote::presence());
-    c.timer.set(u64::MAX);
+    c.set_timer(u64::MAX);
     c.since.set(super::time::now());
     init_controls();
     tables::load();

@@ -6,7 +6,8 @@
 
 use super::cpu::{Cpu, cpu};
 use super::fast::slow;
-use super::{enter_portal, fpu, guest, trap};
+use super::{enter_portal, fpu, guest, tables, trap};
+use crate::event;
 use crate::object::ec::{Cont, Ec, Expect};
 use crate::object::pt::Pt;
 use crate::schedule::{self, Next};
@@ -14,7 +15,7 @@ use abi::{ArchState, Mtd, perm};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Groups that a reply cannot move at once: they end the vCPU, or assign it to other spaces.
-const NOT_AT_ONCE: u32 = Mtd::POISON.bits() | Mtd::SPACES.bits();
+const NOT_AT_ONCE: Mtd = Mtd::POISON.union(Mtd::SPACES);
 
 /// What is compared to know that an EC can be entered, or resumed, at once.
 #[inline(always)]
@@ -47,6 +48,14 @@ pub fn hand_over(ec: &'static Ec, pt: &'static Pt, h: &'static Ec, mtd: Mtd) -> 
     unsafe { enter_portal(pt.pid(), mtd.bits(), (&raw const *h).addr(), pt.ip) }
 }
 
+/// The same, with any message.
+#[inline(never)]
+pub fn save_and_hand_over(ec: &'static Ec, pt: &'static Pt, h: &'static Ec, s: &mut ArchState) -> ! {
+    let mtd = pt.mtd();
+    event::save(ec, mtd, s);
+    hand_over(ec, pt, h, mtd)
+}
+
 /// The vCPU that waits for the reply of `h` and can go on at once: what its guest has in registers is there.
 #[inline(always)]
 fn waiting(c: &Cpu, h: &'static Ec) -> Option<&'static Ec> {
@@ -55,18 +64,39 @@ fn waiting(c: &Cpu, h: &'static Ec) -> Option<&'static Ec> {
     (same && fpu::owns(ec)).then_some(ec)
 }
 
+/// `ec` goes on, to which `h` has replied.
+#[inline(always)]
+fn back(ec: &'static Ec, h: &'static Ec) {
+    ipc::return_at_once(h, ec, Cont::Guest);
+    schedule::stop_being_current(h);
+    cpu().ec.set(Some(ec));
+}
+
 /// A reply without flags that the fast path of calls has no use for, of the EC that runs: its registers.
 pub extern "C" fn reply(h: &'static Ec, rsi: u64, rdi: u64, rip: u64) -> ! {
-    let c = cpu();
-    if rsi as u32 & NOT_AT_ONCE == 0
-        && let Some(ec) = waiting(c, h)
+    if let Some(ec) = waiting(cpu(), h)
         && let (Some(v), Some(u)) = (ec.vcpu.as_ref(), h.utcb())
     {
-        guest::load_at_once(v, Mtd::from_bits_truncate(rsi as u32), u.arch());
-        ipc::return_at_once(h, ec, Cont::Guest);
-        schedule::stop_being_current(h);
-        c.ec.set(Some(ec));
-        guest::resume(v);
+        guest::reply_at_once(v, rsi as u32, u.arch(), || back(ec, h));
+    }
+    reply_usually(h, rsi, rdi, rip)
+}
+
+/// The same if more is to be done.
+#[cold]
+#[inline(never)]
+extern "C" fn reply_usually(h: &'static Ec, rsi: u64, rdi: u64, rip: u64) -> ! {
+    let mtd = Mtd::from_bits_truncate(rsi as u32);
+    if !mtd.intersects(NOT_AT_ONCE)
+        && let Some(ec) = waiting(cpu(), h)
+        && let Some(u) = h.utcb()
+    {
+        event::load(ec, mtd, u.arch(), h);
+        back(ec, h);
+        if let Some(v) = ec.vcpu.as_ref().filter(|_| !mtd.intersects(guest::RARE)) {
+            guest::reply_at_once(v, 0, u.arch(), || {});
+        }
+        tables::clear_data_segments();
         ipc::is_leaf(ec);
         schedule::go(Next::Run(ec))
     }

@@ -108,6 +108,15 @@ pub fn set_host_xcr0() -> bool {
     other
 }
 
+/// Whether a guest has left XCR0 as it was.
+#[inline(always)]
+pub fn is_xcr0_known() -> bool {
+    let low: u32;
+    // SAFETY: XSAVE is on. The upper half has no component that anybody has.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") _, options(nomem, nostack, preserves_flags)) };
+    low == cpu().xcr0.get() as u32
+}
+
 /// XCR0 as the guest has left it.
 #[inline(always)]
 pub fn note_xcr0() -> u64 {

@@ -99,16 +99,23 @@ pub struct Spaces {
     pub msr: Assigned<MsrSpace>,
     /// The back end has not seen the last change.
     moved: Cell<bool>,
-    /// [`GONE`] when it was last looked whether one of them is destroyed.
+    /// [`CHANGES`] when it was last looked at.
     seen: Cell<u32>,
 }
 
-/// Counts the spaces of guests that were destroyed.
-static GONE: AtomicU32 = AtomicU32::new(0);
+/// Counts what may concern a vCPU that returns to its guest: spaces that were destroyed, and on SVM memory that is another.
+static CHANGES: AtomicU32 = AtomicU32::new(0);
 
 /// Has vCPUs leave a space that is destroyed, before they next run.
 pub fn note_space_gone() {
-    GONE.fetch_add(1, SeqCst);
+    CHANGES.fetch_add(1, SeqCst);
+}
+
+/// Has vCPUs look whether they have to flush, before they next run, where nobody else does it for them.
+pub fn note_remapped() {
+    if svm::active() {
+        CHANGES.fetch_add(1, SeqCst);
+    }
 }
 
 impl Spaces {
@@ -118,14 +125,14 @@ impl Spaces {
     }
 
     /// Whether there is nothing to do about them before the guest goes on.
-    #[inline]
+    #[inline(always)]
     fn settled(&self) -> bool {
-        !self.moved.get() && self.seen.get() == GONE.load(Relaxed)
+        !self.moved.get() && self.seen.get() == CHANGES.load(Relaxed)
     }
 
     /// Leaves spaces that are destroyed.
     fn leave_destroyed(&self) {
-        let now = GONE.load(Relaxed);
+        let now = CHANGES.load(Relaxed);
         if self.seen.replace(now) != now && self.gst.leave() | self.pio.leave() | self.msr.leave() {
             self.moved.set(true);
         }
@@ -159,7 +166,7 @@ impl Vcpu {
             pio: Assigned::none(),
             msr: Assigned::none(),
             moved: Cell::new(true),
-            seen: Cell::new(GONE.load(Relaxed)),
+            seen: Cell::new(CHANGES.load(Relaxed)),
         };
         Some(Vcpu { spaces, debug: Cell::new([0, 0, 0, 0, dr::DR6_RESET]), exceptions: Cell::new(0), back_end })
     }
@@ -216,13 +223,18 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
     }
 }
 
-/// The same for a guest whose registers are [in the CPU](is_whole).
+/// Groups that may change more than the back end's state.
+pub const RARE: Mtd = vmx::RARE.union(svm::RARE);
+
+/// A reply to an exit of a guest whose registers are [in the CPU](is_whole): loads what `mtd` says, does `back`, which makes
+/// the vCPU the current EC, and enters the guest. If that is not all that there is to do it does nothing.
 #[inline(always)]
-pub fn load_at_once(v: &Vcpu, mtd: Mtd, s: &ArchState) {
-    match &v.back_end {
-        BackEnd::Vmx(x) if vmx::load_at_once(x, mtd, s) => {}
-        BackEnd::Svm(x) if svm::load_at_once(x, mtd, s) => {}
-        _ => load_state(v, mtd, s),
+pub fn reply_at_once(v: &Vcpu, mtd: u32, s: &ArchState, back: impl FnOnce()) {
+    if v.spaces.settled() {
+        match &v.back_end {
+            BackEnd::Vmx(x) => vmx::reply_at_once(x, mtd, s, back),
+            BackEnd::Svm(x) => svm::reply_at_once(x, mtd, s, back),
+        }
     }
 }
 
@@ -247,17 +259,6 @@ pub fn is_whole(ec: &'static Ec) -> bool {
             BackEnd::Vmx(x) => x.is_whole(),
             BackEnd::Svm(x) => svm::is_whole(x),
         }
-}
-
-/// Enters the guest, whose registers are [in the CPU](is_whole), if nothing is in the way.
-#[inline(always)]
-pub fn resume(v: &Vcpu) {
-    if v.spaces.settled() {
-        match &v.back_end {
-            BackEnd::Vmx(x) => vmx::resume(x),
-            BackEnd::Svm(x) => svm::resume(x, &v.spaces),
-        }
-    }
 }
 
 fn read_debug() -> [u64; 5] {

@@ -94,8 +94,8 @@ global_asm!(
     kernel_trap = sym trap::kernel_trap,
     ist_trap = sym trap::ist_trap,
     vmx_entry_failed = sym vmx::entry_failed,
-    vmx_exit = sym vmx::exit,
-    svm_exit = sym svm::exit,
+    vmx_exit = sym vmx::vm_exit,
+    svm_exit = sym svm::vm_exit,
 );
 
 unsafe extern "C" {

@@ -123,6 +123,16 @@ pub extern "C" fn clear_data_segments() {
     }
 }
 
+/// Makes DS and ES null if they are not.
+#[inline(always)]
+pub fn clear_user_segments() {
+    // SAFETY: the kernel uses neither.
+    unsafe {
+        asm!("mov {a:e}, ds", "mov {b:e}, es", "or {a:e}, {b:e}", "jz 2f", "xor {a:e}, {a:e}", "mov ds, {a:e}", "mov es, {a:e}",
+             "2:", a = out(reg) _, b = out(reg) _, options(nomem, nostack));
+    }
+}
+
 /// Loads the task register again: a VM exit leaves it with a limit that excludes the I/O bitmap.
 pub fn reload_task_register() {
     let mut g = cpu().gdt.get();

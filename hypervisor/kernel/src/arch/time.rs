@@ -1,6 +1,7 @@
 //! Time: the TSC is the system time counter; the local APIC's timer wakes this CPU.
 
-use super::{cpu::cpu, interrupt};
+use super::cpu::{Cpu, cpu};
+use super::interrupt;
 use crate::object::ec::{Ec, Timed};
 use crate::{iommu, schedule};
 use abi::Status;
@@ -11,6 +12,14 @@ use x86::msr;
 static TSC_HZ: AtomicU64 = AtomicU64::new(0);
 /// How close to the timer's time it counts as due, in [`catch_up`].
 static NEAR: AtomicU64 = AtomicU64::new(0);
+
+impl Cpu {
+    /// The timer fires then; `u64::MAX`: it does not.
+    pub fn set_timer(&self, at: u64) {
+        self.timer.set(at);
+        self.timer_near.set(at.saturating_sub(NEAR.load(Relaxed)));
+    }
+}
 /// Counts of the local APIC's timer in a second, if it has no TSC-deadline mode.
 ///
 /// It is periodic then, though each shot is meant to be the only one: where an emulator forgets a pending interrupt
@@ -70,7 +79,7 @@ pub fn arm(at: u64) {
     if c.timer.get() <= at {
         return;
     }
-    c.timer.set(at);
+    c.set_timer(at);
     if c.features.get().deadline {
         // SAFETY: a time in the past fires at once; 0 would disarm.
         unsafe { msr::wrmsr(msr::IA32_TSC_DEADLINE, at.max(1)) };
@@ -88,7 +97,7 @@ fn deadline(e: &Ec) -> &sched::Deadline<Ec> {
 /// The timer of this CPU fired, or the guest's time slice ended: handles what is due and arms the timer anew.
 pub fn fired() {
     let (c, t) = (cpu(), now());
-    c.timer.set(u64::MAX);
+    c.set_timer(u64::MAX);
     while let Some(ec) = c.timeouts.expire::<Timed>(t, deadline) {
         let sm = ec.blocked_on.take();
         if sm.is_none_or(|s| s.forget(ec)) {
@@ -113,9 +122,9 @@ pub fn catch_up() {
 }
 
 /// Whether it has something to do.
-#[inline]
+#[inline(always)]
 pub fn is_behind() -> bool {
-    cpu().timer.get() <= now() + NEAR.load(Relaxed)
+    now() >= cpu().timer_near.get()
 }
 
 /// Arms the timer for what comes next.

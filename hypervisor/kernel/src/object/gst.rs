@@ -99,6 +99,7 @@ impl GstSpace {
 
     fn flush(&self) {
         self.epoch.fetch_add(1, SeqCst);
+        guest::note_remapped();
         guest::flush_all();
         remote::shoot(&self.users, remote::GUEST);
     }

@@ -2,12 +2,15 @@
 //! crate.
 
 mod insn;
+mod quick;
 mod vcpu;
 
+pub use ::svm::RARE;
+pub use quick::{reply_at_once, vm_exit};
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{exit, fast, fpu, guest, tables, time};
+use super::{fast, fpu, guest, tables, time};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
 use crate::object::account::KERNEL;
@@ -134,26 +137,6 @@ pub fn is_whole(v: &Vcpu) -> bool {
     cpu().tsc_aux.get() == v.regs().msrs.tsc_aux.value
 }
 
-/// [`load_state`] for a guest whose registers are in the CPU. `false`: that has more to do.
-#[inline(always)]
-pub fn load_at_once(v: &Vcpu, mtd: Mtd, s: &ArchState) -> bool {
-    let plain = svm::FREQUENT.contains(mtd);
-    if let Some(c) = CONTROLS.get().filter(|_| plain) {
-        svm::load_frequent(mtd, s, v.vmcb(), v.regs(), c);
-    }
-    plain
-}
-
-/// Enters the guest, whose registers are in the CPU, if nothing is in the way.
-#[inline(always)]
-pub fn resume(v: &Vcpu, spaces: &guest::Spaces) {
-    tables::clear_data_segments();
-    if is_whole(v) && v.is_prepared(spaces) && svm::window_due(v.vmcb()).is_none() {
-        fpu::set_xcr0(v.regs().xcr0);
-        enter(v)
-    }
-}
-
 #[inline(always)]
 fn enter(v: &Vcpu) -> ! {
     // SAFETY: CR2 only matters to page-fault handlers. VMRUN loads it, but not that of every emulator. The VMCB is
@@ -178,28 +161,6 @@ pub fn forget_tsc_aux() {
     if cpu().tsc_aux.get() != 0 {
         set_tsc_aux(0);
     }
-}
-
-/// VM exit. The guest's GPRs but RAX and RSP are in the vCPU, the rest in the VMCB.
-pub extern "C" fn exit() -> ! {
-    let c = cpu();
-    if let Some(ec) = exit::current(c)
-        && let (Some(v), Some(controls)) = (ec.vcpu.as_ref().and_then(|v| v.svm()), CONTROLS.get())
-        && !time::is_behind()
-        && let Some(n) = svm::plain_exit(v.vmcb())
-        && let Some((pt, h, s)) = exit::handler_of(c, ec, n)
-    {
-        v.regs().xcr0 = fpu::note_xcr0();
-        svm::settle(v.vmcb(), controls);
-        let mtd = pt.mtd();
-        if svm::FREQUENT.contains(mtd) {
-            svm::save_frequent(mtd, s, v.vmcb(), v.regs(), controls);
-        } else {
-            save_state(v, mtd, s);
-        }
-        exit::hand_over(ec, pt, h, mtd)
-    }
-    exit_slowly()
 }
 
 #[cold]

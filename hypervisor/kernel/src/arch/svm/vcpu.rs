@@ -14,6 +14,9 @@ pub struct Vcpu {
     /// [`VcpuRegs`] at its start.
     block: Page,
     vmcb: Page,
+    vmcb_phys: u64,
+    /// Of all vCPUs.
+    pub controls: &'static Controls,
     asid: Cell<Asid>,
     /// Changes of the guest space that it has flushed for.
     epoch: Cell<u32>,
@@ -24,7 +27,8 @@ impl Vcpu {
     pub fn create(a: &'static Account) -> Option<Vcpu> {
         let c = super::CONTROLS.get()?;
         let (block, vmcb) = (Page::new(a)?, Page::new(a)?);
-        let v = Vcpu { block, vmcb, asid: Cell::default(), epoch: Cell::new(0) };
+        let vmcb_phys = vmcb.phys();
+        let v = Vcpu { block, vmcb, vmcb_phys, controls: c, asid: Cell::default(), epoch: Cell::new(0) };
         // SAFETY: a frame of our own.
         unsafe { v.block.at().write(VcpuRegs::RESET) };
         svm::init(v.vmcb(), c, &v.setup(0, None, None)?);
@@ -63,14 +67,7 @@ impl Vcpu {
 
     /// Its physical address.
     pub fn vmcb_phys(&self) -> u64 {
-        self.vmcb.phys()
-    }
-
-    /// Whether [`Vcpu::prepare`] would change nothing, as far as spaces are the same.
-    #[inline(always)]
-    pub fn is_prepared(&self, spaces: &Spaces) -> bool {
-        let epoch = spaces.gst.with(|g| g.map_or(0, |g| g.epoch()));
-        self.epoch.get() == epoch && cpu().asids.is_good(self.asid.get())
+        self.vmcb_phys
     }
 
     /// Before an entry: what may have changed since the last one.

@@ -2,12 +2,15 @@
 //! crate.
 
 mod insn;
+mod quick;
 mod vcpu;
 
+pub use ::vmx::RARE;
+pub use quick::{reply_at_once, vm_exit};
 pub use vcpu::Vcpu;
 
 use super::cpu::{cpu, cpuid};
-use super::{exit, fast, fpu, guest, interrupt, paging, speculation, tables, time};
+use super::{fast, fpu, guest, interrupt, paging, speculation, tables, time};
 use crate::event;
 use crate::mem::{layout, pool::Page};
 use crate::object::account::KERNEL;
@@ -158,9 +161,9 @@ pub fn save_state(v: &Vcpu, mtd: Mtd, s: &mut ArchState) {
 
 /// State from a UTCB into a vCPU.
 pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
-    let Some(c) = CONTROLS.get() else { return };
     v.make_current();
-    vmx::load(mtd, s, &mut Port, v.regs(), c);
+    v.known.forget();
+    vmx::load(mtd, s, &mut Port, v.regs(), v.controls);
     if mtd.contains(Mtd::CR) {
         v.store_cr8();
     }
@@ -171,7 +174,6 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 
 /// Enters the guest.
 pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
-    let Some(c) = CONTROLS.get() else { return event::kill(ec, "no VT-x") };
     // The exit comes back with this CR3: that of the VMM.
     if !ec.hst.enter() {
         return event::kill(ec, "has no host space on this CPU any more");
@@ -181,9 +183,9 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     v.prepare(&vcpu.spaces, paging::cr3());
     guest::switch_from_last(ec);
     fpu::enter_guest(ec, v.regs().xcr0);
-    if c.timer {
+    if v.controls.timer {
         let left = cpu().timer.get().saturating_sub(time::now());
-        Port.write(guest_state::VMX_PREEMPTION_TIMER_VALUE, c.timer_value(left).into());
+        Port.write(guest_state::VMX_PREEMPTION_TIMER_VALUE, v.controls.timer_value(left).into());
     }
     fast::enter_guest(ec);
     // As this and later exits leave it.
@@ -198,49 +200,6 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     }
 }
 
-/// Enters the guest, whose registers are in the CPU. That with which the timer was last set is no later than what is due now,
-/// or another timer is.
-#[inline(always)]
-pub fn resume(v: &Vcpu) -> ! {
-    let regs = v.regs();
-    fpu::set_xcr0(regs.xcr0);
-    // SAFETY: as above.
-    unsafe {
-        x86::controlregs::cr2_write(regs.cr2);
-        super::vmx_resume(&regs.gpr)
-    }
-}
-
-/// [`load_state`] for a guest whose registers are in the CPU. `false`: that has more to do.
-#[inline(always)]
-pub fn load_at_once(v: &Vcpu, mtd: Mtd, s: &ArchState) -> bool {
-    let plain = vmx::FREQUENT.contains(mtd);
-    if let Some(c) = CONTROLS.get().filter(|_| plain) {
-        vmx::load_frequent(mtd, s, &mut Port, v.regs(), c);
-    }
-    plain
-}
-
-/// VM exit. The guest's GPRs and CR2 are in the vCPU.
-pub extern "C" fn exit() -> ! {
-    let c = cpu();
-    let reason = Port.read(ro::EXIT_REASON);
-    if let Some(ec) = exit::current(c)
-        && vmx::is_plain(&Port, reason)
-        && let Some((pt, h, s)) = exit::handler_of(c, ec, reason)
-        && let Some(v) = ec.vcpu.as_ref().and_then(|v| v.vmx())
-    {
-        let mtd = pt.mtd();
-        if vmx::FREQUENT.contains(mtd) {
-            vmx::save_frequent(mtd, s, &Port, v.regs(), &());
-        } else {
-            save_state(v, mtd, s);
-        }
-        exit::hand_over(ec, pt, h, mtd)
-    }
-    exit_slowly(reason)
-}
-
 #[cold]
 #[inline(never)]
 fn exit_slowly(reason: u64) -> ! {
@@ -253,6 +212,7 @@ fn exit_slowly(reason: u64) -> ! {
     {
         // After a failed entry the vectoring information is that of an older exit, and the VMCS is not launched.
         v.entered();
+        v.known.forget();
         vmx::requeue(&mut Port);
     }
     let next = match vmx::decode_exit(reason, || Port.read(ro::VMEXIT_INTERRUPTION_INFO)) {

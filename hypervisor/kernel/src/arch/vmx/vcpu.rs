@@ -1,5 +1,6 @@
 //! A virtual CPU under VT-x: its VMCS, and the registers that the VMCS does not hold.
 
+use super::quick::Known;
 use super::{Port, host_state, insn, msr_count, set_revision};
 use crate::arch::{cpu::cpu, guest::Spaces, paging, speculation};
 use crate::mem::pool::Page;
@@ -7,7 +8,7 @@ use crate::mem::tags::Tags;
 use crate::object::account::Account;
 use core::cell::Cell;
 use virt::VcpuRegs;
-use vmx::{GuestSetup, VmcsPort, control, host};
+use vmx::{Controls, GuestSetup, VmcsPort, control, host};
 
 /// Offset of the TPR in the virtual-APIC page.
 const VTPR: usize = 0x80;
@@ -21,6 +22,10 @@ pub struct Vcpu {
     vapic: Page,
     vpid: u16,
     tsc_offset: Cell<u64>,
+    /// See there.
+    pub known: Known,
+    /// Of all vCPUs.
+    pub controls: &'static Controls,
     /// The VMCS has its constant contents.
     complete: Cell<bool>,
     /// VMLAUNCH was done.
@@ -42,6 +47,8 @@ impl Vcpu {
             vapic,
             vpid: VPIDS.take()?,
             tsc_offset: Cell::new(0),
+            known: Known::default(),
+            controls: super::CONTROLS.get()?,
             complete: Cell::new(false),
             launched: Cell::new(false),
             all_exit,

@@ -203,6 +203,9 @@ impl Vm for Guest {
     }
 
     fn grant_port(&mut self, port: u16) -> Result<(), String> {
+        if rt::rom(parent::CONFIG_ROM).is_some_and(|c| String::from_utf8_lossy(c).contains("ports = false")) {
+            return Err("the component has no ports to grant".into());
+        }
         let (from, to) = (parent::sel::PIO, self.pio.sel());
         // SAFETY: a port of our own, which means nothing to Rust.
         let r = unsafe { rt::hypercall::ctrl_pd(from, to, port.into(), port.into(), 0, perm::ALL, abi::Mad::WB) };
