@@ -165,6 +165,13 @@ impl Guest {
     fn start(&mut self) -> Result<(), String> {
         done("start", self.vcpu.start(1))
     }
+
+    /// One that runs without end, with interrupts on.
+    pub fn looping(cpu: u16) -> Result<Guest, String> {
+        let mut g = Guest::new(cpu, &LOOP, INTERRUPTS_ON, 0)?;
+        g.start()?;
+        Ok(g)
+    }
 }
 
 impl Drop for Guest {

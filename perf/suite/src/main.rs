@@ -10,6 +10,7 @@
 mod bounds;
 mod clock;
 mod exits;
+mod interrupts;
 mod ipc;
 mod machine;
 mod memory;
@@ -22,13 +23,14 @@ mod threads;
 /// Rows of a file, measured on that CPU.
 type Run = fn(u16) -> Result<(), String>;
 
-/// All of them. `only = "NAME"` in the configuration chooses one.
+/// All of them but `pins`. `only = "NAME"` in the configuration chooses one.
 const GROUPS: &[(&str, Run)] = &[
     ("ipc", ipc::run),
     ("semaphores", semaphores::run),
     ("memory", memory::run),
     ("objects", objects::run),
     ("exits", exits::run),
+    ("interrupts", interrupts::run),
     ("scaling", scaling::run),
     ("bounds", bounds::run),
 ];
@@ -37,6 +39,10 @@ fn main() {
     let config = rt::rom(parent::CONFIG_ROM).map(String::from_utf8_lossy).unwrap_or_default();
     let only = config.lines().find_map(|l| l.strip_prefix("only = \"")?.strip_suffix('"'));
     let cpu = rt::start_info().map_or(0, |i| i.cpu as u16);
+    if only == Some("pins") {
+        return interrupts::pins(cpu);
+    }
+    interrupts::wait_for_pins();
     machine::print();
     let nothing = clock::sample(|| Ok(clock::empty()));
     clock::report("clock_twice", nothing, 0);
