@@ -200,3 +200,20 @@ pub fn unblock<E: Ec>(ec: &'static E) -> bool {
     E::cpu().wake_helpers(|at| same(at, ec));
     true
 }
+
+/// [`unblock`], if it is by that what runs next: by an SC of its own, which is before the current one and all that are ready, and
+/// pays from now on. `false`: nothing has happened.
+#[inline]
+pub fn unblock_to_run<E: Ec>(ec: &'static E) -> bool {
+    let (s, c) = (ec.ipc(), E::cpu());
+    let (Some(sc), Some(payer)) = (s.chain.get(), c.payer()) else { return false };
+    let p = sc.ipc();
+    let first = p.prio > payer.ipc().prio && c.ready.highest().is_none_or(|h| p.prio > h);
+    let waits = s.blocked.get() && same(p.leaf(), ec) && p.parked().is_some_and(|at| same(at, ec));
+    if !first || !waits || c.helpers.head().is_some() {
+        return false;
+    }
+    s.blocked.set(false);
+    payer::run(sc);
+    true
+}

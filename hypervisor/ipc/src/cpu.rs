@@ -76,11 +76,17 @@ impl<E: Ec> Cpu<E> {
     }
 
     fn pick(&self) -> Option<&'static E> {
+        let sc = self.ready.pop::<Queued>();
+        sc.map_or_else(|| self.turn_over.set(false), |sc| self.pay_by(sc));
+        Some(sc?.ipc().leaf.get())
+    }
+
+    /// It begins to pay; nobody does.
+    #[inline]
+    pub(crate) fn pay_by(&self, sc: &'static E::Sc) {
         self.turn_over.set(false);
-        let sc = self.ready.pop::<Queued>()?;
         self.payer.set(Some(sc));
         E::Sc::switch(None, Some(sc));
-        Some(sc.ipc().leaf.get())
     }
 
     /// Has all that help look again whom they wait for: it may be gone.

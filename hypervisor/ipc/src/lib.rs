@@ -18,7 +18,9 @@ mod cpu;
 mod end;
 mod payer;
 
-pub use call::{State, Way, enter, enter_at_once, give_up, is_leaf, reply, resume, return_at_once, unblock, way};
+pub use call::{
+    State, Way, enter, enter_at_once, give_up, is_leaf, reply, resume, return_at_once, unblock, unblock_to_run, way,
+};
 pub use cpu::{Cpu, Next, Step, step};
 pub use end::{end, expel, refuse};
 pub use payer::{Payer, retire, start, stop};

@@ -7,8 +7,11 @@ use crate::arch::{self, cpu::cpu, fast, fpu, guest, paging, speculation, tables,
 use crate::event;
 use crate::mem::refs::{self, Kept};
 use crate::object::ec::{Cont, Ec, EcKind, Expect};
+use crate::object::hst::HstSpace;
 use crate::object::sc::Sc;
+use crate::object::sm;
 use crate::{remote, trace};
+use abi::Status;
 use core::arch::asm;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use ipc::Step;
@@ -91,6 +94,7 @@ fn charge(payer: Option<&'static Sc>) {
             }
         }
         None => {
+            c.idles.set(false);
             if let Some(i) = remote::idle() {
                 i.charge(used, t);
                 i.clock(0);
@@ -101,15 +105,19 @@ fn charge(payer: Option<&'static Sc>) {
 
 /// Up to now `from` has paid, and from now on `to` does.
 pub fn switch(from: Option<&'static Sc>, to: Option<&'static Sc>) {
-    charge(from);
     let c = cpu();
+    // What there was between two that pay is not worth a look at the clock.
+    if from.is_some() || c.idles.get() {
+        charge(from);
+    }
     if let Some(sc) = from {
         sc.clock(0);
     }
     if let Some(sc) = to {
         c.slice_end.set(c.since.get() + sc.left());
         sc.clock(c.since.get());
-        time::rearm();
+        // All else that the timer is for it is armed for already.
+        time::arm(c.slice_end.get());
         trace!(SCHEDULE, Some(sc.ipc.leaf()), sc.ipc.prio.into(), trace::name(&sc.ipc.ec).into());
     }
 }
@@ -137,6 +145,7 @@ fn idle() -> Next {
     if let Some(i) = remote::idle() {
         i.clock(cpu().since.get());
     }
+    cpu().idles.set(true);
     time::rearm();
     // SAFETY: interrupts go to `kernel_trap`, which schedules.
     unsafe { arch::idle_halt() }
@@ -190,7 +199,7 @@ pub fn be_current(ec: &'static Ec) {
 /// Whether it needs no I/O ports. `None`: it has no host space any more.
 fn enter_space(ec: &'static Ec) -> Option<bool> {
     let c = cpu();
-    if !ec.hst.enter() {
+    if !ec.hst.enter(ec.cr3) {
         return None;
     }
     let ports = ec.pio.as_ref().filter(|p| p.is_used()).and_then(|p| p.frames());
@@ -220,6 +229,30 @@ fn leave(ec: &'static Ec, sysret: bool) -> Next {
     let gpr = (&raw const ec.regs().regs).cast();
     // SAFETY: the frame is complete: RIP is a user address, the selectors are the user's, flags have IF.
     unsafe { if sysret { arch::leave_sysret(gpr) } else { arch::leave_iret(gpr) } }
+}
+
+/// `ec`, which is in no queue any more, is released from its semaphore by what `from` does, or what interrupts that.
+#[inline]
+pub fn wake(from: &'static Ec, ec: &'static Ec) {
+    if cpu().slow.get() == 0 && fast::is_blocked_plainly(ec) && ec.unblock_to_run() {
+        change(from, ec)
+    }
+    sm::release(ec, Status::Success);
+}
+
+/// The CPU, whose `slow` was 0, changes from one host EC to another, which pays already, is fit, and returns from a hypercall.
+#[inline]
+fn change(from: &'static Ec, to: &'static Ec) -> ! {
+    stop_being_current(from);
+    tables::clear_data_segments();
+    be_current(to);
+    fpu::switch(to);
+    // That may have left something to destroy.
+    if cpu().slow.get() != 0 || !HstSpace::enter_at_once(to.cr3, to.root) {
+        go(Next::Run(to))
+    }
+    // SAFETY: as in `leave`.
+    unsafe { arch::leave_sysret((&raw const to.regs().regs).cast()) }
 }
 
 /// Lets interrupts in for a moment. If one arrives, this does not return.

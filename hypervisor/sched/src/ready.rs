@@ -9,19 +9,24 @@ pub const PRIORITIES: usize = 128;
 /// What is ready on one CPU.
 pub struct ReadyQueue<T: 'static> {
     levels: [Queue<T>; PRIORITIES],
-    filled: Cell<u128>,
+    /// A bit for each level, in two words: the lower ones and the higher.
+    filled: [Cell<u64>; 2],
 }
 
 impl<T> ReadyQueue<T> {
     /// Empty.
     pub const fn new() -> Self {
-        ReadyQueue { levels: [const { Queue::new() }; PRIORITIES], filled: Cell::new(0) }
+        ReadyQueue { levels: [const { Queue::new() }; PRIORITIES], filled: [const { Cell::new(0) }; 2] }
     }
 
     /// Priority of the first object, if there is one.
     pub fn highest(&self) -> Option<u8> {
-        let f = self.filled.get();
-        if f == 0 { None } else { Some(127 - f.leading_zeros() as u8) }
+        let [low, high] = [self.filled[0].get(), self.filled[1].get()];
+        match (low, high) {
+            (0, 0) => None,
+            (_, 0) => Some(63 - low.leading_zeros() as u8),
+            _ => Some(127 - high.leading_zeros() as u8),
+        }
     }
 
     /// Appends at `prio` (taken modulo [`PRIORITIES`]).
@@ -30,7 +35,8 @@ impl<T> ReadyQueue<T> {
         T: Node<Tag>,
     {
         self.level(prio).push_back::<Tag>(t);
-        self.filled.set(self.filled.get() | 1 << (prio % 128));
+        let (word, bit) = self.bit(prio);
+        word.set(word.get() | bit);
     }
 
     /// Puts in front at `prio`.
@@ -39,7 +45,8 @@ impl<T> ReadyQueue<T> {
         T: Node<Tag>,
     {
         self.level(prio).push_front::<Tag>(t);
-        self.filled.set(self.filled.get() | 1 << (prio % 128));
+        let (word, bit) = self.bit(prio);
+        word.set(word.get() | bit);
     }
 
     /// Takes the first object of the highest priority.
@@ -63,13 +70,18 @@ impl<T> ReadyQueue<T> {
         was
     }
 
+    fn bit(&self, prio: u8) -> (&Cell<u64>, u64) {
+        (&self.filled[prio as usize / 64 % 2], 1 << (prio % 64))
+    }
+
     fn level(&self, prio: u8) -> &Queue<T> {
         &self.levels[prio as usize % PRIORITIES]
     }
 
     fn note(&self, prio: u8) {
         if self.level(prio).is_empty() {
-            self.filled.set(self.filled.get() & !(1 << (prio % 128)));
+            let (word, bit) = self.bit(prio);
+            word.set(word.get() & !bit);
         }
     }
 }

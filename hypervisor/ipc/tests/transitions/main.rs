@@ -22,6 +22,8 @@ enum Op {
     Down(usize),
     /// Also from another CPU.
     Up(usize),
+    /// Whoever is released runs at once, if it may.
+    UpToRun(usize),
     Tick,
     EndEc(usize),
     DropEc(usize),
@@ -42,7 +44,8 @@ fn op() -> impl Strategy<Value = Op> {
         12 => Just(Op::Reply),
         3 => Just(Op::Refuse),
         8 => (0..2usize).prop_map(Op::Down),
-        8 => (0..2usize).prop_map(Op::Up),
+        4 => (0..2usize).prop_map(Op::Up),
+        4 => (0..2usize).prop_map(Op::UpToRun),
         12 => Just(Op::Tick),
         5 => n.clone().prop_map(Op::EndEc),
         3 => n.clone().prop_map(Op::DropEc),
@@ -140,8 +143,18 @@ impl Both {
                 w.down(ec, s);
             }
             (Op::Up(s), _) => {
-                if let Some(ec) = w.up(s) {
-                    m.ecs[ec].blocked = false;
+                if let Some((ec, _)) = w.up(s, false) {
+                    m.ecs[ec.id].blocked = false;
+                }
+            }
+            (Op::UpToRun(s), _) => {
+                if let Some((ec, runs)) = w.up(s, true) {
+                    m.ecs[ec.id].blocked = false;
+                    if runs {
+                        self.go(Next::Run(ec));
+                        assert_eq!(w.current.get().map(|e| e.id), Some(ec.id), "who was to run at once");
+                        return;
+                    }
                 }
             }
             (Op::Tick, _) => w.cpu.turn_over.set(true),

@@ -293,12 +293,13 @@ impl World {
         self.sms[sm].borrow_mut().push_back(ec);
     }
 
-    /// Releases the first in a queue.
-    pub fn up(&self, sm: usize) -> Option<usize> {
+    /// Releases the first in a queue; whether it is to run next.
+    pub fn up(&self, sm: usize, at_once: bool) -> Option<(&'static Ec, bool)> {
         let ec = self.sms[sm].borrow_mut().pop_front()?;
         ec.sm.set(None);
-        assert!(ipc::unblock(ec), "EC {} was in a queue and not blocked", ec.id);
-        Some(ec.id)
+        let runs = at_once && ipc::unblock_to_run(ec);
+        assert!(runs || ipc::unblock(ec), "EC {} was in a queue and not blocked", ec.id);
+        Some((ec, runs))
     }
 
     /// `ec` calls a portal, or raises an event.

@@ -29,6 +29,8 @@ pub struct Cpu {
     pub guest_waits: Cell<u64>,
     /// The same, for a reply in registers.
     pub waits_for_registers: Cell<u64>,
+    /// Of one that is blocked and can go on at once when it is released.
+    pub blocked: Cell<u64>,
     /// Which page table this CPU uses, for others to look at.
     pub presence: Cell<*const smp::Presence>,
     /// IA32_TSC_AUX as it is.
@@ -45,6 +47,8 @@ pub struct Cpu {
     pub ipc: ipc::Cpu<Ec>,
     /// TSC when the SC that pays began to.
     pub since: Cell<u64>,
+    /// Since then nobody has.
+    pub idles: Cell<bool>,
     /// TSC when its turn is over.
     pub slice_end: Cell<u64>,
     /// Blocked ECs with timeouts.
@@ -170,6 +174,7 @@ pub fn init(Part { id, pdpt, root }: Part) {
     c.waits.set(fast::word(Cont::Reply, Expect::Words, id));
     c.guest_waits.set(fast::word(Cont::Reply, Expect::State(Cont::Guest), id));
     c.waits_for_registers.set(fast::word(Cont::Reply, Expect::Registers, id));
+    c.blocked.set(fast::blocked_word(id));
     c.presence.set(remote::presence());
     c.set_timer(u64::MAX);
     c.since.set(super::time::now());

@@ -377,7 +377,7 @@ enter_portal:
     mov r10, rdx
     return_to_r10
 
-# An operation on a semaphore, if nothing comes of it but success.
+# An operation on a semaphore, if nothing comes of it but success (1). 0: nothing has happened; else RAX is who is released.
 .macro semaphore permission, operation
     stage registers_stored
     store_scratch
@@ -390,8 +390,9 @@ enter_portal:
     mov rsp, {STACK_TOP}
     call \operation
     mov r11, [{CPU_EC}]
-    test al, al
-    jz 4f
+    cmp rax, 1
+    jb 4f
+    ja 6f
     stage exit
     mov rsp, [r11 + {RSP}]
     mov rcx, [r11 + {RIP}]
@@ -422,7 +423,17 @@ enter_portal:
     semaphore {MAY_DOWN}, {down}
 4:  stage slow_entry
     store_others
-    jmp hypercall
+    mov qword ptr [r11 + {RFLAGS}], 0x202
+    mov rsp, {STACK_TOP}
+    call {ctrl_sm}
+    ud2
+6:  stage slow_entry
+    store_others
+    mov qword ptr [r11 + {RFLAGS}], 0x202
+    mov rdi, rax
+    mov rsp, {STACK_TOP}
+    call {woken}
+    ud2
 3:  stage which_hypercall
     and ecx, 0xf
     cmp ecx, 0xf

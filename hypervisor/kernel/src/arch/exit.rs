@@ -5,24 +5,16 @@
 //! on, is there, and stays while the handler runs. So a reply finds it again.
 
 use super::cpu::{Cpu, cpu};
-use super::fast::slow;
+use super::fast::{slow, state_word};
 use super::{enter_portal, fpu, guest, tables, trap};
 use crate::event;
 use crate::object::ec::{Cont, Ec, Expect};
 use crate::object::pt::Pt;
 use crate::schedule::{self, Next};
 use abi::{ArchState, Mtd, perm};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Groups that a reply cannot move at once: they end the vCPU, or assign it to other spaces.
 const NOT_AT_ONCE: Mtd = Mtd::POISON.union(Mtd::SPACES);
-
-/// What is compared to know that an EC can be entered, or resumed, at once.
-#[inline(always)]
-fn state_word(ec: &Ec) -> u64 {
-    // SAFETY: the first fields of the state fill these 8 bytes, without gaps; what other CPUs may write there is atomic.
-    unsafe { AtomicU64::from_ptr((&raw const ec.ipc).cast_mut().cast()) }.load(Relaxed)
-}
 
 /// The vCPU that has just left its guest, if the CPU is plain.
 #[inline(always)]

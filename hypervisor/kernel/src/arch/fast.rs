@@ -9,7 +9,7 @@ use crate::boot::cpus_online;
 use crate::object::ec::{Cont, Ec, Expect, Tag};
 use crate::schedule::{self, Next};
 use crate::trace;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Why a CPU does not use the fast path at the moment. A bit each.
 pub mod slow {
@@ -92,8 +92,37 @@ pub fn word(cont: Cont, expect: Expect, cpu: u16) -> u64 {
     let tag = Tag { recall: AtomicBool::new(false), fit: AtomicBool::new(true), cpu };
     let s = ipc::State::<Ec>::new(cont, tag);
     s.expect.set(expect);
-    // SAFETY: the first fields fill these 8 bytes, without gaps.
-    unsafe { (&raw const s).cast::<u64>().read() }
+    read(&s)
+}
+
+/// The same of one that is blocked in a hypercall, without what it has expected last.
+pub fn blocked_word(cpu: u16) -> u64 {
+    let tag = Tag { recall: AtomicBool::new(false), fit: AtomicBool::new(true), cpu };
+    let s = ipc::State::<Ec>::new(Cont::Sysret, tag);
+    s.block();
+    read(&s) & !EXPECT
+}
+
+/// The byte of what an EC expects.
+const EXPECT: u64 = 0xff << (8 * core::mem::offset_of!(ipc::State<Ec>, expect));
+
+/// The first 8 bytes.
+#[inline(always)]
+fn read(s: &ipc::State<Ec>) -> u64 {
+    // SAFETY: the first fields fill them, without gaps; what other CPUs may write there is atomic.
+    unsafe { AtomicU64::from_ptr((&raw const *s).cast_mut().cast()) }.load(Relaxed)
+}
+
+/// What is compared to know that an EC can be entered, or resumed, at once.
+#[inline(always)]
+pub fn state_word(ec: &Ec) -> u64 {
+    read(&ec.ipc)
+}
+
+/// Whether `ec` is blocked in a hypercall and can go on at once when it is released.
+#[inline(always)]
+pub fn is_blocked_plainly(ec: &Ec) -> bool {
+    state_word(ec) & !EXPECT == cpu().blocked.get()
 }
 
 /// The first 4 of these bytes.

@@ -156,7 +156,8 @@ fn restore(from: NonNull<u8>) {
     }
 }
 
-fn switch(to: &'static Ec) {
+/// The registers become those of `to`, which has vector state.
+pub fn switch(to: &'static Ec) {
     set_ts(false);
     set_xcr0(cpu().features.get().xcr0);
     if let Some(o) = cpu().fpu_owner.get() {

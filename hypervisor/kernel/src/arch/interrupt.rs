@@ -3,9 +3,11 @@
 use super::cpu::{cpu, cpuid};
 use super::{paging, time};
 use crate::iommu::{self, Machine};
-use crate::object::sm::Sm;
+use crate::object::ec::Ec;
+use crate::object::sm::{self, Sm};
 use crate::{remote, trace};
 use ::iommu::{Requester, Target, plain_message, vtd::redirection};
+use abi::Status;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use spin::{Mutex, Once};
@@ -379,6 +381,13 @@ pub fn unmask(gsi: u16) {
 
 /// Handles an interrupt that this CPU has accepted.
 pub fn handle(vector: u8) {
+    if let Some(woken) = take(vector) {
+        sm::release(woken, Status::Success);
+    }
+}
+
+/// The same; whom it releases, the caller has to.
+pub fn take(vector: u8) -> Option<&'static Ec> {
     trace!(INTERRUPT, cpu().ec.get(), vector.into(), 0);
     match vector {
         TIMER => {
@@ -394,12 +403,13 @@ pub fn handle(vector: u8) {
             end_of_interrupt();
             iommu::interrupt();
         }
-        v if (PIN_VECTORS..PIN_VECTORS + LINES as u8).contains(&v) => deliver((v - PIN_VECTORS) as u16),
+        v if (PIN_VECTORS..PIN_VECTORS + LINES as u8).contains(&v) => return deliver((v - PIN_VECTORS) as u16),
         _ => end_of_interrupt(),
     }
+    None
 }
 
-fn deliver(gsi: u16) {
+fn deliver(gsi: u16) -> Option<&'static Ec> {
     let pin = &PINS[gsi as usize];
     if pin.level.load(Relaxed) {
         with_chip(gsi, |c, p| {
@@ -411,8 +421,7 @@ fn deliver(gsi: u16) {
         });
     }
     end_of_interrupt();
-    if let Some(sm) = pin.sm.get().filter(|_| !pin.ignored.load(Relaxed)) {
-        // An overflow of the counter loses nothing: interrupts merge.
-        let _ = sm.up();
-    }
+    let sm = pin.sm.get().filter(|_| !pin.ignored.load(Relaxed))?;
+    // An overflow of the counter loses nothing: interrupts merge.
+    sm.up_for().ok()?
 }

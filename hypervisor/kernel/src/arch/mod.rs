@@ -87,6 +87,8 @@ global_asm!(
     BAD_HYP = const abi::Status::BadHyp as u32,
     up = sym ctrl::quick_up,
     down = sym ctrl::quick_down,
+    ctrl_sm = sym crate::call::ctrl_sm,
+    woken = sym crate::call::woken,
     hypercall = sym crate::call::hypercall,
     reply = sym exit::reply,
     user_trap = sym trap::user_trap,

@@ -74,11 +74,16 @@ fn measure() -> (u64, u64) {
 const SHORTEST_PERIODS: u64 = 100_000;
 
 /// Makes sure that the timer fires at `at` or before, or 10 us later. A timer armed too early fires, finds nothing, and is armed again.
+#[inline]
 pub fn arm(at: u64) {
-    let c = cpu();
-    if c.timer.get() <= at {
-        return;
+    if at < cpu().timer.get() {
+        arm_earlier(at);
     }
+}
+
+#[cold]
+fn arm_earlier(at: u64) {
+    let c = cpu();
     c.set_timer(at);
     if c.features.get().deadline {
         // SAFETY: a time in the past fires at once; 0 would disarm.

@@ -152,7 +152,9 @@ fn user_trap_of(ec: &'static crate::object::ec::Ec) -> Next {
         UD if fpu::set_host_xcr0() => return Next::Run(ec),
         NM if fpu::claim(ec) => return Next::Run(ec),
         32.. => {
-            interrupt::handle(f.regs.vector as u8);
+            if let Some(woken) = interrupt::take(f.regs.vector as u8) {
+                schedule::wake(ec, woken);
+            }
             return Next::Run(ec);
         }
         _ => {}

@@ -250,14 +250,18 @@ pub fn ctrl_sm(ec: &'static Ec) -> Outcome {
     }
 }
 
-/// [`ctrl_sm`]: up, if it succeeds at once and concerns nobody else. `false`: nothing has happened.
-pub extern "C" fn quick_up(sm: &'static Sm) -> bool {
-    sm.up_alone()
+/// [`ctrl_sm`]: up, if that succeeds: 1, or who is to be released. 0: nothing has happened.
+pub extern "C" fn quick_up(sm: &'static Sm) -> u64 {
+    match sm.up_for() {
+        Ok(None) => 1,
+        Ok(Some(ec)) => (&raw const *ec).addr() as u64,
+        Err(_) => 0,
+    }
 }
 
-/// [`ctrl_sm`]: down, the same; with its identifier.
-pub extern "C" fn quick_down(sm: &'static Sm, identifier: u64) -> bool {
-    sm.down_alone((identifier >> 4) as u8 & ZERO != 0)
+/// [`ctrl_sm`]: down, with its identifier, if it succeeds at once: 1. 0: nothing has happened.
+pub extern "C" fn quick_down(sm: &'static Sm, identifier: u64) -> u64 {
+    sm.down_alone((identifier >> 4) as u8 & ZERO != 0).into()
 }
 
 /// Power and platform control (5.5.1).

@@ -34,11 +34,36 @@ pub enum Done {
 
 /// Hypercall entry. The caller's registers are in its frame.
 pub extern "C" fn hypercall() -> ! {
+    let ec = begin();
+    crate::trace!(HYPERCALL, Some(ec), ec.regs().rdi(), ec.regs().rsi());
+    schedule::go(dispatch(ec))
+}
+
+/// The same for an operation on a semaphore that concerns others: nothing is to be destroyed, and it has no parts.
+pub extern "C" fn ctrl_sm() -> ! {
+    let ec = begin();
+    match ctrl::ctrl_sm(ec) {
+        Err(s) => ec.set_status(s),
+        Ok(Done::Blocked) => {}
+        Ok(_) => ec.set_status(Status::Success),
+    }
+    schedule::go(Next::Run(ec))
+}
+
+/// The same for an up that releases `woken`, which is in no queue any more.
+pub extern "C" fn woken(woken: &'static Ec) -> ! {
+    let ec = begin();
+    ec.set_status(Status::Success);
+    schedule::wake(ec, woken);
+    schedule::go(Next::Run(ec))
+}
+
+/// Makes up for what the fast path and the quick ones leave out.
+fn begin() -> &'static Ec {
     let Some(ec) = cpu().ec.get() else { panic!("hypercall from nowhere") };
     fast::arrive(ec);
     ec.ipc.cont.set(Cont::Sysret);
-    crate::trace!(HYPERCALL, Some(ec), ec.regs().rdi(), ec.regs().rsi());
-    schedule::go(dispatch(ec))
+    ec
 }
 
 fn dispatch(ec: &'static Ec) -> Next {

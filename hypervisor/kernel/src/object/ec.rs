@@ -291,6 +291,18 @@ impl Ec {
         }
     }
 
+    /// Releases it from a semaphore, with success, if it is by that what runs next. `false`: nothing has happened.
+    #[inline]
+    pub fn unblock_to_run(&'static self) -> bool {
+        let runs = ipc::unblock_to_run(self);
+        if runs {
+            cpu().timeouts.disarm::<Timed>(self);
+            self.blocked_on.take();
+            self.set_status(Status::Success);
+        }
+        runs
+    }
+
     /// Its hypercall is not the one of which a part is done.
     pub fn start_over(&self) {
         self.progress.set(0);

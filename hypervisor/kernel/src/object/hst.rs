@@ -97,18 +97,17 @@ impl HstSpace {
         self.roots()[cpu as usize].get().map(|r| r | self.pcid | keep)
     }
 
-    fn cr3(&self) -> Option<u64> {
-        self.cr3_of(cpu().id.get())
-    }
-
     /// The mark that a CPU's translations are old; stays where it is as long as the space's memory.
     pub fn root_of(&self, cpu: u16) -> *const Root {
         &raw const self.roots()[cpu as usize]
     }
 
-    /// Switches this CPU to the space. `false`: it has no root, or is destroyed.
-    pub fn enter(&self) -> bool {
-        let (Some(cr3), c) = (self.cr3(), cpu()) else { return false };
+    /// Switches this CPU to the space, whose root here has that CR3. `false`: it is destroyed, or there is none (0).
+    pub fn enter(&self, cr3: u64) -> bool {
+        let c = cpu();
+        if cr3 == 0 {
+            return false;
+        }
         if self.header.doomed() {
             if c.cr3.get() == cr3 {
                 paging::enter_bare();
@@ -128,6 +127,23 @@ impl HstSpace {
             remote::presence().entered();
         }
         true
+    }
+
+    /// Switches this CPU to the space, of which `root` is the mark here, as the fast path does. `false`: that is to be gone
+    /// about in the usual way, as it was changed or is destroyed.
+    #[inline]
+    pub fn enter_at_once(cr3: u64, root: *const Root) -> bool {
+        let c = cpu();
+        if c.cr3.get() == cr3 {
+            return true;
+        }
+        remote::presence().enter(cr3);
+        // SAFETY: a root of this CPU.
+        unsafe { paging::set_cr3(cr3) };
+        remote::presence().entered();
+        c.cr3.set(cr3);
+        // SAFETY: it stays as long as somebody names the space. CR3 was a fence: see `smp`.
+        !unsafe { &*root }.is_stale()
     }
 
     /// Translations were changed or removed: has all CPUs flush at their next switch to the space, and those that are in

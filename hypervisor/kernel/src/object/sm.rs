@@ -29,7 +29,7 @@ pub enum Down {
 }
 
 /// Releases an EC that is in no queue any more.
-fn release(ec: &'static Ec, s: Status) {
+pub fn release(ec: &'static Ec, s: Status) {
     if ec.home() == cpu().id.get() {
         ec.unblock(s);
     } else {
@@ -46,16 +46,19 @@ impl Sm {
 
     /// Releases the first blocked EC, or increments the counter.
     pub fn up(&self) -> Result<(), Status> {
-        if let Some(ec) = self.state.up(|q| q.pop_front::<Waiting>()).map_err(|smp::Overflow| Status::Ovrflow)? {
+        if let Some(ec) = self.up_for()? {
             release(ec, Status::Success);
         }
         Ok(())
     }
 
-    /// [`Sm::up`], if nobody waits. `false`: nothing has happened.
+    /// Takes the first blocked EC, which is to be [released](release), out of the queue, or increments the counter.
     #[inline]
-    pub fn up_alone(&self) -> bool {
-        self.state.count_up(Queue::is_empty)
+    pub fn up_for(&self) -> Result<Option<&'static Ec>, Status> {
+        // For most there is nobody: that is seen without a call.
+        self.state
+            .up(|q| if q.is_empty() { None } else { q.pop_front::<Waiting>() })
+            .map_err(|smp::Overflow| Status::Ovrflow)
     }
 
     /// [`Sm::down`], if nobody has to wait for it, and no interrupt is behind it. `false`: nothing has happened.

@@ -119,7 +119,7 @@ pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
         return event::raise(ec, n as u16);
     }
     // The exit comes back with this CR3: that of the VMM.
-    if !ec.hst.enter() {
+    if !ec.hst.enter(ec.cr3) {
         return event::kill(ec, "has no host space on this CPU any more");
     }
     schedule::make_current(ec);

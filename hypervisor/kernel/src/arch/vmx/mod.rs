@@ -175,7 +175,7 @@ pub fn load_state(v: &Vcpu, mtd: Mtd, s: &ArchState) {
 /// Enters the guest.
 pub fn run(ec: &'static Ec, vcpu: &guest::Vcpu, v: &Vcpu) -> Next {
     // The exit comes back with this CR3: that of the VMM.
-    if !ec.hst.enter() {
+    if !ec.hst.enter(ec.cr3) {
         return event::kill(ec, "has no host space on this CPU any more");
     }
     schedule::make_current(ec);
