@@ -89,8 +89,11 @@ pub fn succeeded(what: &str, (ticks, status): (u32, u64)) -> Result<u32, String>
     if status == 0 { Ok(ticks) } else { Err(format!("{what}: status {status:#x}")) }
 }
 
-/// Where `cargo xtask perf profile` has the machine stopped: before and after one warm sample of a row. A row without this
-/// has no profile.
+/// So many samples are marked, as an interrupt can come into one.
+const MARKED: usize = 3;
+
+/// Where `cargo xtask perf profile` has the machine stopped: before and after warm samples of a row. A row without this has
+/// no profile.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn perf_mark() {
@@ -111,9 +114,11 @@ pub fn sample(mut one: impl FnMut() -> Result<u32, String>) -> Result<Vec<u32>, 
     for _ in 0..WARM_UP {
         one()?;
     }
-    let mut all = (1..SAMPLES).map(|_| one()).collect::<Result<Vec<_>, _>>()?;
-    perf_mark();
-    all.push(one()?);
+    let mut all = (MARKED..SAMPLES).map(|_| one()).collect::<Result<Vec<_>, _>>()?;
+    for _ in 0..MARKED {
+        perf_mark();
+        all.push(one()?);
+    }
     perf_mark();
     Ok(all)
 }

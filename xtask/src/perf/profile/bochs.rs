@@ -1,6 +1,6 @@
 //! Bochs' own debugger, line by line: it prints each instruction while `trace on`.
 
-use super::step::{Mode, Step, Stepper};
+use super::step::{Mode, Step, Stepper, Trace};
 use crate::session::Session;
 use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
@@ -136,13 +136,13 @@ impl Stepper for Bochs {
         at.with_context(|| format!("the machine stopped, but at no breakpoint: {text}")).map(Some)
     }
 
-    fn trace(&mut self, most: usize) -> Result<Option<Vec<Step>>> {
+    fn trace(&mut self, most: usize) -> Result<Trace> {
         self.must("trace on")?;
-        let text = self.must("c")?;
+        let Some(text) = self.command("c")? else { return Ok(Trace { steps: None, end: None }) };
         self.must("trace off")?;
-        ensure!(self.patterns.stop(&text)?.is_some(), "the machine stopped, but at no breakpoint");
+        let end = self.patterns.stop(&text)?.context("the machine stopped, but at no breakpoint")?;
         let steps = self.patterns.steps(&text)?;
-        Ok((steps.len() <= most).then_some(steps))
+        Ok(Trace { steps: (steps.len() <= most).then_some(steps), end: Some(end) })
     }
 
     fn text(&mut self) -> Result<String> {

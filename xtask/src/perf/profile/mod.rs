@@ -52,9 +52,9 @@ const SYSTEM: &str = "perf";
 const COMPONENT: &str = "perf-suite";
 /// How often the handler of an exit has run before an exit is warm.
 const WARM: u32 = 80;
-/// So many exits are traced: in one of them a time slice may end, which the suite's median does not count.
-const TRIES: u32 = 2;
-/// An operation of more instructions is none to look at one by one. In QEMU each takes 0.1 ms.
+/// So many exits are traced. In one of them a time slice may end, which the suite's median does not count.
+const EXITS: u32 = 3;
+/// An operation of more instructions is none to look at one by one.
 const MOST: usize = 20_000;
 
 /// Fails if a promise is broken, or if what was traced is not what the suite measured.
@@ -121,16 +121,16 @@ fn profiles(platform: &Platform, rows: &[String]) -> Result<Vec<(Profile, Option
         Emulator::Bochs => Debugger::Prompt,
         Emulator::Qemu => Debugger::Gdb(port),
     };
-    let mut session = start(&awake(platform), &image.iso, &dir, debugger)?;
+    let mut session = start(&traced(platform), &image.iso, &dir, debugger)?;
     let mut stepper: Box<dyn Stepper> = match platform.emulator {
         Emulator::Bochs => Box::new(bochs::Bochs::new(&mut session)?),
-        Emulator::Qemu => Box::new(qemu::Qemu::new(port, &symbols)?),
+        Emulator::Qemu => Box::new(qemu::Qemu::new(port, &symbols, dir.join(qemu::LOG))?),
     };
-    let traced = capture(&mut *stepper, &Marks::of(&symbols)?, rows).with_context(|| tree::shown(&session.log))?;
-    if traced.len() == rows.len() {
+    let operations = capture(&mut *stepper, &Marks::of(&symbols)?, rows).with_context(|| tree::shown(&session.log))?;
+    if operations.len() == rows.len() {
         stepper.leave()?;
     }
-    let result = traced.into_iter().map(|(row, tries)| {
+    let result = operations.into_iter().map(|(row, tries)| {
         let median = median(&mut session, &row);
         (Profile::new(row, &platform.name, warm(platform.emulator, &tries, median), &symbols, &rules), median)
     });
@@ -139,10 +139,14 @@ fn profiles(platform: &Platform, rows: &[String]) -> Result<Vec<(Profile, Option
     Ok(result)
 }
 
-/// QEMU's `sleep=off` lets its clock jump to the next timer whenever no CPU runs; a debugger's stop is such a moment.
-fn awake(platform: &Platform) -> Platform {
-    let args = platform.args.iter().map(|a| a.replace(",sleep=off", "")).collect();
-    Platform { args, ..platform.clone() }
+/// With a place for QEMU's log; and without `sleep=off`, which lets its clock jump to the next timer whenever no CPU runs: a
+/// debugger's stop is such a moment.
+fn traced(platform: &Platform) -> Platform {
+    if platform.emulator != Emulator::Qemu {
+        return platform.clone();
+    }
+    let args = platform.args.iter().map(|a| a.replace(",sleep=off", ""));
+    Platform { args: args.chain(["-D".into(), qemu::LOG.into()]).collect(), ..platform.clone() }
 }
 
 /// How much the clock goes on while these are executed. QEMU does not count what a guest begins and its hypervisor takes
@@ -181,40 +185,44 @@ impl Marks {
         let [sample, exit, row] = ["perf_mark", "bare_exit", "perf_row"].map(|n| symbols.user(n));
         Ok(Marks { sample: sample?, exit: exit?, row: row? })
     }
+
+    fn all(&self) -> [u64; 3] {
+        [self.sample, self.exit, self.row]
+    }
 }
 
-/// A row, and what was executed: of an exit, several times.
+/// A row, and what was executed, several times.
 type Traced = (String, Vec<Vec<Step>>);
 
 /// Traces these rows, until it has all of them or the machine has ended. The name of a row comes behind it.
 fn capture(machine: &mut dyn Stepper, marks: &Marks, rows: &[String]) -> Result<Vec<Traced>> {
-    let (mut taken, mut pending, mut exits) = (Vec::new(), Vec::new(), 0);
-    machine.stop_at(&[marks.sample, marks.exit, marks.row])?;
-    while taken.len() < rows.len() {
-        let Some(at) = machine.go()? else { break };
-        if at == marks.row {
-            let name = machine.text()?;
-            let tries = std::mem::take(&mut pending);
+    let (mut taken, mut tries, mut exits) = (Vec::new(), Vec::new(), 0);
+    machine.stop_at(&marks.all())?;
+    let mut at = machine.go()?;
+    while let Some(here) = at.filter(|_| taken.len() < rows.len()) {
+        exits += u32::from(here == marks.exit);
+        if here == marks.row {
+            let (name, tries) = (machine.text()?, std::mem::take(&mut tries));
             if rows.contains(&name) {
                 ensure!(
                     !tries.is_empty(),
-                    "{name}: no sample of it was marked, or one of more than {MOST} instructions"
+                    "{name}: no sample of it was marked, or all of more than {MOST} instructions"
                 );
                 taken.push((name, tries));
             }
             exits = 0;
-            machine.stop_at(&[marks.sample, marks.exit, marks.row])?;
-        } else if at == marks.sample {
-            pending.extend(machine.trace(MOST)?);
+            machine.stop_at(&marks.all())?;
+            at = machine.go()?;
+        } else if here == marks.exit && exits > WARM + EXITS {
+            machine.stop_at(&[marks.sample, marks.row])?;
+            at = machine.go()?;
+        } else if here == marks.exit && exits <= WARM {
+            at = machine.go()?;
         } else {
-            exits += 1;
-            if exits == WARM {
-                // Each ends where the next one begins.
-                for _ in 0..TRIES {
-                    pending.extend(machine.trace(MOST)?);
-                }
-                machine.stop_at(&[marks.sample, marks.row])?;
-            }
+            let trace = machine.trace(MOST)?;
+            // The way to the row's end is no sample.
+            tries.extend(trace.steps.filter(|_| trace.end == Some(here)));
+            at = trace.end;
         }
     }
     Ok(taken)
@@ -223,6 +231,8 @@ fn capture(machine: &mut dyn Stepper, marks: &Marks, rows: &[String]) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use step::Trace;
 
     const MARKS: Marks = Marks { sample: 1, exit: 2, row: 3 };
 
@@ -248,10 +258,11 @@ mod tests {
             }
             Ok(None)
         }
-        fn trace(&mut self, most: usize) -> Result<Option<Vec<Step>>> {
+        fn trace(&mut self, most: usize) -> Result<Trace> {
             let left = self.stops.len();
-            self.go()?;
-            Ok((left < most).then(|| vec![Step { at: left as u64, mode: Mode::User, code: vec![] }]))
+            let end = self.go()?;
+            let steps = vec![Step { at: left as u64, mode: Mode::User, code: vec![] }];
+            Ok(Trace { steps: (left < most).then_some(steps), end })
         }
         fn text(&mut self) -> Result<String> {
             Ok(self.now.into())
@@ -261,17 +272,17 @@ mod tests {
         }
     }
 
-    fn captured(stops: Vec<(u64, &'static str)>, rows: &[&str]) -> Result<Vec<(String, u64)>> {
+    fn captured(stops: Vec<(u64, &'static str)>, rows: &[&str]) -> Result<Vec<(String, usize, u64)>> {
         let mut machine = Script { stops, on: vec![], now: "" };
         let rows: Vec<_> = rows.iter().map(|r| r.to_string()).collect();
         let all = capture(&mut machine, &MARKS, &rows)?;
-        Ok(all.into_iter().map(|(row, tries)| (row, tries[0][0].at)).collect())
+        Ok(all.into_iter().map(|(row, tries)| (row, tries.len(), tries[0][0].at)).collect())
     }
 
     #[test]
     fn a_trace_gets_the_name_that_comes_behind_it() {
-        let calls = vec![(1, ""), (1, ""), (3, "a"), (3, "b"), (1, ""), (1, ""), (3, "c")];
-        assert_eq!(captured(calls.clone(), &["c"]).unwrap(), [("c".to_string(), 2)]);
+        let calls = vec![(1, ""), (1, ""), (3, "a"), (3, "b"), (1, ""), (1, ""), (1, ""), (3, "c")];
+        assert_eq!(captured(calls.clone(), &["c"]).unwrap(), [("c".to_string(), 2, 3)]);
         assert_eq!(captured(calls.clone(), &["c", "a"]).unwrap().len(), 2);
         assert!(captured(calls.clone(), &["b"]).unwrap_err().to_string().contains("b: no sample"));
         assert!(captured(calls, &["d"]).unwrap().is_empty());
@@ -298,6 +309,7 @@ mod tests {
     fn an_exit_is_traced_when_it_is_warm() {
         let mut stops = vec![(2, ""); 100];
         stops.push((3, "exit"));
-        assert_eq!(captured(stops, &["exit"]).unwrap(), [("exit".to_string(), 101 - u64::from(WARM))]);
+        let first = 100 - u64::from(WARM);
+        assert_eq!(captured(stops, &["exit"]).unwrap(), [("exit".to_string(), EXITS as usize, first)]);
     }
 }

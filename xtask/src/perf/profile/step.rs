@@ -53,14 +53,22 @@ impl Step {
     }
 }
 
+/// What was executed between two stops.
+pub struct Trace {
+    /// `None`: more than there is room for.
+    pub steps: Option<Vec<Step>>,
+    /// Where it stopped. `None`: the machine has ended.
+    pub end: Option<u64>,
+}
+
 /// A machine that a debugger holds.
 pub trait Stepper {
     /// From now on it stops at these addresses of code, and at no others.
     fn stop_at(&mut self, addresses: &[u64]) -> Result<()>;
     /// Runs until it stops; where. `None`: it has ended.
     fn go(&mut self) -> Result<Option<u64>>;
-    /// The same, with all that it executes from here to there. `None`: that was more than `most`.
-    fn trace(&mut self, most: usize) -> Result<Option<Vec<Step>>>;
+    /// The same, with all that it executes from here to there, if that is at most so much.
+    fn trace(&mut self, most: usize) -> Result<Trace>;
     /// The text that RDI points to, of RSI bytes.
     fn text(&mut self) -> Result<String>;
     /// Lets it run without us.
