@@ -26,8 +26,9 @@ global_asm!(
     "cmp dword ptr [rbp], 0",
     "jne 9b",
     ".endm",
-    // The end of a sample that began at that time; goes on at label 1.
+    // The end of a sample that began at that time; goes on at label 1. Its name is for `cargo xtask perf profile`.
     ".macro bare_note since",
+    "bare_note.\\@:",
     "rdtsc",
     "sub eax, \\since",
     "mov [rbx], eax",

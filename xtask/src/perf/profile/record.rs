@@ -47,23 +47,28 @@ struct Stage {
     kinds: Counts,
 }
 
-/// The operation alone: from behind the first reading of the clock in user mode to before the last one, without the
-/// instruction that saves the first (`OVERHEAD` in the suite). If there is only one, what was traced is a period of a loop
-/// that begins with it: all of it.
+/// The operation alone, without the readings of the clock in user mode and the instruction that saves the first (`OVERHEAD` in
+/// the suite). What was traced may be a round of a loop that takes samples: then it begins with the reading that ends the
+/// sample before, and ends before that of its own; if it reads the clock but once, the sample is the round.
 pub fn operation(steps: &[Step]) -> &[Step] {
     let reads = |s: &Step| s.mode == Mode::User && kinds_of(s).contains(&"rdtsc");
-    match (steps.iter().position(reads), steps.iter().rposition(reads)) {
-        (Some(a), Some(b)) if a < b => steps.get(a + 2..b).unwrap_or(&[]),
-        _ => steps,
-    }
+    let (first, last) = (steps.iter().position(reads), steps.iter().rposition(reads));
+    let inside = match (first, last) {
+        (Some(0), Some(0)) | (None, _) | (_, None) => Some(steps),
+        (Some(0), Some(last)) => steps.get(last + 2..),
+        (Some(first), Some(last)) => steps.get(first + 2..last),
+    };
+    inside.unwrap_or_default()
 }
 
 impl Profile {
     pub fn new(row: String, platform: &str, steps: &[Step], symbols: &Symbols, rules: &Rules) -> Profile {
         let steps = operation(steps).to_vec();
         let frames: Vec<_> = steps.iter().map(|s| symbols.frames(s)).collect();
-        let at = |s: &Step| symbols.frames(s).into_iter().map(|f| f.name).collect();
-        let stacks = Stacks::of(&steps, at);
+        let names = |s: &Step| symbols.frames(s).into_iter().map(|f| f.name).collect();
+        // Of assembly, a label says less than a stage.
+        let stacks =
+            Stacks::of(&steps, |s| symbols.stage(s).map_or_else(|| names(s), |n| vec![format!("entry.S: {n}")]));
         let stage = |((step, stack), frames): ((&Step, &Vec<String>), &Vec<super::symbols::Frame>)| {
             rules.stage(step, symbols.stage(step), frames.first().map_or("", |f| &f.name), stack)
         };
@@ -168,8 +173,10 @@ mod tests {
         ]
         .map(|(m, c)| step(m, c));
         assert_eq!(operation(&all), &all[3..5], "the kernel may read the clock as it likes");
-        assert_eq!(operation(&all[1..5]), &all[1..5], "a period");
+        assert_eq!(operation(&all[1..5]), &all[1..5], "a round is a sample");
+        let round = [&all[5..], &all[1..5]].concat();
+        assert_eq!(operation(&round), &all[3..5], "a round begins with the end of the one before");
         assert_eq!(operation(&[]), &[]);
-        assert_eq!(operation(&[all[1].clone(), all[5].clone()]), &[], "nothing in between");
+        assert_eq!(operation(&all[..2]), &[], "half of one");
     }
 }

@@ -132,6 +132,11 @@ impl Symbols {
         self.user.address(name).with_context(|| format!("the component has no {name}"))
     }
 
+    /// The component's symbols that begin so.
+    pub fn users(&self, prefix: &str) -> Vec<u64> {
+        self.user.functions.0.iter().filter(|(_, n)| n.starts_with(prefix)).map(|(a, _)| *a).collect()
+    }
+
     /// The bytes at an address, as many as the longest instruction has.
     pub fn code(&self, mode: Mode, at: u64) -> Vec<u8> {
         match mode {

@@ -52,8 +52,10 @@ pub fn flame_graph(title: &str, stacks: &Stacks) -> Result<Vec<u8>> {
     options.title = title.into();
     options.count_name = "instructions".into();
     options.deterministic = true;
-    let lines = stacks.folded();
-    let mut svg = Vec::new();
+    let (lines, mut svg) = (stacks.folded(), Vec::new());
+    if lines.is_empty() {
+        return Ok(svg);
+    }
     flamegraph::from_lines(&mut options, lines.iter().map(String::as_str), &mut svg)
         .context("drawing a flame graph")?;
     Ok(svg)
