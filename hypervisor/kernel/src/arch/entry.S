@@ -374,6 +374,7 @@ reply_to_guest:
 .balign 16
 .globl enter_portal
 enter_portal:
+    stage exit
     mov r10, rdx
     return_to_r10
 
@@ -586,6 +587,7 @@ trap_on_ist:
 .balign 64
 .globl vmx_launch
 vmx_launch:
+    stage registers_of_the_guest
     mov rsp, rdi
     pop_gprs
     vmlaunch
@@ -593,6 +595,7 @@ vmx_launch:
 .balign 64
 .globl vmx_resume
 vmx_resume:
+    stage registers_of_the_guest
     mov rsp, rdi
     pop_gprs
     vmresume
@@ -604,6 +607,7 @@ vmx_resume:
 .balign 64
 .globl vmx_exit
 vmx_exit:
+    stage registers_of_the_guest
     push_gprs
     mov rax, cr2
     mov [rsp + 16 * 8], rax
@@ -617,6 +621,7 @@ vmx_exit:
 .balign 64
 .globl svm_enter
 svm_enter:
+    stage registers_of_the_guest
     clgi
     sti
     mov rax, rsi
