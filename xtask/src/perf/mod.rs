@@ -11,6 +11,7 @@ mod difference;
 mod guest;
 mod native;
 mod page;
+mod paths;
 mod plots;
 pub mod profile;
 mod prompt;
@@ -100,6 +101,10 @@ fn measure(args: &Args) -> Result<ExitCode> {
     }
     let keeper = Keeper::new(Place::of(&args.out), Results::begin(&command_line(args)));
     for p in &platforms {
+        // A debugger traces them: one CPU, and instructions that are counted.
+        if !args.suite && p.is_counted() && p.cpus == 1 {
+            keeper.attempt(&format!("{}: instructions of hot paths", p.name), || paths::measure(p, &keeper));
+        }
         keeper.attempt(&format!("{}: perf suite", p.name), || suite::measure(p, &keeper));
     }
     if !args.suite {

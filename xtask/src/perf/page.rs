@@ -2,8 +2,9 @@
 
 use super::anchors::{self, Anchors, Group};
 use super::budgets::Check;
+use super::paths::{Path, Stage};
 use super::plots::{self, Bar, Line, Panel, Range, grouped};
-use super::result::{Profile, Results, Run};
+use super::result::{Results, Run};
 use super::suite::{Row, Suite};
 use anyhow::{Context, Result, ensure};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -48,7 +49,7 @@ pub fn render(r: &Results) -> Result<String> {
                 main {
                     (promises(r))
                     (compared(r, &anchors)?)
-                    @for run in &r.runs { (profiles(&run.profiles, &run.platform)?) }
+                    @for run in &r.runs { (paths(run)?) }
                     @for run in &r.runs { (suite(run)?) }
                     (scaling(r)?)
                     (guests(r)?)
@@ -214,21 +215,22 @@ fn by_words(r: &Results, anchors: &Anchors) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn profiles(list: &[Profile], platform: &str) -> Result<Markup> {
-    let panel = |p: &Profile| {
-        let bars = p.stages.iter().map(|(label, n)| Bar { label: label.clone(), value: *n, ours: true }).collect();
-        Panel { title: format!("{}: {} in all", p.name, p.stages.iter().map(|s| s.1).sum::<u64>()), bars }
+/// Stages and kinds of instructions of the paths that were traced.
+fn paths(run: &Run) -> Result<Markup> {
+    let panel = |p: &Path| {
+        let bar = |s: &Stage| Bar { label: s.name.clone(), value: s.instructions, ours: true };
+        Panel { title: format!("{}: {} instructions", p.row, p.instructions), bars: p.stages.iter().map(bar).collect() }
     };
+    let kinds = |p: &Path| p.kinds.iter().map(|(k, n)| format!("{n} {}", k.replace('_', " "))).collect::<Vec<_>>();
     Ok(html! {
-        @if !list.is_empty() {
+        @if !run.paths.is_empty() {
             section {
-                h2 { "Where the instructions go (" (platform) ")" }
-                @for p in list {
-                    (figure(&plots::bars(&[panel(p)])?, ""))
-                    @if !p.traces.is_empty() {
-                        p { "For viewers such as Perfetto: "
-                            @for (name, path) in &p.traces { a href=(path) { (name) } " " } }
-                    }
+                h2 { "Where the instructions go: " (run.platform) }
+                p { "One warm operation, every instruction of it, by stage in order of their first. Functions of the kernel that "
+                    "are no stage have their own name. The files are beside this page in " code { "build/" } "." }
+                @for p in &run.paths {
+                    (figure(&plots::bars(&[panel(p)])?, &format!("Among them: {}.", kinds(p).join(", "))))
+                    p { @for (what, file) in &p.files { a href=(file) { (what) } " " } }
                 }
             }
         }
@@ -406,12 +408,14 @@ mod tests {
     #[test]
     fn the_page_has_all_and_needs_nothing_else() {
         let mut r = results();
-        let profile = Profile {
-            name: "a call".into(),
-            stages: vec![("entry".into(), 20), ("switch".into(), 40)],
-            traces: vec![("trace".into(), "perf/trace.json".into())],
-        };
-        r.runs[0].profiles.push(profile);
+        let stage = |name: &str, instructions| Stage { name: name.into(), instructions };
+        r.runs[0].paths.push(Path {
+            row: "a_call".into(),
+            instructions: 60,
+            kinds: [("cr3_writes".into(), 2)].into(),
+            stages: vec![stage("entry", 20), stage("switch", 40)],
+            files: vec![("trace".into(), "profile/trace.json".into())],
+        });
         let page = render(&r).unwrap();
         for part in [
             "NOVA",
@@ -420,7 +424,9 @@ mod tests {
             "Distributions",
             "Kernel memory of an object",
             "Scaling",
-            "60 in all",
+            "a_call: 60 instructions",
+            "2 cr3 writes",
+            "profile/trace.json",
             "8b6c28a0",
         ] {
             assert!(page.contains(part), "{part}");

@@ -29,6 +29,8 @@ const WIDTH: u32 = 860;
 /// A line of text and the gap to the next, and where bars begin.
 const LINE: i32 = 24;
 const LABELS: i32 = 268;
+/// Characters that are sure to fit there.
+const LONGEST_LABEL: usize = 38;
 /// A bar is drawn at most so many times as long as the longest of ours.
 const LONGEST: u64 = 7;
 
@@ -120,12 +122,18 @@ pub fn bars(panels: &[Panel]) -> Result<String> {
     })
 }
 
+/// The end of a name tells more than its beginning.
+fn shortened(label: &str) -> String {
+    let over = label.chars().count().saturating_sub(LONGEST_LABEL);
+    if over == 0 { label.to_owned() } else { format!("\u{2026}{}", label.chars().skip(over + 1).collect::<String>()) }
+}
+
 fn bar(area: &Area, b: &Bar, y: i32, scale: u64) -> Result<()> {
     let longest = WIDTH as i32 - LABELS - 90;
     let cut = b.value > scale;
     let length = if cut { longest } else { (b.value as f64 / scale as f64 * f64::from(longest)).round() as i32 };
     let (colour, ink) = if b.ours { (OURS.0, INK.0) } else { (OTHER.0, MUTED.0) };
-    text(area, &b.label, (LABELS - 10, y), &style(14, b.ours, ink, HPos::Right))?;
+    text(area, &shortened(&b.label), (LABELS - 10, y), &style(14, b.ours, ink, HPos::Right))?;
     rectangle(area, (LABELS, y - 8), (LABELS + length.max(1), y + 8), colour)?;
     if cut {
         let end = LABELS + length;
@@ -297,6 +305,12 @@ mod tests {
         curves("x", "y", &[]).unwrap();
         ranges(&[]).unwrap();
         histogram("", &[]).unwrap();
+        assert_eq!(shortened("short"), "short");
+        let long = shortened(&"a::".repeat(30));
+        assert!(
+            long.chars().count() == LONGEST_LABEL && long.starts_with('\u{2026}') && long.ends_with("a::"),
+            "{long}"
+        );
         assert_eq!([grouped(0), grouped(999), grouped(1_234_567)], ["0", "999", "1\u{202f}234\u{202f}567"]);
     }
 }

@@ -7,6 +7,7 @@
 
 use super::budgets::Check;
 use super::guest::{Boot, Sizes};
+use super::paths::Path;
 use super::prompt::Prompt;
 use super::revision::Revision;
 use super::suite::Suite;
@@ -14,7 +15,7 @@ use crate::platform::{Emulator, Platform};
 use crate::{exec, tree};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -57,7 +58,7 @@ pub struct Run {
     pub boots: Vec<Boot>,
     /// Where the instructions of a path go.
     #[serde(default)]
-    pub profiles: Vec<Profile>,
+    pub paths: Vec<Path>,
 }
 
 /// A machine, as far as it is known from outside. What it says of itself is in [`Suite::machine`].
@@ -72,18 +73,6 @@ pub struct Machine {
     pub virtualisation: Option<String>,
     /// A tick of the TSC is an executed instruction, and runs repeat exactly.
     pub counted: bool,
-}
-
-/// The instructions of one path, such as a call and its reply, by stage.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Profile {
-    /// The path.
-    pub name: String,
-    /// Stage and its instructions, in order.
-    pub stages: Vec<(String, u64)>,
-    /// Files for viewers: name and path, as seen from the page.
-    #[serde(default)]
-    pub traces: Vec<(String, String)>,
 }
 
 impl Machine {
@@ -150,7 +139,7 @@ impl Results {
     pub fn named(&mut self, name: &str, machine: impl FnOnce() -> Machine) -> &mut Run {
         let at = self.runs.iter().position(|r| r.platform == name).unwrap_or_else(|| {
             let (platform, machine) = (name.to_owned(), machine());
-            self.runs.push(Run { platform, machine, suite: None, boots: vec![], profiles: vec![] });
+            self.runs.push(Run { platform, machine, suite: None, boots: vec![], paths: vec![] });
             self.runs.len() - 1
         });
         &mut self.runs[at]
@@ -175,8 +164,8 @@ pub struct Place {
 
 impl Place {
     /// Of that name, with or without an ending; from the root of the tree if it is the usual one.
-    pub fn of(out: &Path) -> Place {
-        let out = if out == Path::new(DEFAULT) { tree::root().join(out) } else { out.to_owned() };
+    pub fn of(out: &std::path::Path) -> Place {
+        let out = if out == std::path::Path::new(DEFAULT) { tree::root().join(out) } else { out.to_owned() };
         let ending = |e: &str| match out.extension().and_then(|e| e.to_str()) {
             Some("json" | "html") => out.with_extension(e),
             _ => PathBuf::from(format!("{}.{e}", out.display())),
@@ -274,9 +263,9 @@ mod tests {
     #[test]
     fn endings_may_be_given_or_not() {
         for name in ["a/b", "a/b.json", "a/b.html"] {
-            let p = Place::of(Path::new(name));
+            let p = Place::of(std::path::Path::new(name));
             assert_eq!((p.json, p.html), ("a/b.json".into(), "a/b.html".into()));
         }
-        assert_eq!(Place::of(Path::new("v1.2")).json, Path::new("v1.2.json"));
+        assert_eq!(Place::of(std::path::Path::new("v1.2")).json, std::path::Path::new("v1.2.json"));
     }
 }
