@@ -5,7 +5,6 @@
 //! chain, and whose vector state is in the registers.
 
 use super::{cpu::cpu, fpu, guest, speculation, tables};
-use crate::boot::cpus_online;
 use crate::object::ec::{Cont, Ec, Expect, Tag};
 use crate::schedule::{self, Next};
 use crate::trace;
@@ -25,11 +24,9 @@ pub mod slow {
     pub const TRACE: u32 = 16;
     /// Buffers are to be cleared at each exit.
     pub const BUFFERS: u32 = 32;
-    /// The machine has several CPUs: a suspicion that is not settled (CAVEATS.md).
-    pub const SEVERAL: u32 = 64;
     /// Registers are as the guest of the EC that owns the vector registers has left them, as far as user mode does not see
     /// that. Alone it means the quick way of VM exits ([`super::super::exit`]), and keeps calls from theirs.
-    pub const GUEST: u32 = 128;
+    pub const GUEST: u32 = 64;
 }
 
 /// Before the current EC goes on in user mode, by the usual way.
@@ -37,9 +34,7 @@ pub mod slow {
 pub fn leave(ec: &'static Ec, plain: bool) {
     let c = cpu();
     let owner = match c.fpu_owner.get() {
-        Some(o) if core::ptr::eq(o, ec) => {
-            bit(slow::REGISTERS, c.tsc_aux.get() != 0) | bit(slow::SEVERAL, cpus_online() > 1)
-        }
+        Some(o) if core::ptr::eq(o, ec) => bit(slow::REGISTERS, c.tsc_aux.get() != 0),
         Some(o) if guest::is_whole(o) && !ec.is_kept() => slow::GUEST,
         _ => slow::FPU,
     };

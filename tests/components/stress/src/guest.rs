@@ -65,7 +65,7 @@ struct Guest {
 
 fn enter(s: &mut ArchState, space: &GuestSpace) -> Mtd {
     (s.sel_gst, s.sel_pio, s.sel_msr) = (space.sel(), 0, 0);
-    // Interrupts on: Bochs does not let those of the host out of a guest that has them off.
+    // Interrupts on: in Bochs those of the host wait for the end of its turn if it has them off (CAVEATS.md).
     s.begin_in_real_mode(CODE, 0x202) | Mtd::SPACES
 }
 

@@ -257,7 +257,11 @@ fn reflect(ec: &Ec) -> bool {
 fn host_exit(h: HostExit) {
     match h {
         HostExit::ExternalInterrupt(vector) => interrupt::handle(vector),
-        HostExit::Timer => time::fired(),
+        HostExit::Timer => {
+            time::fired();
+            // Bochs holds interrupts back while a guest that was entered with its own off runs. Here they come.
+            schedule::preemption_point();
+        }
         HostExit::Nmi if crate::remote::stopped() => crate::halt(),
         HostExit::Nmi => say!("cpu {}: NMI", cpu().id.get()),
         HostExit::MachineCheck => {}

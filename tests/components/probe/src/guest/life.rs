@@ -17,6 +17,7 @@ fn loop_after(first: u8) -> Vec<u8> {
 
 const STI: u8 = 0xfb;
 const CLI: u8 = 0xfa;
+const NOP: u8 = 0x90;
 
 /// Recalls a guest that loops; whether that came before the loop was over.
 fn recalled(what: &str, first: u8) -> Result<bool, String> {
@@ -73,6 +74,35 @@ pub fn shares_cpu() -> Outcome {
     done("recall", g.vcpu.recall())?;
     arrives("end of the guest", &g.end)?;
     holds("an equal of the guest runs", a > 0 && b > a)
+}
+
+/// A guest that was entered with interrupts off, and a thread of its CPU that another CPU releases.
+pub fn hears_of_others() -> Outcome {
+    let cpu = crate::cpus::other()?;
+    // cpuid, which exits, and the loop
+    let code = [&[0x0f, 0xa2][..], &loop_after(NOP)].concat();
+    let react = |n, s: &mut ArchState| match n {
+        event::GST_STARTUP => Some(Mtd::empty()),
+        reason::CPUID => Some(skip(s)),
+        _ => None,
+    };
+    let mut g = crate::scene::on_cpu(cpu, || Guest::new(&code, |_| {}, react))?;
+    let (go, came) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (wait, tell) = (go.clone(), came.clone());
+    rt::thread::set_spawn_cpu(cpu);
+    let thread = std::thread::spawn(move || {
+        wait.down();
+        tell.up();
+    });
+    rt::thread::set_spawn_cpu(crate::scene::cpu());
+    done("start", g.vcpu.start(1))?;
+    sleep_ms(20);
+    go.up();
+    arrives("the thread on the guest's CPU", &came)?;
+    thread.join().map_err(|_| "panic")?;
+    done("recall", g.vcpu.recall())?;
+    arrives("end of the guest", &g.end)?;
+    equal("events", g.numbers(), vec![event::GST_STARTUP, reason::CPUID, event::GST_RECALL])
 }
 
 pub fn poison() -> Outcome {

@@ -29,6 +29,11 @@ pub const CHECKS: &[Check] = &[
     ("ctrl_ec-3 abi-90", "RECALL stops a guest that loops with interrupts on", life::recall),
     ("ctrl_ec-3", "RECALL stops a guest that loops with interrupts off", life::recall_off),
     ("objects-28", "a looping guest does not keep the CPU from others", life::shares_cpu),
+    (
+        "objects-28 ctrl_sm-6",
+        "a guest with interrupts off does not keep its CPU from a thread that another CPU releases",
+        life::hears_of_others,
+    ),
     ("ipc_reply-4 abi-22", "POISON kills a virtual CPU", life::poison),
     (
         "create_ec-12 objects-24 abi-66 ipc_reply-15",
