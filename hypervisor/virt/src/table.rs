@@ -123,7 +123,7 @@ macro_rules! transfer_functions {
         const _: () = assert!(PLAIN.union(FREQUENT).intersection(RARE).is_empty());
 
         /// Moves the state that `mtd` selects from the vCPU to the UTCB, for an event. [`crate::requeue`] comes first.
-        #[inline]
+        #[inline(never)]
         pub fn save(mtd: Mtd, utcb: &mut ArchState, vcpu: &$vcpu, regs: &VcpuRegs, with: &$save_with) {
             save_plain(mtd, utcb, vcpu, regs, with);
             save_frequent(mtd, utcb, vcpu, regs, with);
@@ -136,7 +136,7 @@ macro_rules! transfer_functions {
         ///
         /// Values that could harm the host are made harmless; values that merely make no sense fail VM entry, which is
         /// an event for the VMM.
-        #[inline]
+        #[inline(never)]
         pub fn load(mtd: Mtd, utcb: &ArchState, vcpu: &mut $vcpu, regs: &mut VcpuRegs, with: &$load_with) {
             load_plain(mtd, utcb, vcpu, regs, with);
             load_frequent(mtd, utcb, vcpu, regs, with);

@@ -25,7 +25,7 @@ pub fn current(c: &Cpu) -> Option<&'static Ec> {
 /// The portal for event `n` of `ec`, and its handler and that one's UTCB, if it receives, in the space that this CPU is in.
 #[inline(always)]
 pub fn handler_of(c: &Cpu, ec: &'static Ec, n: u64) -> Option<(&'static Pt, &'static Ec, &'static mut ArchState)> {
-    let pt = ec.obj.find::<Pt>(ec.evt.wrapping_add(n), perm::Pt::EVENT.bits())?;
+    let pt = ec.obj.find_at_once::<Pt>(ec.evt.wrapping_add(n), perm::Pt::EVENT.bits())?;
     let h = pt.ec.found();
     let ready = state_word(h) == c.receives.get() && h.cr3 == c.cr3.get();
     Some((pt, h, h.utcb().filter(|_| ready)?.arch_mut()))

@@ -94,6 +94,7 @@ pub fn set_xcr0(v: u64) {
 }
 
 #[cold]
+#[inline(never)]
 fn change_xcr0(v: u64) {
     cpu().xcr0.set(v);
     // SAFETY: either the host's own value or one that was checked against it.

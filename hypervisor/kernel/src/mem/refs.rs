@@ -63,6 +63,12 @@ impl Header {
         self.kind
     }
 
+    /// Whether it is of that kind, and not destroyed.
+    #[inline(always)]
+    pub fn is_whole(&self, kind: Kind) -> bool {
+        self.kind as u8 == kind as u8 && !self.doomed()
+    }
+
     /// Whether it is destroyed or about to be.
     #[inline]
     pub fn doomed(&self) -> bool {
@@ -291,17 +297,6 @@ pub unsafe fn retain(address: u64) -> bool {
 pub unsafe fn reads_null(address: u64) -> bool {
     // SAFETY: by the caller.
     unsafe { &*(address as *const Header) }.doomed()
-}
-
-/// Whether the object at that address is a `T` and not destroyed.
-///
-/// # Safety
-/// As [`retain`].
-#[inline]
-pub unsafe fn is_whole<T: Object>(address: u64) -> bool {
-    // SAFETY: by the caller.
-    let h = unsafe { &*(address as *const Header) };
-    h.kind as u8 == T::KIND as u8 && !h.doomed()
 }
 
 /// Destroys the object at that address, step by step; whoever waits for the end of it looks at the reference.

@@ -8,7 +8,7 @@ use crate::mem::pool::{self, Page};
 use crate::mem::refs::{self, Header, Object, Part, Progress, Ref, account_of};
 use abi::{Arrival, Item, Sel};
 use cap::identity::{self, BUCKETS, Links};
-use cap::{Cap, FANOUT, LEAF_ORDER};
+use cap::{Cap, FANOUT, Kind, LEAF_ORDER};
 use core::ops::Range;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::*};
@@ -161,11 +161,29 @@ impl ObjSpace {
     /// The object at `sel` if it is a `T` and the capability has all of `perms`.
     #[inline]
     pub fn find<T: Object>(&self, sel: Sel, perms: u8) -> Option<&'static T> {
+        // SAFETY: of that kind, and objects are reclaimed at quiescent points only.
+        self.find_kind(sel, perms, T::KIND).map(|h| unsafe { h.cast().as_ref() })
+    }
+
+    #[inline(never)]
+    fn find_kind(&self, sel: Sel, perms: u8, kind: Kind) -> Option<NonNull<Header>> {
+        self.look(sel, perms, kind)
+    }
+
+    /// [`ObjSpace::find`] where no instruction is to be too many.
+    #[inline(always)]
+    pub fn find_at_once<T: Object>(&self, sel: Sel, perms: u8) -> Option<&'static T> {
+        // SAFETY: as above.
+        self.look(sel, perms, T::KIND).map(|h| unsafe { h.cast().as_ref() })
+    }
+
+    #[inline(always)]
+    fn look(&self, sel: Sel, perms: u8, kind: Kind) -> Option<NonNull<Header>> {
         let cap = self.word(sel);
-        debug_assert!(perms != 0);
-        // SAFETY: the slot counted on the object when it was read. A null capability has no permissions.
-        (cap.perms() & perms == perms && unsafe { refs::is_whole::<T>(cap.address()) })
-            .then(|| unsafe { &*(cap.address() as *const T) })
+        // A null capability has no permissions.
+        let h = NonNull::new(cap.address() as *mut Header).filter(|_| cap.perms() & perms == perms)?;
+        // SAFETY: the slot counted on the object when it was read.
+        unsafe { h.as_ref() }.is_whole(kind).then_some(h)
     }
 
     /// Finds room for `sel`, so that [`ObjSpace::put`] cannot fail. Changes nothing.
