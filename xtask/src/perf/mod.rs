@@ -99,6 +99,8 @@ fn measure(args: &Args) -> Result<ExitCode> {
     if args.native {
         return natives(&platforms);
     }
+    // A mistake in the file is told before anything takes time.
+    let budgets = if args.only_json { None } else { Some(budgets::Budgets::load()?) };
     let keeper = Keeper::new(Place::of(&args.out), Results::begin(&command_line(args)));
     for p in &platforms {
         // A debugger traces them: one CPU, and instructions that are counted.
@@ -110,13 +112,11 @@ fn measure(args: &Args) -> Result<ExitCode> {
     if !args.suite {
         guests(&platforms, &keeper)?;
     }
+    let (results, place) = keeper.end(|r| budgets.as_ref().map_or(vec![], |b| b.checks(r)))?;
     if args.only_json {
-        let failed = keeper.end(|_| vec![])?.0.failed;
-        ensure!(failed.is_empty(), "{}", failed.join("; "));
+        ensure!(results.complete, "{}", results.failed.join("; "));
         return Ok(ExitCode::SUCCESS);
     }
-    let budgets = budgets::Budgets::load()?;
-    let (results, place) = keeper.end(|r| budgets.checks(r))?;
     report::finish(&results, &place, args.all)
 }
 
