@@ -2,6 +2,8 @@
 
 use perf_suite::{Spread, Summary};
 use std::arch::asm;
+use std::sync::Mutex;
+use std::time::Duration;
 
 /// Samples of a row.
 pub const SAMPLES: usize = 1024;
@@ -130,8 +132,31 @@ pub fn samples_at(addr: u64) -> Vec<u32> {
     (WARM_UP..WARM_UP + SAMPLES).map(|i| unsafe { at(i).read_volatile() }).collect()
 }
 
+/// Lines that [`show`] shows again.
+static KEPT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Lines of a screen, and how long one is shown.
+const PAGE: (usize, Duration) = (23, Duration::from_secs(10));
+
+fn keep(line: String) {
+    if let Ok(mut all) = KEPT.lock() {
+        all.push(line);
+    }
+}
+
+/// Shows the median of each row, minimum and 99th percentile, page by page for ever: for a screen. These lines are no rows.
+pub fn show() -> ! {
+    loop {
+        for page in KEPT.lock().map(|all| all.clone()).unwrap_or_default().chunks(PAGE.0) {
+            page.iter().for_each(|line| println!("{line}"));
+            std::thread::sleep(PAGE.1);
+        }
+        std::thread::sleep(PAGE.1);
+    }
+}
+
 /// Prints a row of one figure.
 pub fn figure(name: &str, value: u64, unit: &str) {
+    keep(format!("{name} {value} {unit}"));
     println!("perf: {name} min {value} median {value} p99 {value} max {value} of 1 {unit}");
 }
 
@@ -139,6 +164,7 @@ pub fn figure(name: &str, value: u64, unit: &str) {
 pub fn row(name: &str, mut samples: Vec<u32>, overhead: u32) {
     perf_row(name.as_ptr(), name.len());
     let Some(s) = Summary::of(&mut samples, overhead) else { return missing(name, "no samples") };
+    keep(format!("{name} {}, {} to {} ticks", s.median, s.min, s.p99));
     println!("perf: {name} {s} ticks");
     let spread = Spread::of(&mut samples, overhead);
     if spread.is_wide() {

@@ -52,4 +52,7 @@ fn main() {
         }
     }
     println!("perf: done");
+    if config.lines().any(|l| l == "stay = true") {
+        clock::show();
+    }
 }

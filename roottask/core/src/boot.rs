@@ -5,7 +5,8 @@
 use crate::window::Window;
 use abi::Hip;
 use core_task_logic::firmware::{module_name, reserved};
-use multiboot2::{BootInformation, MemoryAreaType};
+use core_task_logic::screen::{COLUMNS, ROWS};
+use multiboot2::{BootInformation, FramebufferType, MemoryAreaType};
 use policy::{Book, Module, PhysRange};
 use thiserror::Error;
 
@@ -40,6 +41,8 @@ pub struct Boot {
     pub modules: Vec<Module<'static>>,
     /// Free memory.
     pub book: Book,
+    /// Cells of the screen, if the boot loader has left it in the text mode of 80 by 25 characters.
+    pub screen: Option<PhysRange>,
 }
 
 impl Boot {
@@ -57,13 +60,20 @@ impl Boot {
         window.heap(heap).map_err(BootError::Map)?;
         window.add_frames(book.free_ranges()).map_err(BootError::Map)?;
         let modules = places.into_iter().filter_map(|(name, phys)| module(window, name, phys)).collect();
-        Ok(Boot { modules, book })
+        Ok(Boot { modules, book, screen: screen(&info) })
     }
 
     /// The bytes of the module of that name.
     pub fn module(&self, name: &str) -> Option<&'static [u8]> {
         self.modules.iter().find(|m| m.name == name).map(|m| m.bytes)
     }
+}
+
+fn screen(info: &BootInformation<'_>) -> Option<PhysRange> {
+    let s = info.framebuffer_tag()?.ok()?;
+    let is_text = matches!(s.buffer_type(), Ok(FramebufferType::Text));
+    let fits = (s.width() as usize, s.height() as usize, s.pitch() as usize) == (COLUMNS, ROWS, 2 * COLUMNS);
+    (is_text && fits).then(|| PhysRange::new(s.address(), (2 * COLUMNS * ROWS) as u64))
 }
 
 fn available(info: &BootInformation<'_>) -> Option<Vec<PhysRange>> {

@@ -2,7 +2,7 @@
 //!
 //! While no component owns COM1 this is the [`Console`]; then it is a channel to the first provider of `log`, where a
 //! thread of its own waits for space, so that nobody who logs ever waits for a component. In between, and when there
-//! is no provider, lines stay in the backlog.
+//! is no provider, lines stay in the backlog. What goes to COM1 is shown on the screen, too, if the machine has one with text.
 //!
 //! Key type: [`Log`].
 
@@ -10,8 +10,10 @@ use crate::console::Console;
 use crate::link::LogLink;
 use crate::space::Nova;
 use core_task_logic::backlog::Backlog;
+use core_task_logic::screen::Screen;
 use policy::LOG_LABEL;
 use rt::Semaphore;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +37,8 @@ enum Sink {
 struct State {
     backlog: Backlog,
     sink: Sink,
+    /// Shows what goes to COM1.
+    screen: Option<(Screen, &'static [AtomicU16])>,
 }
 
 /// The log. Clones are the same log.
@@ -50,7 +54,7 @@ impl Log {
     /// A log on COM1.
     pub fn new(nova: Nova) -> Log {
         let sink = Console::open(nova).map_or(Sink::None, Sink::Console);
-        let state = Arc::new(Mutex::new(State { backlog: Backlog::new(BACKLOG_LEN), sink }));
+        let state = Arc::new(Mutex::new(State { backlog: Backlog::new(BACKLOG_LEN), sink, screen: None }));
         Log { nova, state, wake: Arc::new(Semaphore::new(0)) }
     }
 
@@ -104,6 +108,13 @@ impl Log {
                 }
             });
         }
+    }
+
+    /// Shows what goes to COM1 on the screen with these cells, too.
+    pub fn use_screen(&self, cells: &'static [AtomicU16]) {
+        let mut screen = Screen::new();
+        screen.clear(&mut |i, c| put(cells, i, c));
+        self.state().screen = Some((screen, cells));
     }
 
     /// Leaves COM1 alone from now on.
@@ -162,6 +173,12 @@ impl Log {
     }
 }
 
+fn put(cells: &[AtomicU16], i: usize, c: u16) {
+    if let Some(cell) = cells.get(i) {
+        cell.store(c, Ordering::Relaxed);
+    }
+}
+
 impl State {
     /// Moves as many lines as fit.
     fn pump(&mut self) {
@@ -169,7 +186,13 @@ impl State {
             match &mut self.sink {
                 Sink::None => return,
                 Sink::Console(console) => match self.backlog.pop() {
-                    Some(line) => console.write(&line.on_console()),
+                    Some(line) => {
+                        let text = line.on_console();
+                        console.write(&text);
+                        if let Some((screen, cells)) = &mut self.screen {
+                            screen.write(&text, &mut |i, c| put(cells, i, c));
+                        }
+                    }
                     None => return,
                 },
                 Sink::Channel(link) => {

@@ -65,6 +65,9 @@ fn main() {
             power::idle()
         }
     };
+    if let Some(cells) = boot.screen.and_then(|s| window.screen(s)) {
+        log.use_screen(cells);
+    }
     let machine = machine(&nova, start.hip, &log);
     banner(start.hip, &boot, &log);
     if let Err(e) = log.start() {

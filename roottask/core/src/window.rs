@@ -2,7 +2,8 @@
 //!
 //! Three kinds of memory are visible in it, and they do not overlap: *frames* that belong to nobody yet or to a
 //! component (written through [`Window::zero`] and [`Window::write`], never referenced), our own heap, and *fixed*
-//! memory (modules, boot information, firmware tables), which nobody writes and so can be referenced for ever.
+//! memory (modules, boot information, firmware tables), which nobody writes and so can be referenced for ever. Beside them, as
+//! shared words that are only stored to: the cells of the screen.
 //!
 //! Key type: [`Window`].
 
@@ -15,7 +16,7 @@ use abi::{Hip, Mad, Status};
 use core_task_logic::acpi::PhysicalMemory;
 use multiboot2::{BootInformation, BootInformationHeader};
 use policy::{Book, PhysRange, chunks};
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Where physical address 0 is.
@@ -158,6 +159,17 @@ impl Window {
         self.shared(range)?;
         // SAFETY: visible for good, writable, and accessed through atomics only.
         Some(unsafe { std::slice::from_raw_parts(pointer(range.start).cast(), range.len() as usize) })
+    }
+
+    /// Cells of a text screen: a device's memory. `None`: it cannot be shown, or is no device's.
+    pub fn screen(&self, range: PhysRange) -> Option<&'static [AtomicU16]> {
+        let mut seen = self.seen();
+        if seen.mapped.iter().any(|m| overlap(*m, range.outward())) || !range.start.is_multiple_of(2) {
+            return None;
+        }
+        self.show(&mut seen, range, Mem::R | Mem::W).ok()?;
+        // SAFETY: visible for good, nothing else, aligned, and accessed through atomics only.
+        Some(unsafe { std::slice::from_raw_parts(pointer(range.start).cast(), (range.len() / 2) as usize) })
     }
 
     /// The kernel's trace, which can only be loaded from. `None`: it cannot be shown.
