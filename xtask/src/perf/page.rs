@@ -310,7 +310,9 @@ fn scaling_lines(r: &Results) -> Result<BTreeMap<(String, String), Vec<Line>>> {
         for row in run.suite.iter().flat_map(|s| &s.rows) {
             let Some(c) = number.captures(&row.name) else { continue };
             let point = (c["n"].parse().context("a number in a row's name")?, row.median);
-            let label = format!("{} ({})", row.name.replacen(&c["n"], "N", 1), run.platform);
+            // The name may have the same digits elsewhere.
+            let number = c.name("n").map_or(0..0, |m| m.range());
+            let label = format!("{}N{} ({})", &row.name[..number.start], &row.name[number.end..], run.platform);
             let lines = charts.entry((row.unit.clone(), format!("{}s", &c["of"]))).or_default();
             match lines.iter_mut().find(|l| l.label == label) {
                 Some(l) => l.points.push(point),
@@ -395,7 +397,7 @@ mod tests {
         let text = "perf: call_reply_other_pd_1w min 195 median 195 p99 195 max 563 of 1024 ticks\n\
             perf: call_reply_other_pd_1w spread 195:1023 563:1\n\
             perf: call_reply_other_pd_8w min 219 median 219 p99 219 max 219 of 1024 ticks\n\
-            perf: walk_1_cpus min 5 median 5 p99 5 max 5 of 1 ticks\nperf: walk_2_cpus min 9 median 9 p99 9 max 9 of 1 ticks\n\
+            perf: walk_1w_on_1_cpus min 5 median 5 p99 5 max 5 of 1 ticks\nperf: walk_1w_on_2_cpus min 9 median 9 p99 9 max 9 of 1 ticks\n\
             perf: memory_of_pd min 9 median 9 p99 9 max 9 of 1 bytes\nperf: exit_cpuid_rip missing: the machine runs <no> guests\n";
         let mut r = Results::begin("cargo xtask perf --suite");
         for name in ["bochs", "qemu"] {
@@ -424,6 +426,7 @@ mod tests {
             "Distributions",
             "Kernel memory of an object",
             "Scaling",
+            "walk_1w_on_N_cpus (bochs)",
             "a_call: 60 instructions",
             "2 cr3 writes",
             "profile/trace.json",

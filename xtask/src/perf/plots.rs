@@ -154,11 +154,13 @@ pub fn curves(x: &str, y: &str, lines: &[Line]) -> Result<String> {
     let points = || lines.iter().flat_map(|l| &l.points);
     let last = points().map(|p| p.0).max().unwrap_or(2).max(2) as f64;
     let top = points().map(|p| p.1).max().unwrap_or(1) as f64 * 1.08;
-    draw(WIDTH, 380, |area| {
+    let above = lines.len() as i32 * 20;
+    draw(WIDTH, 360 + above as u32, |area| {
         let small = style(13, false, MUTED.0, HPos::Center);
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .margin_right(24)
+            .margin_top(above + 16)
             .x_label_area_size(44)
             .y_label_area_size(64)
             .build_cartesian_2d((1f64..last * 1.05).log_scale().base(2.0), 0f64..top)?;
@@ -186,7 +188,7 @@ pub fn curves(x: &str, y: &str, lines: &[Line]) -> Result<String> {
 
 fn legend(area: &Area, lines: &[Line]) -> Result<()> {
     for (i, (l, (colour, _))) in lines.iter().zip(SERIES.iter().cycle()).enumerate() {
-        let y = 24 + i as i32 * 20;
+        let y = 12 + i as i32 * 20;
         rectangle(area, (92, y - 2), (112, y + 1), *colour)?;
         text(area, &l.label, (120, y), &style(13, false, INK.0, HPos::Left))?;
     }
