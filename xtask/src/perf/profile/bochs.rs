@@ -1,8 +1,8 @@
 //! Bochs' own debugger, line by line: it prints each instruction while `trace on`.
 
-use super::step::{Mode, Step, Stepper, Trace};
+use super::step::{LONGEST_NAME, Mode, Step, Stepper, Trace, name};
 use crate::session::Session;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use regex::Regex;
 use std::io::{Read, Write};
 use std::process::ChildStdin;
@@ -145,11 +145,13 @@ impl Stepper for Bochs {
         Ok(Trace { steps: (steps.len() <= most).then_some(steps), end: Some(end) })
     }
 
-    fn text(&mut self) -> Result<String> {
+    fn text(&mut self) -> Result<Option<String>> {
         let len = register(&self.must("r")?, "rsi:")?;
-        ensure!((1..1000).contains(&len), "a name of {len} bytes");
+        if !(1..=LONGEST_NAME).contains(&len) {
+            return Ok(None);
+        }
         let memory = self.must(&format!("x /{len}bx rdi"))?;
-        Ok(String::from_utf8(self.patterns.memory(&memory)?)?)
+        Ok(self.patterns.memory(&memory).ok().and_then(name))
     }
 
     fn leave(&mut self) -> Result<()> {

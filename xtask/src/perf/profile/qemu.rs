@@ -2,7 +2,7 @@
 //! it: a line for each block of code, and blocks of one instruction meanwhile. To step is no way: it takes half a
 //! millisecond an instruction, and holds interrupts back.
 
-use super::step::{Mode, Step, Stepper, Trace};
+use super::step::{LONGEST_NAME, Mode, Step, Stepper, Trace, name};
 use super::symbols::Symbols;
 use anyhow::{Context, Result, ensure};
 use regex::Regex;
@@ -199,11 +199,13 @@ impl Stepper for Qemu<'_> {
         Ok(Trace { steps, end: Some(end) })
     }
 
-    fn text(&mut self) -> Result<String> {
+    fn text(&mut self) -> Result<Option<String>> {
         let r = self.registers()?;
-        ensure!((1..1000).contains(&r.rsi), "a name of {} bytes", r.rsi);
+        if r.rsi > LONGEST_NAME {
+            return Ok(None);
+        }
         let hex = self.must(&format!("m{:x},{:x}", r.rdi, r.rsi))?;
-        Ok(String::from_utf8(bytes(&hex)?)?)
+        Ok(bytes(&hex).ok().and_then(name))
     }
 
     fn leave(&mut self) -> Result<()> {

@@ -69,15 +69,31 @@ pub trait Stepper {
     fn go(&mut self) -> Result<Option<u64>>;
     /// The same, with all that it executes from here to there, if that is at most so much.
     fn trace(&mut self, most: usize) -> Result<Trace>;
-    /// The text that RDI points to, of RSI bytes.
-    fn text(&mut self) -> Result<String>;
+    /// The name that RDI points to, of RSI bytes. `None`: there is none; it is another component that stopped, as all are
+    /// linked to the same addresses.
+    fn text(&mut self) -> Result<Option<String>>;
     /// Lets it run without us.
     fn leave(&mut self) -> Result<()>;
+}
+
+/// The longest name of a row.
+pub const LONGEST_NAME: u64 = 200;
+
+/// A row's name, if it is one.
+pub fn name(bytes: Vec<u8>) -> Option<String> {
+    let named = |t: &String| t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    String::from_utf8(bytes).ok().filter(|t| !t.is_empty()).filter(named)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_name_is_of_another_component() {
+        assert_eq!(name(b"call_reply_8w".to_vec()).unwrap(), "call_reply_8w");
+        assert!([&b""[..], b"\xff\xfe", b"a b"].iter().all(|b| name(b.to_vec()).is_none()));
+    }
 
     #[test]
     fn modes_are_told_by_segment_and_address() {
