@@ -41,6 +41,7 @@ fn archive(busybox: &Path) -> Result<Vec<u8>> {
     a.push("bin/marker", mode::FILE | 0o755, (0, 0), &marker::program())?;
     a.push("init", mode::FILE | 0o755, (0, 0), &tree::read_bytes(&recipe.join("init"))?)?;
     a.push("etc/inittab", mode::FILE | 0o644, (0, 0), &tree::read_bytes(&recipe.join("inittab"))?)?;
+    a.push("etc/loads", mode::FILE | 0o644, (0, 0), &tree::read_bytes(&recipe.join("loads"))?)?;
     let bytes = a.finish()?;
     ensure!(bytes.len() <= INITRAMFS_MAX, "the initramfs has {} bytes, more than {INITRAMFS_MAX}", bytes.len());
     Ok(bytes)

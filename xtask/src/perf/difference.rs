@@ -178,6 +178,9 @@ fn figures(runs: &[&Run]) -> BTreeMap<String, Figure> {
         for r in run.suite.iter().flat_map(|s| &s.rows) {
             put(r.name.clone(), &r.unit, [r.min, r.median, r.p99], samples(r));
         }
+        for l in &run.loads {
+            put(format!("guest_load {}", l.name), "ticks", [l.guest_ticks; 3], vec![]);
+        }
         for b in &run.boots {
             put(format!("guest_boot {}", b.name), "ticks", [b.guest_ticks; 3], vec![]);
             put(format!("guest_exits {}", b.name), "exits", [b.exits_at_prompt; 3], vec![]);

@@ -22,6 +22,16 @@ const MARKER: &str = "ferronova.marker";
 /// The boots: name, and what is added to the guest's command line. The kernel's default is 9600 baud, and on the bare machine it
 /// waits for each character; under us it does not, so at that rate the comparison would flatter us.
 pub const BOOTS: [(&str, &str); 2] = [("console", "console=ttyS0,115200"), ("quiet", "console=ttyS0,115200 quiet")];
+/// What a guest does beyond a boot of [`QUIET`], by the names of `guests/linux/loads`.
+pub const LOADS: [&str; 5] = ["compute", "memory", "fork", "pipe", "idle"];
+/// The boot that loads are compared with.
+pub const QUIET: (&str, &str) = BOOTS[1];
+
+/// The command line with a load.
+pub fn loaded(load: &str) -> String {
+    format!("{} ferronova.load={load}", QUIET.1)
+}
+
 /// The system that is measured, and its VMM.
 pub const SYSTEM: &str = "linux";
 const VMM: &str = "vmm";
@@ -38,6 +48,18 @@ pub struct Boot {
 }
 
 impl Boot {
+    /// What comes on top of another boot.
+    pub fn beyond(&self, base: &Boot) -> Boot {
+        let before = |reason: &str| base.exits.iter().find(|(r, _)| r == reason).map_or(0, |(_, n)| *n);
+        Boot {
+            name: self.name.clone(),
+            native_ticks: self.native_ticks.saturating_sub(base.native_ticks),
+            guest_ticks: self.guest_ticks.saturating_sub(base.guest_ticks),
+            exits_at_prompt: self.exits_at_prompt.saturating_sub(base.exits_at_prompt),
+            exits: self.exits.iter().map(|(r, n)| (r.clone(), n.saturating_sub(before(r)))).collect(),
+        }
+    }
+
     /// How much longer it takes under us.
     pub fn ratio(&self) -> f64 {
         self.guest_ticks as f64 / self.native_ticks as f64
@@ -166,6 +188,24 @@ mod tests {
         assert!(g.granted_bytes > g.ram_bytes);
         assert_eq!(System::parse(g.marked).unwrap().roms, ["bzImage", "initramfs"]);
         assert!(Guest::of("[[component]]\nbinary = 'x'", "").is_err());
+    }
+
+    #[test]
+    fn a_load_is_what_comes_on_top_of_a_boot() {
+        let exits = |n| vec![("HLT".to_owned(), n)];
+        let base =
+            Boot { name: "quiet".into(), native_ticks: 10, guest_ticks: 12, exits_at_prompt: 3, exits: exits(2) };
+        let all = Boot { name: "fork".into(), native_ticks: 30, guest_ticks: 42, exits_at_prompt: 8, exits: exits(9) };
+        let load = all.beyond(&base);
+        assert_eq!((load.native_ticks, load.guest_ticks, load.exits_at_prompt), (20, 30, 5));
+        assert_eq!((load.name.as_str(), load.exits.clone(), load.ratio()), ("fork", exits(7), 1.5));
+        assert_eq!(base.beyond(&all).guest_ticks, 0);
+    }
+
+    #[test]
+    fn there_is_each_load_in_the_guest() {
+        let script = tree::read_text(&tree::root().join("guests/linux/loads")).unwrap();
+        LOADS.iter().for_each(|l| assert!(script.contains(&format!("\n    {l})")), "{l}"));
     }
 
     #[test]

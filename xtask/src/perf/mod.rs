@@ -154,16 +154,27 @@ fn natives(platforms: &[Platform]) -> Result<ExitCode> {
 fn guests(platforms: &[Platform], keeper: &Keeper) -> Result<()> {
     let text = System::load(guest::SYSTEM)?.text;
     for platform in platforms {
+        let boot = |name: &str, cmdline: &str| {
+            let (guest, name) = (Guest::of(&text, cmdline)?, format!("{}-{name}", platform.name));
+            let native = native::ticks(platform, &guest, &name)?;
+            guest::ours(platform, &guest, name, native)
+        };
+        let mut quiet = None;
         for (name, cmdline) in guest::BOOTS {
-            let name = format!("{}-{name}", platform.name);
-            keeper.attempt(&format!("{name}: guest"), || {
-                let guest = Guest::of(&text, cmdline)?;
-                let native = native::ticks(platform, &guest, &name)?;
-                let (boot, sizes) = guest::ours(platform, &guest, name.clone(), native)?;
+            keeper.attempt(&format!("{}: guest, {name}", platform.name), || {
+                let (boot, sizes) = boot(name, cmdline)?;
+                quiet = Some(boot.clone());
                 keeper.change(|r| {
                     r.run(platform).boots.push(boot);
                     r.sizes = Some(sizes);
                 })
+            });
+        }
+        for load in guest::LOADS {
+            keeper.attempt(&format!("{}: guest, load {load}", platform.name), || {
+                let base = quiet.as_ref().context("there is no quiet boot to compare it with")?;
+                let load = boot(load, &guest::loaded(load))?.0.beyond(base);
+                keeper.change(|r| r.run(platform).loads.push(load))
             });
         }
     }

@@ -361,6 +361,21 @@ fn guests(r: &Results) -> Result<Markup> {
                 @for b in &boots { (exits(b)?) }
             }
         }
+        @if r.runs.iter().any(|run| !run.loads.is_empty()) {
+            section {
+                h2 { "What the guest does" }
+                p { "Beyond its quiet boot: " code { "guests/linux/loads" } ", under us and on a bare machine of the same model." }
+                table {
+                    thead { tr { th { "Load" } th.n { "ticks" } th.n { "bare machine" } th.n { "ratio" } th.n { "exits" } } }
+                    tbody {
+                        @for l in r.runs.iter().flat_map(|run| &run.loads) {
+                            tr { td { (l.name) } td.n { (grouped(l.guest_ticks)) } td.n { (grouped(l.native_ticks)) }
+                                td.n { (format!("{:.3}", l.ratio())) } td.n { (grouped(l.exits_at_prompt)) } }
+                        }
+                    }
+                }
+            }
+        }
         @if let Some(p) = &r.prompt {
             section {
                 h2 { "From switching on to the guest's prompt" }

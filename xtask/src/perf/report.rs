@@ -92,6 +92,13 @@ fn terminal(r: &Results, all: bool) -> String {
             text += &format!("{} on the bare machine, ratio {:.3}, ", b.native_ticks, b.ratio());
             text += &format!("{} exits\n", b.exits_at_prompt);
         }
+        for l in &run.loads {
+            text += &format!(
+                "guest's load ({}): {} ticks, {} on the bare machine, ",
+                l.name, l.guest_ticks, l.native_ticks
+            );
+            text += &format!("ratio {:.3}, {} exits\n", l.ratio(), l.exits_at_prompt);
+        }
     }
     if let Some(p) = &r.prompt {
         text += &format!("guest to its prompt on qemu: {:.1} s of CPU time, ", p.ours_s);

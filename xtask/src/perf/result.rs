@@ -56,6 +56,9 @@ pub struct Run {
     pub suite: Option<Suite>,
     #[serde(default)]
     pub boots: Vec<Boot>,
+    /// What the guest does beyond that of its quiet boot.
+    #[serde(default)]
+    pub loads: Vec<Boot>,
     /// Where the instructions of a path go.
     #[serde(default)]
     pub paths: Vec<Path>,
@@ -139,7 +142,7 @@ impl Results {
     pub fn named(&mut self, name: &str, machine: impl FnOnce() -> Machine) -> &mut Run {
         let at = self.runs.iter().position(|r| r.platform == name).unwrap_or_else(|| {
             let (platform, machine) = (name.to_owned(), machine());
-            self.runs.push(Run { platform, machine, suite: None, boots: vec![], paths: vec![] });
+            self.runs.push(Run { platform, machine, suite: None, boots: vec![], loads: vec![], paths: vec![] });
             self.runs.len() - 1
         });
         &mut self.runs[at]
