@@ -116,8 +116,7 @@ pub fn switch(from: Option<&'static Sc>, to: Option<&'static Sc>) {
     if let Some(sc) = to {
         c.slice_end.set(c.since.get() + sc.left());
         sc.clock(c.since.get());
-        // All else that the timer is for it is armed for already.
-        time::arm(c.slice_end.get());
+        time::rearm();
         trace!(SCHEDULE, Some(sc.ipc.leaf()), sc.ipc.prio.into(), trace::name(&sc.ipc.ec).into());
     }
 }

@@ -193,11 +193,23 @@ fn die(cpu: u16, rounds: u64) -> Result<(), String> {
         let (ec, pt) = (Slot::new()?, Slot::new()?);
         let args = hc::EcArgs { utcb_page: 0x1000, cpu, ..hc::EcArgs::default() };
         // SAFETY: an EC of another domain, which has no memory to run in.
-        done("create_ec", unsafe { hc::create_ec(ec.0, pd.0, args) })?;
+        patiently("create_ec", || unsafe { hc::create_ec(ec.0, pd.0, args) })?;
         // SAFETY: as above.
-        done("create_pt", unsafe { hc::create_pt(pt.0, sel::PD, ec.0, 0) })?;
+        patiently("create_pt", || unsafe { hc::create_pt(pt.0, sel::PD, ec.0, 0) })?;
         refused("call of who dies of it", hc::ipc_call(pt.0, 0, false), Status::Aborted)?;
         refused("call of the dead", hc::ipc_call(pt.0, 0, false), Status::Aborted)?;
     }
     Ok(())
+}
+
+/// Again while memory is lacking, for a second at most: a call waits for what its own CPU has to destroy, and other CPUs may be
+/// late with theirs.
+fn patiently(what: &str, create: impl Fn() -> Result<(), Status>) -> Result<(), String> {
+    for _ in 0..1000 {
+        match create() {
+            Err(Status::MemObj | Status::MemCap) => std::thread::sleep(std::time::Duration::from_millis(1)),
+            other => return done(what, other),
+        }
+    }
+    done(what, create())
 }
