@@ -52,6 +52,8 @@ impl ExtOp {
     }
 }
 
+/// Flag C of `ipc_call` and `ipc_reply` (X1): the message has typed items.
+pub const WITH_ITEMS: u8 = 2;
 /// Flag R of `ipc_call`, `ipc_reply` and `ctrl_pt` (X4).
 pub const IN_REGISTERS: u8 = 8;
 /// Words of a message in registers: R8, R9, R10, R12, R13, R14.

@@ -4,14 +4,12 @@ use crate::clock::{OVERHEAD, Registers, hypercall, missing, report, sample, succ
 use crate::semaphores::{ONE_CPU, other_cpu};
 use crate::servers::{Code as Serve, Domain, selector};
 use crate::threads::{Code, Place, R8, R12, R13, R15, RSP, Start, Thread, down, registers, up};
-use abi::{Hypercall, IN_REGISTERS, Item, Mad, Mtd, Sel, Status, perm};
+use abi::{Hypercall, IN_REGISTERS, Item, Mad, Mtd, Sel, Status, WITH_ITEMS, perm};
 use bare::{Slot, done, memory};
 use rt::hypercall as hc;
 
 /// Message lengths, in words.
 const WORDS: [usize; 5] = [1, 8, 64, 128, 512];
-/// Flag of `ipc_call`: capabilities travel.
-const ITEMS: u8 = 1 << 1;
 /// log2 of the slots of a receive window, which is as many as can travel.
 const WINDOW: u32 = 3;
 
@@ -95,7 +93,7 @@ fn items(cpu: u16, count: usize, new: bool) -> Result<Vec<u32>, String> {
     server.portal(pt, Serve::Echo, 0)?;
     done("set_window", hc::set_window(server.ec(), window, 1 << WINDOW))?;
     let sent: Vec<Slot> = (0..count).map(|_| Slot::sm(0)).collect::<Result<_, _>>()?;
-    let rdi = Hypercall::IpcCall.identifier(ITEMS, pt);
+    let rdi = Hypercall::IpcCall.identifier(WITH_ITEMS, pt);
     let mtd = Mtd::with_items(Mtd::words(1), count);
     sample(|| {
         for (i, s) in sent.iter().enumerate() {

@@ -4,6 +4,7 @@
 
 use abi::{
     Attempt, CreatePdOp, ExtOp, Hypercall, IN_REGISTERS, Mad, Mtd, REGISTER_MTD, REGISTER_WORDS, Scd, Sel, Status,
+    WITH_ITEMS,
 };
 use core::arch::asm;
 
@@ -61,9 +62,8 @@ pub fn ipc_call(pt: Sel, mtd: u32, no_wait: bool) -> Result<u32, Status> {
 /// As [`ipc_call`], which waits, with capabilities (X1): as many [`abi::Item`]s as `mtd` says are at the end of the UTCB.
 #[inline]
 pub fn ipc_call_items(pt: Sel, mtd: u32) -> Result<u32, Status> {
-    const ITEMS: u8 = 1 << 1;
     // SAFETY: as for `ipc_call`.
-    check(unsafe { enter(Hypercall::IpcCall.identifier(ITEMS, pt), mtd.into(), 0, 0, 0) }).map(|o| o.rsi as u32)
+    check(unsafe { enter(Hypercall::IpcCall.identifier(WITH_ITEMS, pt), mtd.into(), 0, 0, 0) }).map(|o| o.rsi as u32)
 }
 
 /// What a reply is.

@@ -2,19 +2,16 @@
 
 use super::{Done, Outcome, flags, selector};
 use crate::object::ec::{Ec, EcKind};
-use abi::{Item, Mtd, SEL_NUM, Status, WINDOW_MAX, perm};
-
-/// Flag C of `ipc_call` and `ipc_reply`: the message has typed items.
-const ITEMS: u8 = 2;
+use abi::{Item, Mtd, SEL_NUM, Status, WINDOW_MAX, WITH_ITEMS, perm};
 
 /// Whether the message of `ec` has typed items, and more than there may be, which is none beside `registers`.
 pub fn too_many(ec: &Ec, registers: bool) -> bool {
-    flags(ec) & ITEMS != 0 && (registers || Mtd::item_count(ec.regs().rsi() as u32) > Item::MAX)
+    flags(ec) & WITH_ITEMS != 0 && (registers || Mtd::item_count(ec.regs().rsi() as u32) > Item::MAX)
 }
 
 /// The descriptor that the receiver of a message gets, and the items with it.
 pub fn items(from: &Ec, to: &Ec, mtd: u32) -> u32 {
-    if flags(from) & ITEMS == 0 && !to.window.is_set() {
+    if flags(from) & WITH_ITEMS == 0 && !to.window.is_set() {
         return mtd;
     }
     transfer(from, to, mtd)
@@ -24,7 +21,7 @@ pub fn items(from: &Ec, to: &Ec, mtd: u32) -> u32 {
 #[cold]
 fn transfer(from: &Ec, to: &Ec, mtd: u32) -> u32 {
     let window = to.window.get();
-    let wanted = flags(from) & ITEMS != 0 && !window.is_empty();
+    let wanted = flags(from) & WITH_ITEMS != 0 && !window.is_empty();
     let count = if wanted { Mtd::item_count(mtd).min(Item::MAX) } else { 0 };
     if let (Some(a), Some(b)) = (from.utcb(), to.utcb()) {
         for word in (0..count).map(Item::word) {
