@@ -98,7 +98,7 @@ pub const SERVICE_LOG: &str = "log";
 pub const SERVICE_TERMINAL: &str = "terminal";
 
 /// A name, zero-padded UTF-8.
-#[derive(Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(transparent)]
 pub struct Name([u8; NAME_LEN]);
 
