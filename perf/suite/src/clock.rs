@@ -111,6 +111,12 @@ extern "C" fn perf_row(name: *const u8, len: usize) {
     unsafe { asm!("", in("rdi") name, in("rsi") len, options(readonly, nostack)) };
 }
 
+/// As long as anything is to be destroyed, calls and exits do not go their quick ways; and that waits for all CPUs, which an
+/// emulator that runs them in turn may not let run before this one is idle.
+pub fn settle() {
+    std::thread::sleep(Duration::from_millis(2));
+}
+
 /// Samples of `one`, which says how many ticks it took.
 pub fn sample(mut one: impl FnMut() -> Result<u32, String>) -> Result<Vec<u32>, String> {
     for _ in 0..WARM_UP {

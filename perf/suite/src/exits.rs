@@ -3,12 +3,13 @@
 //!
 //! Key type: [`Guest`].
 
-use crate::clock::{SAMPLES, WARM_UP, missing, report, samples_at};
+use crate::clock::{SAMPLES, WARM_UP, missing, report, samples_at, settle};
 use crate::semaphores::{ONE_CPU, other_cpu};
 use crate::servers::{Code, Domain, Server};
 use crate::threads::up;
 use abi::{ArchState, Mtd, Sel, event, perm};
 use bare::{PAGE, done, memory, poke};
+use parent::sel;
 use rt::hypercall as hc;
 use rt::vm::{GuestSpace, Vcpu};
 use rt::{PortalThread, Semaphore};
@@ -84,6 +85,10 @@ const EXITS: [Exit; 8] = [
 const HLT: Exit = Exit { name: "hlt", reason: 12, code: [&[0xf4]; 2] };
 /// STI, NOP, CPUID: as the handler of an interrupt, which is never left.
 const HANDLER: Exit = Exit { name: "", reason: 10, code: [&[0xfb, 0x90, 0x0f, 0xa2]; 2] };
+/// MOV CX, 1000; LOOP to itself; CPUID.
+const WORK: Exit = Exit { name: "", reason: 10, code: [&[0xb9, 0xe8, 0x03, 0xe2, 0xfe, 0x0f, 0xa2]; 2] };
+/// Of its last instruction.
+const CPUID_LENGTH: u64 = 2;
 /// JMP to itself; the exit is that of an interrupt window.
 const LOOP: Exit = Exit { name: "", reason: 7, code: [&[0xeb, 0xfe]; 2] };
 
@@ -186,18 +191,49 @@ fn wait(end: &Semaphore) -> Result<(), String> {
     if came { Ok(()) } else { Err("the guest did not come to its end".into()) }
 }
 
-/// Samples of guests on those CPUs that do the same at the same time.
+/// Guests on those CPUs that do the same, and where their samples will be. They do not run yet.
+fn guests(
+    cpus: &[u16],
+    exit: &Exit,
+    a: Answer,
+    end: &Semaphore,
+    start: (u64, u32),
+) -> Result<Vec<(Guest, u64)>, String> {
+    let one = |&cpu: &u16| {
+        let g = Guest::new(cpu, exit, start.0, start.1)?;
+        let buffer = g.sampled(exit.reason, a, end)?;
+        Ok((g, buffer))
+    };
+    cpus.iter().map(one).collect()
+}
+
+/// Has them run at the same time, to their ends.
+fn to_end(guests: &mut [(Guest, u64)], end: &Semaphore) -> Result<(), String> {
+    guests.iter_mut().try_for_each(|(g, _)| g.start())?;
+    guests.iter().try_for_each(|_| wait(end))
+}
+
+/// Samples of guests that begin with these flags and injection information.
 fn measure(cpus: &[u16], exit: &Exit, a: Answer, flags: u64, inject: u32) -> Result<Vec<u32>, String> {
     let end = Semaphore::new(0);
-    let mut guests = Vec::new();
-    for &cpu in cpus {
-        let g = Guest::new(cpu, exit, flags, inject)?;
-        let buffer = g.sampled(exit.reason, a, &end)?;
-        guests.push((g, buffer));
-    }
-    guests.iter_mut().try_for_each(|(g, _)| g.start())?;
-    guests.iter().try_for_each(|_| wait(&end))?;
+    let mut guests = guests(cpus, exit, a, &end, (flags, inject))?;
+    settle();
+    to_end(&mut guests, &end)?;
     Ok(guests.iter().flat_map(|(_, buffer)| samples_at(*buffer)).collect())
+}
+
+/// Guests, one for each of these CPUs, that compute and exit: ticks of each such unit of work of all together, and bytes of
+/// kernel memory of each guest.
+pub fn at_work(cpus: &[u16]) -> Result<(u64, u64), String> {
+    let answer = Answer { read: GPR_RIP, write: GPR_RIP, length: CPUID_LENGTH, inject: 0 };
+    let used = || done("read_quota", hc::read_quota(sel::PD)).map(|(_, frames)| frames);
+    let (end, before) = (Semaphore::new(0), used()?);
+    let mut guests = guests(cpus, &WORK, answer, &end, (FLAGS, 0))?;
+    let frames = used()? - before;
+    settle();
+    let (since, units) = (rt::time::tsc(), guests.len() * (WARM_UP + SAMPLES));
+    to_end(&mut guests, &end)?;
+    Ok(((rt::time::tsc() - since) / units as u64, frames * PAGE / guests.len() as u64))
 }
 
 fn by_reason(cpus: &[u16], exit: &Exit, mtd: Mtd) -> Result<Vec<u32>, String> {

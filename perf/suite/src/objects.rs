@@ -141,6 +141,26 @@ fn bytes_of_scheduling_context(cpu: u16) -> Result<u64, String> {
     Ok(((used()? - before) * PAGE_SIZE as u64).div_ceil(COUNT))
 }
 
+/// A thread's scheduling context, again and again: the call to our parent, who makes it, with all that the parent does; and
+/// `destroy`.
+fn times_of_scheduling_context(cpu: u16) -> Result<[Vec<u32>; 2], String> {
+    let (never, at, place) = (Slot::sm(0)?, Slot::new(), Place { cpu, lower: 1, fpu: false });
+    let thread = Thread::asleep(place, Code::Pong, registers(&[(R13, down(never.0))]))?;
+    let destroy = Registers { rdi: ExtOp::Destroy.identifier(at.0), ..Registers::default() };
+    let mut samples = [vec![], vec![]];
+    for i in 0..WARM_UP + SAMPLES {
+        let since = rt::time::tsc();
+        done("scheduling context", rt::thread::give_sc(thread.ec(), at.0, place.lower))?;
+        let created = (rt::time::tsc() - since) as u32;
+        // SAFETY: the thread does nothing that matters.
+        let destroyed = unsafe { ticks("destroy", destroy)? };
+        if i >= WARM_UP {
+            samples.iter_mut().zip([created, destroyed]).for_each(|(s, t)| s.push(t));
+        }
+    }
+    Ok(samples)
+}
+
 fn rows(ground: &Ground, kind: Kind) -> Result<(), String> {
     let name = kind.name;
     let [create, destroy, memory] = ["create", "destroy", "memory_of"].map(|what| format!("{what}_{name}"));
@@ -168,9 +188,9 @@ pub fn run(cpu: u16) -> Result<(), String> {
         // SAFETY: nobody runs in it.
         done("destroy", unsafe { hc::destroy(ground.pd.0) })?;
     }
-    for what in ["create", "destroy"] {
-        missing(&format!("{what}_scheduling_context"), "no component may: its parent does it");
-    }
+    let [created, destroyed] = times_of_scheduling_context(cpu)?;
+    report("create_scheduling_context_by_parent", Ok(created), 0);
+    report("destroy_scheduling_context", Ok(destroyed), LONG_OVERHEAD);
     figure("memory_of_scheduling_context", bytes_of_scheduling_context(cpu)?, "bytes");
     Ok(())
 }

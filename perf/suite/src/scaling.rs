@@ -1,9 +1,10 @@
 //! The same on several CPUs at once, each with partners of its own: what slows down waits for what all of them share.
 //!
-//! Samples of all CPUs are in one row.
+//! Samples of all CPUs are in one row. And guests at once, on one CPU and on all.
 
-use crate::clock::{OVERHEAD, missing, report, samples_at};
+use crate::clock::{OVERHEAD, figure, missing, report, samples_at, settle};
 use crate::exits;
+use crate::semaphores::ONE_CPU;
 use crate::servers::{Code as Serve, Domain, selector};
 use crate::threads::{Code, Place, R12, R13, Start, Thread, down, registers, up};
 use abi::{Hypercall, Mtd};
@@ -11,6 +12,8 @@ use bare::Slot;
 
 /// How many CPUs.
 const CPUS: [usize; 4] = [1, 2, 4, 8];
+/// How many guests.
+const GUESTS: [usize; 5] = [1, 2, 4, 8, 16];
 
 fn place(cpu: u16) -> Place {
     Place { cpu, lower: 1, fpu: true }
@@ -59,17 +62,37 @@ const ROWS: [Row; 3] = [
     ("exit_cpuid_gpr_rip", exits::at_once, 0),
 ];
 
+/// What work costs that so many guests do at once, in turn on these CPUs.
+fn guests(cpus: &[u16], n: usize, row: &str) {
+    let places: Vec<u16> = cpus.iter().copied().cycle().take(n).collect();
+    match exits::no_guests().map_or_else(|| exits::at_work(&places), |why| Err(why.into())) {
+        Ok((ticks, bytes)) => {
+            figure(row, ticks, "ticks");
+            if Some(&n) == GUESTS.last() {
+                figure("memory_of_guest", bytes, "bytes");
+            }
+        }
+        Err(why) => missing(row, &why),
+    }
+}
+
 /// All rows of this file.
 pub fn run(_: u16) -> Result<(), String> {
     let usable = rt::start_info().map_or(&[][..], |i| i.usable_cpus());
     for (name, measure, overhead) in ROWS {
         for n in CPUS {
+            settle();
             let row = format!("{name}_on_{n}_cpus");
             match usable.get(..n) {
                 Some(cpus) => report(&row, measure(cpus), overhead),
                 None => missing(&row, &format!("CPUs that it may use: {}", usable.len())),
             }
         }
+    }
+    for n in GUESTS {
+        guests(&usable[..1], n, &format!("guest_work_{n}_guests_one_cpu"));
+        let row = format!("guest_work_{n}_guests_all_cpus");
+        if usable.len() > 1 { guests(usable, n, &row) } else { missing(&row, ONE_CPU) }
     }
     Ok(())
 }

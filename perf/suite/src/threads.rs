@@ -323,6 +323,11 @@ impl Thread {
         done("scheduling context", rt::thread::give_sc(self.ec.0, self.sc.0, lower))
     }
 
+    /// Its EC.
+    pub fn ec(&self) -> Sel {
+        self.ec.0
+    }
+
     /// Where the portals of its events are: there is none but that of STARTUP.
     pub fn events(&self) -> Sel {
         self.base

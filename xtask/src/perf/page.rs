@@ -23,7 +23,7 @@ const FAMILIES: [(&str, &[&str]); 7] = [
     ("Hypercalls, semaphores and switches", &["null_", "semaphore_", "switch_", "clock_"]),
     ("Memory, capabilities and page faults", &["map_", "unmap_", "delegate_", "revoke_", "page_"]),
     ("Objects", &["create_", "destroy_"]),
-    ("Guests", &["exit_", "recall_"]),
+    ("Guests", &["exit_", "recall_", "guest_"]),
     ("The longest stretches with interrupts off", &["stretch_"]),
     ("Others", &[""]),
 ];
