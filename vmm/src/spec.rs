@@ -57,19 +57,7 @@ pub const EMULATE: Mtd = GPR
     .union(Mtd::CR)
     .union(Mtd::EFER);
 /// All readable state: reports, and rare exits that need more than their portal carries.
-pub const FULL: Mtd = EMULATE
-    .union(Mtd::TR)
-    .union(Mtd::LDTR)
-    .union(Mtd::GDTR)
-    .union(Mtd::IDTR)
-    .union(Mtd::PDPTE)
-    .union(Mtd::DR)
-    .union(Mtd::XSAVE)
-    .union(Mtd::SYSCALL)
-    .union(Mtd::SYSENTER)
-    .union(Mtd::PAT)
-    .union(Mtd::KERNEL_GS)
-    .union(Mtd::TSC);
+pub const FULL: Mtd = Mtd::GUEST_STATE;
 
 /// State that the portal of each event carries in; events not listed carry [`FULL`], for the report.
 const PORTALS: [(u64, Mtd); 16] = [

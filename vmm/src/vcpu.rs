@@ -66,31 +66,8 @@ pub const PAT_RESET: u64 = 0x0007_0406_0007_0406;
 const DR7_RESET: u64 = 0x400;
 
 /// State that [`initial`] sets. Translations of the guest before are to be gone too: also INIT flushes the TLBs.
-pub const STARTUP: Mtd = Mtd::CTRL
-    .union(Mtd::GPR_0_7)
-    .union(Mtd::GPR_8_15)
-    .union(Mtd::RFLAGS)
-    .union(Mtd::RIP)
-    .union(Mtd::STA)
-    .union(Mtd::INJ)
-    .union(Mtd::CS_SS)
-    .union(Mtd::DS_ES)
-    .union(Mtd::FS_GS)
-    .union(Mtd::TR)
-    .union(Mtd::LDTR)
-    .union(Mtd::GDTR)
-    .union(Mtd::IDTR)
-    .union(Mtd::CR)
-    .union(Mtd::DR)
-    .union(Mtd::XSAVE)
-    .union(Mtd::SYSCALL)
-    .union(Mtd::SYSENTER)
-    .union(Mtd::PAT)
-    .union(Mtd::EFER)
-    .union(Mtd::KERNEL_GS)
-    .union(Mtd::TSC)
-    .union(Mtd::SPACES)
-    .union(Mtd::TLB);
+pub const STARTUP: Mtd =
+    Mtd::GUEST_STATE.difference(Mtd::QUAL.union(Mtd::PDPTE)).union(Mtd::CTRL).union(Mtd::SPACES).union(Mtd::TLB);
 
 /// State that INIT sets; XCR0 and MSRs other than EFER keep their values (SDM volume 3, table 10-1).
 pub const INIT: Mtd = STARTUP.difference(

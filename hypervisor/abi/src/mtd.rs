@@ -70,8 +70,24 @@ bitflags! {
 }
 
 impl Mtd {
+    /// All state of a guest that its exits can carry.
+    pub const GUEST_STATE: Mtd = Mtd::all().difference(Mtd::WRITE_ONLY);
+    const WRITE_ONLY: Mtd =
+        Mtd::POISON.union(Mtd::CTRL).union(Mtd::TPR).union(Mtd::APIC).union(Mtd::TLB).union(Mtd::SPACES);
+
     /// Number of words of a regular message.
     pub const fn word_count(mtd: u32) -> usize {
         (mtd & 0x1ff) as usize + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_state_is_all_that_is_not_only_written() {
+        let groups = [1..=6, 9..=20, 23..=28].into_iter().flatten();
+        assert_eq!(Mtd::GUEST_STATE.bits(), groups.fold(0, |all, n| all | 1u32 << n));
     }
 }

@@ -1,6 +1,7 @@
 //! Samples: the TSC right before and right after one thing.
 
 use perf_suite::{Spread, Summary};
+use rt::syscall_asm;
 use std::arch::asm;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -43,14 +44,10 @@ pub unsafe fn hypercall(r: Registers) -> (u32, u64) {
     let (d, status): (u32, u64);
     // SAFETY: R9 and the rest is kept by the kernel (docs/spec/abi.md); vector registers are given up.
     unsafe {
-        asm!(
+        syscall_asm!(
             "rdtsc", "mov r9d, eax", "syscall", "rdtsc", "sub eax, r9d",
             inlateout("rdi") r.rdi => status, inlateout("rsi") r.rsi => _,
-            lateout("eax") d, lateout("rdx") _, out("r9") _, lateout("rcx") _, lateout("r11") _,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _, out("xmm6") _,
-            out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _,
-            out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack),
+            lateout("eax") d, lateout("rdx") _, out("r9") _,
         );
     }
     (d, status & 0xff)
@@ -64,14 +61,10 @@ pub unsafe fn long_hypercall(r: Registers) -> (u32, u64) {
     let (d, status): (u32, u64);
     // SAFETY: as in `hypercall`.
     unsafe {
-        asm!(
+        syscall_asm!(
             "rdtsc", "mov r9d, eax", "mov rdx, r10", "mov rax, r12", "syscall", "rdtsc", "sub eax, r9d",
             inlateout("rdi") r.rdi => status, inlateout("rsi") r.rsi => _, in("r10") r.rdx, in("r12") r.rax, in("r8") r.r8,
-            lateout("eax") d, lateout("rdx") _, out("r9") _, lateout("rcx") _, lateout("r11") _,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _, out("xmm6") _,
-            out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _, out("xmm12") _,
-            out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack),
+            lateout("eax") d, lateout("rdx") _, out("r9") _,
         );
     }
     (d, status & 0xff)

@@ -33,34 +33,9 @@ const INTERRUPT: u32 = 1 << 31 | VECTOR as u32;
 const WINDOW: u32 = 1 << 12;
 
 const GPR_RIP: Mtd = Mtd::GPR_0_7.union(Mtd::RIP);
-/// All groups that can be read and written.
-const FULL: Mtd = GPR_RIP
-    .union(Mtd::GPR_8_15)
-    .union(Mtd::RFLAGS)
-    .union(Mtd::STA)
-    .union(Mtd::QUAL)
-    .union(Mtd::INJ)
-    .union(Mtd::CS_SS)
-    .union(Mtd::DS_ES)
-    .union(Mtd::FS_GS)
-    .union(Mtd::TR)
-    .union(Mtd::LDTR)
-    .union(Mtd::GDTR)
-    .union(Mtd::IDTR)
-    .union(Mtd::PDPTE)
-    .union(Mtd::CR)
-    .union(Mtd::DR)
-    .union(Mtd::XSAVE)
-    .union(Mtd::SYSCALL)
-    .union(Mtd::SYSENTER)
-    .union(Mtd::PAT)
-    .union(Mtd::EFER)
-    .union(Mtd::KERNEL_GS)
-    .union(Mtd::TSC);
-
 /// Descriptors, of the portal and of the reply.
 const DESCRIPTORS: [(&str, Mtd); 4] =
-    [("rip", Mtd::RIP), ("gpr_rip", GPR_RIP), ("gpr_rip_qual", GPR_RIP.union(Mtd::QUAL)), ("full", FULL)];
+    [("rip", Mtd::RIP), ("gpr_rip", GPR_RIP), ("gpr_rip_qual", GPR_RIP.union(Mtd::QUAL)), ("full", Mtd::GUEST_STATE)];
 
 /// What a guest does again and again: name, basic exit reason (Intel SDM vol. 3, appendix C), code.
 #[derive(Clone, Copy)]

@@ -6,7 +6,24 @@ use abi::{
     Attempt, CreatePdOp, ExtOp, Hypercall, IN_REGISTERS, Mad, Mtd, REGISTER_MTD, REGISTER_WORDS, Scd, Sel, Status,
     WITH_ITEMS,
 };
-use core::arch::asm;
+
+/// `asm!` with one or more `syscall` instructions: its operands are given, what a hypercall does not keep is added: RCX, R11,
+/// and vector registers, which are dead across calls that pass messages, and are given up for all, since a compiled caller has
+/// nothing in them then anyway. A trailing comma is wanted.
+#[macro_export]
+macro_rules! syscall_asm {
+    ($($template_and_operands:tt)*) => {
+        ::core::arch::asm!(
+            $($template_and_operands)*
+            lateout("rcx") _, lateout("r11") _,
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+            options(nostack),
+        )
+    };
+}
 
 /// Registers that come back.
 struct Out {
@@ -15,8 +32,7 @@ struct Out {
     rdx: u64,
 }
 
-/// The `syscall` instruction. The kernel keeps all general registers but RCX and R11; vector registers are dead across
-/// calls that pass messages, and are given up for all of them, since a compiled caller has nothing in them then anyway.
+/// The `syscall` instruction.
 ///
 /// # Safety
 /// The call must not change memory that Rust relies on.
@@ -25,16 +41,10 @@ unsafe fn enter(rdi: u64, rsi: u64, rdx: u64, rax: u64, r8: u64) -> Out {
     let mut out = Out { rdi, rsi, rdx };
     // SAFETY: the clobbers are those of 8.8 and more; the kernel does not touch the user stack, so the red zone stays.
     unsafe {
-        asm!(
+        syscall_asm!(
             "syscall",
             inlateout("rdi") out.rdi, inlateout("rsi") out.rsi, inlateout("rdx") out.rdx,
             in("rax") rax, in("r8") r8,
-            lateout("rcx") _, lateout("r11") _,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack),
         );
     }
     out
@@ -84,17 +94,11 @@ pub fn ipc_call_registers(pt: Sel, words: [u64; REGISTER_WORDS]) -> Result<Reply
     let (rdi, rsi);
     // SAFETY: as for `ipc_call`; the six registers are the message's.
     unsafe {
-        asm!(
+        syscall_asm!(
             "syscall",
             inlateout("rdi") Hypercall::IpcCall.identifier(IN_REGISTERS, pt) => rdi, lateout("rsi") rsi,
             inlateout("r8") a, inlateout("r9") b, inlateout("r10") c,
             inlateout("r12") d, inlateout("r13") e, inlateout("r14") f,
-            lateout("rcx") _, lateout("r11") _,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack),
         );
     }
     let Out { rsi, .. } = check(Out { rdi, rsi, rdx: 0 })?;

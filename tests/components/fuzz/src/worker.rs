@@ -3,7 +3,7 @@
 //! Key type: [`Desk`], the memory that a worker has: its fuzzer, what it has counted, its stack.
 
 use abi::Hypercall;
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use fuzz_logic::{Call, Fuzzer, NUMBERS, STATUSES, status_index};
@@ -171,16 +171,10 @@ fn enter(c: &Call) -> u64 {
     // SAFETY: it may take away all that this worker has, which is the purpose. Registers come back as the calling
     // convention says, or the worker dies.
     unsafe {
-        asm!(
+        rt::syscall_asm!(
             "syscall",
             inlateout("rdi") rdi,
             inlateout("rsi") c.rsi => _, inlateout("rdx") c.rdx => _, inlateout("rax") c.rax => _, inlateout("r8") c.r8 => _,
-            lateout("rcx") _, lateout("r11") _,
-            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-            out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
-            out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
-            out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
-            options(nostack),
         );
     }
     rdi
