@@ -122,6 +122,9 @@ fn profiles(platform: &Platform, rows: &[String]) -> Result<Vec<(Profile, Option
     let image = image::make(&System::load(SYSTEM)?, SYSTEM, &platform.kernel_cmdline, Flavour::Release)?;
     let suite = image.components.iter().find(|(n, _)| n == COMPONENT).context("the suite was not built")?;
     let symbols = Symbols::load(&image.kernel.linked, &suite.1.linked)?;
+    let functions = symbols.kernel_functions();
+    let unknown = rules.without_function(&functions);
+    ensure!(unknown.is_empty(), "perf/stages.toml: the kernel has no function {}", unknown.join(", "));
     let step = Progress::begin(format!("tracing the perf suite ({})", platform.name));
     let dir = tree::build_dir(format!("profile/{}-machine", platform.name))?;
     let port = session::free_port()?;

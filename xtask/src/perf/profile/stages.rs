@@ -6,6 +6,7 @@ use super::step::{Mode, Step};
 use crate::tree;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Functions of a stage.
 #[derive(Debug, Deserialize)]
@@ -27,6 +28,13 @@ pub struct Rules {
 impl Rules {
     pub fn load() -> Result<Rules> {
         Ok(toml::from_str(&tree::read_text(&tree::root().join("perf/stages.toml"))?)?)
+    }
+
+    /// Names that no function of the kernel has.
+    pub fn without_function(&self, functions: &BTreeSet<String>) -> Vec<&str> {
+        let named = self.stage.iter().flat_map(|r| &r.functions);
+        let is_none = |end: &&String| !functions.iter().any(|f| ends_with(plain(f), end));
+        named.filter(is_none).map(String::as_str).collect()
     }
 
     /// The stage of a step with these functions around it, outermost first: that of the innermost function that has one,
@@ -145,6 +153,13 @@ mod tests {
         assert_eq!(of(&["kernel", "<h::Ec as Ec>::save_gpr"], None), "state");
         assert_eq!(of(&["kernel", "syscall_entry"], Some("portal")), "portal");
         assert_eq!(rules().stage(&step(Mode::User, NOP), None, "", &[]), "user mode");
+    }
+
+    #[test]
+    fn a_name_that_no_function_has_is_told() {
+        let unknown = |all: [&str; 2]| rules().without_function(&all.map(String::from).into()).join(" ");
+        assert_eq!(unknown(["h::event::save", "<h::Ec as Ec>::save_gpr<vmx::Port>"]), "");
+        assert_eq!(unknown(["h::event::saved", "save_gpr"]), "event::save");
     }
 
     #[test]

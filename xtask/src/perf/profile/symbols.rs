@@ -7,6 +7,7 @@ use crate::tree;
 use addr2line::Loader;
 use anyhow::{Context, Result, anyhow};
 use object::{Object, ObjectSection, ObjectSymbol};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Symbols that begin so are stages: `stage.NAME.N`.
@@ -78,6 +79,12 @@ impl Image {
         self.sections.iter().find_map(inside).unwrap_or_default()
     }
 
+    /// Names of all functions that any byte of code belongs to, as [`Image::frames`] has them.
+    fn all_functions(&self) -> BTreeSet<String> {
+        let bytes = self.sections.iter().flat_map(|(start, data)| (0..data.len() as u64).map(move |i| start + i));
+        bytes.flat_map(|at| self.frames(at)).map(|f| f.name).collect()
+    }
+
     /// Outermost first. The name of the outermost is that of the symbol, which has its path.
     fn frames(&self, at: u64) -> Vec<Frame> {
         let outermost = self.functions.at(at).unwrap_or("?").to_owned();
@@ -135,6 +142,11 @@ impl Symbols {
     /// The component's symbols that begin so.
     pub fn users(&self, prefix: &str) -> Vec<u64> {
         self.user.functions.0.iter().filter(|(_, n)| n.starts_with(prefix)).map(|(a, _)| *a).collect()
+    }
+
+    /// Functions of the kernel, those that are inlined everywhere too.
+    pub fn kernel_functions(&self) -> BTreeSet<String> {
+        self.kernel.all_functions()
     }
 
     /// The bytes at an address, as many as the longest instruction has.
