@@ -27,6 +27,7 @@ mod platforms;
 mod progress;
 mod run;
 mod scenario;
+mod screen;
 mod session;
 mod size;
 mod spec;

@@ -70,6 +70,9 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// A session with gdb, before the steps: the machine stands before its first instruction.
     pub gdb: Option<Gdb>,
+    /// What the screen must show at once after the steps, in text mode (QEMU).
+    #[serde(default, deserialize_with = "patterns")]
+    pub screen: Vec<Regex>,
     /// How it ends.
     pub end: Ending,
 }
@@ -193,6 +196,7 @@ impl Scenario {
         ensure!(s.system.is_none() || (s.parts.is_empty() && s.text.is_empty()), "both `system` and `parts` or `text`");
         ensure!(s.root.is_none() || (s.system.is_none() && s.parts.is_empty()), "`root` with `system` or `parts`");
         ensure!(s.kernel.is_none() || s.gdb.is_none(), "both `kernel` and `gdb`");
+        ensure!(s.screen.is_empty() || s.gdb.is_none(), "both `screen` and `gdb`");
         ensure!(s.guest.is_none() || s.system.is_some(), "`guest` without `system`");
         ensure!(s.cmdline.is_none() || s.system.is_some(), "`cmdline` without `system`");
         ensure!(s.steps.iter().any(|s| s.expect.is_some()), "it expects nothing, so it cannot fail");

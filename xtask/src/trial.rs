@@ -11,6 +11,7 @@ use crate::perf;
 use crate::platform::Platform;
 use crate::progress::Step as Progress;
 use crate::scenario::{Ending, Gdb, Scenario};
+use crate::screen;
 use crate::session::{self, Fault, Session};
 use crate::tree;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -92,12 +93,18 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
     let iso = make_iso(s, kit, &platform, dir)?;
     let port = session::free_port()?;
     let gdb = s.gdb.as_ref().map(|g| Ok::<_, anyhow::Error>((g, session::free_port()?))).transpose()?;
-    let debugger = gdb.map_or(Debugger::Off, |(_, port)| Debugger::Gdb(port));
+    let monitor = if s.screen.is_empty() { None } else { Some(session::free_port()?) };
+    let debugger = match (gdb, monitor) {
+        (Some((_, port)), _) => Debugger::Gdb(port),
+        (None, Some(port)) => Debugger::Monitor(port),
+        (None, None) => Debugger::Off,
+    };
     let machine = Machine { platform, iso, dir: dir.into(), port, debugger };
     let mut session = Session::start(machine, std::io::sink())?;
     let debugged = gdb.map_or(Ok(()), |(g, port)| in_gdb(g, &kit.symbols(), dir, port, deadline));
-    let result =
-        debugged.and_then(|()| steps(s, &mut session, deadline)).and_then(|()| ending(s, &mut session, deadline));
+    let shown = || monitor.map_or(Ok(()), |port| screen::expect(&s.screen, port, dir, deadline));
+    let gone_through = debugged.and_then(|()| steps(s, &mut session, deadline)).and_then(|()| shown());
+    let result = gone_through.and_then(|()| ending(s, &mut session, deadline));
     session.kill();
     let text = session.text();
     let result = result.and_then(|()| if s.budgets { perf::keeps_limits(&s.platform, &text) } else { Ok(()) });

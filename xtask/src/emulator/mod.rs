@@ -35,6 +35,8 @@ pub enum Debugger {
     Prompt,
     /// QEMU waits for gdb on this TCP port before the first instruction.
     Gdb(u16),
+    /// QEMU's monitor is on this TCP port.
+    Monitor(u16),
 }
 
 /// Why an emulator ended.
@@ -58,6 +60,7 @@ impl Machine {
             (Emulator::Bochs, Debugger::Gdb(_)) => {
                 bail!("Debian's Bochs has no stub for gdb, but a debugger of its own: see docs/guide/debug.md")
             }
+            (Emulator::Bochs, Debugger::Monitor(_)) => bail!("only QEMU has a monitor"),
             (Emulator::Qemu, Debugger::Script(_) | Debugger::Prompt) => bail!("only Bochs has a debugger of its own"),
             (Emulator::Bochs, _) => bochs::prepare(self, &mut c)?,
             (Emulator::Qemu, _) => qemu::prepare(self, &mut c)?,

@@ -45,7 +45,7 @@ fn arguments(m: &Machine) -> Vec<String> {
         accel,
         "-machine",
         &m.platform.machine,
-        "-nodefaults -vga std -display none -monitor none -boot d -cpu",
+        "-nodefaults -vga std -display none -boot d -cpu",
         &m.platform.model,
         "-smp",
         &m.platform.cpus.to_string(),
@@ -59,9 +59,14 @@ fn arguments(m: &Machine) -> Vec<String> {
         Debugger::Gdb(port) => vec!["-S".into(), "-gdb".into(), format!("tcp:127.0.0.1:{port}")],
         _ => vec![],
     };
+    let monitor = match m.debugger {
+        Debugger::Monitor(port) => format!("tcp:127.0.0.1:{port},server=on,wait=off"),
+        _ => "none".into(),
+    };
     words
         .chain([m.iso.display().to_string()])
         .chain(gdb)
+        .chain(["-monitor".into(), monitor])
         .chain(firmware(m.platform.firmware))
         .chain(m.platform.args.clone())
         .collect()
@@ -100,6 +105,7 @@ mod tests {
         assert_eq!(after("-gdb"), "tcp:127.0.0.1:1234");
         assert!(args.contains(&"-S".to_owned()));
         assert_eq!(after("-cdrom"), "/a b.iso");
+        assert_eq!(after("-monitor"), "none");
         assert_eq!(after("-cpu"), &m.platform.model);
         assert_eq!(after("-serial"), "tcp:127.0.0.1:99,server=on,wait=on");
     }
