@@ -52,8 +52,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     if sources.iter().any(|s| matches!(s, Source::Tree(_))) {
         packages::ensure_installed(packages::FOR_IMAGES.iter().chain(platforms.iter().flat_map(Platform::needs)))?;
     }
+    // Whoever works on the tree meanwhile builds another one in its place.
+    let program = folder.join("xtask");
+    std::fs::copy(std::env::current_exe()?, &program).with_context(|| format!("writing {}", program.display()))?;
     let runs = args.runs.unwrap_or(RUNS[usize::from(!platforms.iter().all(Platform::is_counted))]);
-    let [a, b] = measure(&sources, runs, &on, &folder)?;
+    let [a, b] = measure(&program, &sources, runs, &on, &folder)?;
     let (a, b) = (Side { name: args.a.clone(), results: a }, Side { name: args.b.clone(), results: b });
     let compared = difference::compare(&a, &b, args.different_machines)?;
     for (letter, side) in [("A", &a), ("B", &b)] {
@@ -97,7 +100,13 @@ fn git(at: &Path, args: &[&str]) -> Result<String> {
 }
 
 /// In turn: what changes on the machine while this runs meets both.
-fn measure(sources: &[Source; 2], runs: u32, on: &[String], folder: &Path) -> Result<[Vec<Results>; 2]> {
+fn measure(
+    program: &Path,
+    sources: &[Source; 2],
+    runs: u32,
+    on: &[String],
+    folder: &Path,
+) -> Result<[Vec<Results>; 2]> {
     let mut results = [vec![], vec![]];
     for run in 1..=runs {
         for (side, source) in sources.iter().enumerate() {
@@ -106,7 +115,7 @@ fn measure(sources: &[Source; 2], runs: u32, on: &[String], folder: &Path) -> Re
                 Source::Tree(root) => {
                     let step = Step::begin(format!("measuring {} ({run} of {runs})", letter.to_uppercase()));
                     let file = folder.join(format!("{letter}-{run}.json"));
-                    results[side].push(once(root, on, &file, &step)?);
+                    results[side].push(once(program, root, on, &file, &step)?);
                     step.done("");
                 }
                 Source::Files(files) if run == 1 => {
@@ -122,11 +131,11 @@ fn measure(sources: &[Source; 2], runs: u32, on: &[String], folder: &Path) -> Re
     Ok(results)
 }
 
-/// Builds and measures that tree once. We are the program that does it: both are measured in the same way, whatever their
+/// Builds and measures that tree once. The program that does it is a copy of us: both are measured in the same way, whatever their
 /// own commands can do.
-fn once(root: &Path, on: &[String], file: &Path, step: &Step) -> Result<Results> {
+fn once(program: &Path, root: &Path, on: &[String], file: &Path, step: &Step) -> Result<Results> {
     let _ = std::fs::remove_file(file);
-    let mut run = exec::command(std::env::current_exe()?);
+    let mut run = exec::command(program);
     run.env("CARGO_MANIFEST_DIR", root.join("xtask")).current_dir(root);
     run.args(["perf", "--suite", "--only-json", "--out"]).arg(file).args(on.iter().flat_map(|p| ["--on", p]));
     exec::run(&mut run, step)?;
@@ -152,11 +161,12 @@ mod tests {
         let file = tree::build_dir("unit-tests").unwrap().join(format!("compare-{}.json", std::process::id()));
         std::fs::write(&file, serde_json::to_string(&Results::begin("t")).unwrap()).unwrap();
         let source = || Source::Files(vec![file.clone()]);
-        let [a, b] = measure(&[source(), source()], 3, &[], Path::new("/")).unwrap();
+        let [a, b] = measure(Path::new("/"), &[source(), source()], 3, &[], Path::new("/")).unwrap();
         assert_eq!((a.len(), b.len()), (1, 1));
         std::fs::write(&file, "{}").unwrap();
         assert!(
-            format!("{:#}", measure(&[source(), source()], 1, &[], Path::new("/")).unwrap_err()).contains("no schema")
+            format!("{:#}", measure(Path::new("/"), &[source(), source()], 1, &[], Path::new("/")).unwrap_err())
+                .contains("no schema")
         );
         std::fs::remove_file(file).unwrap();
     }

@@ -5,7 +5,6 @@
 
 use super::result::{Results, Run};
 use super::statistics::{holm, median, ratio_interval, same_distribution};
-use super::suite::Row;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 
@@ -51,8 +50,6 @@ struct Figure {
     unit: String,
     /// Minimum, median and 99th percentile of each run.
     runs: Vec<[f64; 3]>,
-    /// Samples, if there is but one run.
-    samples: Vec<f64>,
 }
 
 /// Compares what was measured on the same machines; on others only if asked for.
@@ -139,8 +136,7 @@ fn platform(name: String, a: (&str, &[&Run]), b: (&str, &[&Run])) -> Result<Comp
             )
         }
         (false, n) => format!(
-            "{n} runs of each, too few to know how runs differ: where all samples are known, they are compared (Mann and \
-             Whitney, Holm). Ten runs or more say more"
+            "runs of each: {n}, too few to know how runs differ, so nothing is tested. Ten runs or more of each say more"
         ),
     };
     let mut rows: Vec<(String, Verdict)> = Vec::new();
@@ -154,11 +150,12 @@ fn platform(name: String, a: (&str, &[&Run]), b: (&str, &[&Run])) -> Result<Comp
             rows.push((row.clone(), Verdict::Unclear(format!("{} there, {} here", figure.unit, other.unit))));
         } else if counted {
             rows.push((row.clone(), exactly(figure, other)?));
-        } else if let Some((x, y)) = comparable(figure, other) {
+        } else if least < RUNS {
+            rows.push((row.clone(), untested(figure, other)?));
+        } else {
+            let (x, y) = (medians(figure), medians(other));
             tests.push((rows.len(), same_distribution(&x, &y)?));
             rows.push((row.clone(), scattered(&x, &y)?));
-        } else {
-            rows.push((row.clone(), Verdict::Unclear("too few runs, and no samples".into())));
         }
     }
     rows.extend(of_b.keys().filter(|r| !of_a.contains_key(*r)).map(|r| (r.clone(), missing(a.0, a.1, r))));
@@ -169,28 +166,23 @@ fn platform(name: String, a: (&str, &[&Run]), b: (&str, &[&Run])) -> Result<Comp
 /// All figures of one side, by name.
 fn figures(runs: &[&Run]) -> BTreeMap<String, Figure> {
     let mut map: BTreeMap<String, Figure> = BTreeMap::new();
-    let mut put = |name: String, unit: &str, values: [u64; 3], samples: Vec<f64>| {
-        let f = map.entry(name).or_insert(Figure { unit: unit.into(), runs: vec![], samples: vec![] });
+    let mut put = |name: String, unit: &str, values: [u64; 3]| {
+        let f = map.entry(name).or_insert(Figure { unit: unit.into(), runs: vec![] });
         f.runs.push(values.map(|v| v as f64));
-        f.samples.extend(samples);
     };
     for run in runs {
         for r in run.suite.iter().flat_map(|s| &s.rows) {
-            put(r.name.clone(), &r.unit, [r.min, r.median, r.p99], samples(r));
+            put(r.name.clone(), &r.unit, [r.min, r.median, r.p99]);
         }
         for l in &run.loads {
-            put(format!("guest_load {}", l.name), "ticks", [l.guest_ticks; 3], vec![]);
+            put(format!("guest_load {}", l.name), "ticks", [l.guest_ticks; 3]);
         }
         for b in &run.boots {
-            put(format!("guest_boot {}", b.name), "ticks", [b.guest_ticks; 3], vec![]);
-            put(format!("guest_exits {}", b.name), "exits", [b.exits_at_prompt; 3], vec![]);
+            put(format!("guest_boot {}", b.name), "ticks", [b.guest_ticks; 3]);
+            put(format!("guest_exits {}", b.name), "exits", [b.exits_at_prompt; 3]);
         }
     }
     map
-}
-
-fn samples(r: &Row) -> Vec<f64> {
-    r.spread.iter().flat_map(|&(value, n)| std::iter::repeat_n(value as f64, n as usize)).collect()
 }
 
 fn missing(on: &str, runs: &[&Run], row: &str) -> Verdict {
@@ -208,9 +200,11 @@ fn exactly(a: &Figure, b: &Figure) -> Result<Verdict> {
             (least, f.runs.iter().map(of).fold(0.0, f64::max))
         };
         let ((a0, a1), (b0, b1)) = (range(a), range(b));
-        let how = format!("not the same in each run: {a0} to {a1}, {b0} to {b1}");
-        let apart = a1 < b0 || b1 < a0;
-        return Ok(if apart { Verdict::Changed { from: x[1], to: y[1], how } } else { Verdict::Unclear(how) });
+        let show = |from, to| if from == to { format!("{from}") } else { format!("{from} to {to}") };
+        let how = format!("not the same in each run: {}; {}", show(a0, a1), show(b0, b1));
+        // The least that it can be.
+        let apart = [(a1, b0, a1 < b0), (a0, b1, b1 < a0)].into_iter().find(|(_, _, apart)| *apart);
+        return Ok(apart.map_or(Verdict::Unclear(how.clone()), |(from, to, _)| Verdict::Changed { from, to, how }));
     }
     let [min, median, p99] = [0, 1, 2].map(|i| x[i] != y[i]);
     let at = |i: usize, how: &str| Verdict::Changed { from: x[i], to: y[i], how: how.into() };
@@ -222,16 +216,17 @@ fn exactly(a: &Figure, b: &Figure) -> Result<Verdict> {
     })
 }
 
-/// What can be put to the test: medians of runs, or else samples.
-fn comparable(a: &Figure, b: &Figure) -> Option<(Vec<f64>, Vec<f64>)> {
-    let medians = |f: &Figure| f.runs.iter().map(|r| r[1]).collect::<Vec<_>>();
-    if a.runs.len().min(b.runs.len()) >= RUNS {
-        return Some((medians(a), medians(b)));
-    }
-    // A row all whose samples are the same has no spread.
-    let all = |f: &Figure| if f.samples.is_empty() { medians(f).repeat(RUNS) } else { f.samples.clone() };
-    let known = |f: &Figure| !f.samples.is_empty() || f.runs.iter().all(|r| r[0] == r[2]);
-    (known(a) && known(b)).then(|| (all(a), all(b)))
+/// Medians of runs.
+fn medians(f: &Figure) -> Vec<f64> {
+    f.runs.iter().map(|r| r[1]).collect()
+}
+
+/// Too few runs to say what chance explains. Samples would not do instead: those of two runs of one image are further apart
+/// than those of one run tell.
+fn untested(a: &Figure, b: &Figure) -> Result<Verdict> {
+    let verdict = scattered(&medians(a), &medians(b))?;
+    let Verdict::Changed { from, to, .. } = verdict else { return Ok(verdict) };
+    Ok(Verdict::Changed { from, to, how: "not tested".into() })
 }
 
 /// As if chance explained nothing; [`corrected`] judges that.
@@ -263,14 +258,14 @@ impl Comparison {
     pub fn show(&self) -> String {
         let mut text = format!("{}: {}\n", self.platform, self.method);
         let mut lacking: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-        let (mut same, mut lines) = (0, Vec::new());
+        let (mut same, mut changed, mut lines) = (0, Vec::new(), Vec::new());
         for (row, verdict) in &self.rows {
             match verdict {
                 Verdict::Same => same += 1,
                 Verdict::Changed { from, to, how } => {
                     let (difference, percent) = (to - from, (to / from - 1.0) * 100.0);
-                    let line = format!("  {row:<42} {from:>9} {to:>9} {difference:>+8} {percent:>+7.1} %  {how}");
-                    lines.push(line.trim_end().to_owned());
+                    let line = format!("  {row:<42} {from:>9} {to:>9} {difference:>+8} {percent:>+7.2} %  {how}");
+                    changed.push((percent.abs(), line.trim_end().to_owned()));
                 }
                 Verdict::Unclear(why) => lines.push(format!("  {row:<42} not decided: {why}")),
                 Verdict::Missing { on, why } => {
@@ -278,9 +273,12 @@ impl Comparison {
                 }
             }
         }
-        if !lines.is_empty() {
+        if !changed.is_empty() {
             text += &format!("  {:<42} {:>9} {:>9} {:>8}\n", "", "A", "B", "change");
         }
+        // The largest first.
+        changed.sort_by(|a, b| b.0.total_cmp(&a.0));
+        lines.splice(0..0, changed.into_iter().map(|(_, line)| line));
         lines.extend(lacking.iter().map(|((on, why), rows)| format!("  not in {on} ({why}): {}", rows.join(", "))));
         lines.push(format!("  {same} of {} rows are the same", self.rows.len()));
         text + &lines.join("\n") + "\n"
@@ -329,7 +327,7 @@ mod tests {
         let text = c[0].show();
         for part in [
             "-5",
-            "-2.6 %",
+            "-2.56 %",
             "not in B (no guests): gone",
             "not in A (not printed): new",
             "1 of 4 rows are the same",
@@ -346,7 +344,21 @@ mod tests {
         let c = compare(&with([5, 7]), &with([6, 6]), false).unwrap();
         assert!(matches!(verdict(&c, "x"), Verdict::Unclear(why) if why.contains("not the same in each run")));
         let c = compare(&with([5, 7]), &with([8, 9]), false).unwrap();
-        assert!(matches!(verdict(&c, "x"), Verdict::Changed { .. }));
+        assert!(
+            matches!(verdict(&c, "x"), Verdict::Changed { from: 7.0, to: 8.0, how } if how.ends_with("5 to 7; 8 to 9"))
+        );
+        let c = compare(&with([9, 9]), &with([8, 7]), false).unwrap();
+        assert!(matches!(verdict(&c, "x"), Verdict::Changed { from: 9.0, to: 8.0, how } if how.ends_with("9; 7 to 8")));
+    }
+
+    #[test]
+    fn the_largest_changes_are_on_top() {
+        let side = |values: [u64; 3]| {
+            side("S", &counted(), &[["a", "b", "c"].iter().zip(values).map(|(n, v)| row(n, v)).collect::<String>()])
+        };
+        let text = compare(&side([100, 100, 100]), &side([101, 50, 120]), false).unwrap()[0].show();
+        let at = |row: &str| text.find(&format!("  {row} ")).unwrap();
+        assert!(at("b") < at("c") && at("c") < at("a"), "{text}");
     }
 
     #[test]
@@ -362,17 +374,8 @@ mod tests {
         let c = compare(&with(&[100, 140, 101, 99]), &with(&[102, 98, 150, 100]), false).unwrap();
         assert_eq!(*verdict(&c, "x"), Verdict::Same);
         let c = compare(&with(&[100]), &with(&[120]), false).unwrap();
-        assert!(matches!(verdict(&c, "x"), Verdict::Unclear(_)), "one run, and no samples");
-    }
-
-    #[test]
-    fn samples_serve_where_there_is_but_one_run() {
-        let with = |from: u64| {
-            let spread = format!("perf: x spread {}:400 {}:500 {}:100\n", from, from + 1, from + 9);
-            side("S", &Machine::default(), &[row("x", from) + &spread])
-        };
-        assert!(matches!(verdict(&compare(&with(100), &with(130), false).unwrap(), "x"), Verdict::Changed { .. }));
-        assert_eq!(*verdict(&compare(&with(100), &with(100), false).unwrap(), "x"), Verdict::Same);
+        assert!(matches!(verdict(&c, "x"), Verdict::Changed { how, .. } if how == "not tested"), "one run");
+        assert!(c[0].method.contains("nothing is tested"));
     }
 
     #[test]
@@ -388,7 +391,10 @@ mod tests {
         b.results[0].runs[0].platform = "desk".into();
         assert!(compare(&a, &b, false).unwrap_err().to_string().contains("no machine is in both (A: m; B: desk)"));
         let c = compare(&a, &b, true).unwrap();
-        assert!(c[0].platform == "m with desk" && matches!(verdict(&c, "x"), Verdict::Unclear(_)));
+        assert!(
+            c[0].platform == "m with desk"
+                && matches!(verdict(&c, "x"), Verdict::Changed { how, .. } if how == "not tested")
+        );
         let mixed = Side {
             name: "A".into(),
             results: [a.results, side("A", &Machine::default(), &[row("x", 1)]).results].concat(),
