@@ -196,6 +196,8 @@ pub mod port {
     pub const PCI_ADDRESS: u16 = 0xcf8;
     pub const PCI_DATA: u16 = 0xcfc;
     pub const RESET: u16 = 0xcf9;
+    /// A byte written here is in the log of Ferronova's VMM.
+    pub const MARKER: u16 = 0x8900;
 }
 
 /// Device memory.

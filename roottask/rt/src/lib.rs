@@ -49,6 +49,7 @@ pub mod vm;
 
 pub use domain::{Domain, own, rom, start_info};
 pub use ipc::{UtcbGuard, utcb};
+pub use pages::in_use as memory_in_use;
 pub use portal::{Handler, PortalThread};
 pub use semaphore::Semaphore;
 pub use start::exit;

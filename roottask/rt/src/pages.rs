@@ -33,6 +33,11 @@ struct Region {
 }
 
 impl Region {
+    /// Pages that are taken.
+    fn in_use(&self) -> u64 {
+        self.taken.end() - self.base - self.taken.free_count()
+    }
+
     fn alloc(&mut self, count: u64, align: u64, content: Content) -> Option<u64> {
         let (align, end) = if count >= LARGE { (align.max(LARGE), End::High) } else { (align, End::Low) };
         let first = self.taken.alloc(count, align, end)?;
@@ -106,6 +111,11 @@ pub unsafe fn free(p: *mut u8, count: u64) -> bool {
     }
     let page = (p.addr() / PAGE_SIZE) as u64;
     REGIONS.with(|r| r.iter_mut().flatten().any(|r| r.taken.free(page, count).is_ok()))
+}
+
+/// Bytes of RAM that are in use.
+pub fn in_use() -> u64 {
+    REGIONS.with(|r| r.iter().flatten().map(Region::in_use).sum::<u64>()) * PAGE_SIZE as u64
 }
 
 /// Bytes to whole pages.

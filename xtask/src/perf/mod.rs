@@ -1,7 +1,7 @@
 //! `cargo xtask perf`: what `perf/budgets.toml` promises, measured (`perf/README.md` says how).
 //!
 //! Measured by [`suite`] (the kernel alone), [`guest`] and [`native`] (a guest under us and without us),
-//! [`prompt`] (seconds to the prompt). Kept in [`result`], judged by [`budgets`], shown by [`page`] and [`plots`].
+//! [`several`] (small guests at once), [`prompt`] (seconds to the prompt). Kept in [`result`], judged by [`budgets`], shown by [`page`] and [`plots`].
 //! [`profile`] says what is behind a figure, instruction by instruction.
 
 mod anchors;
@@ -18,6 +18,7 @@ mod prompt;
 mod report;
 mod result;
 mod revision;
+mod several;
 mod statistics;
 mod suite;
 
@@ -50,6 +51,9 @@ pub struct Args {
     /// Run only the perf suite.
     #[arg(long, conflicts_with = "native")]
     suite: bool,
+    /// Run only small guests, one and more of them at once.
+    #[arg(long, conflicts_with_all = ["native", "suite"])]
+    several: bool,
     /// On this platform instead of bochs and qemu; may be given several times.
     #[arg(long, value_name = "PLATFORM")]
     on: Vec<String>,
@@ -102,15 +106,19 @@ fn measure(args: &Args) -> Result<ExitCode> {
     // A mistake in the file is told before anything takes time.
     let budgets = if args.only_json { None } else { Some(budgets::Budgets::load()?) };
     let keeper = Keeper::new(Place::of(&args.out), Results::begin(&command_line(args)));
-    for p in &platforms {
+    if args.several {
+        several(&platforms, &keeper);
+    }
+    for p in platforms.iter().filter(|_| !args.several) {
         // A debugger traces them: one CPU, and instructions that are counted.
         if !args.suite && p.is_counted() && p.cpus == 1 {
             keeper.attempt(&format!("{}: instructions of hot paths", p.name), || paths::measure(p, &keeper));
         }
         keeper.attempt(&format!("{}: perf suite", p.name), || suite::measure(p, &keeper));
     }
-    if !args.suite {
+    if !args.suite && !args.several {
         guests(&platforms, &keeper)?;
+        several(&platforms, &keeper);
     }
     let (results, place) = keeper.end(|r| budgets.as_ref().map_or(vec![], |b| b.checks(r)))?;
     if args.only_json {
@@ -135,9 +143,10 @@ pub fn keeps_limits(platform: &str, log: &str) -> Result<()> {
 
 /// How the results were made.
 fn command_line(args: &Args) -> String {
-    let suite = if args.suite { " --suite" } else { "" };
+    let only = [(args.suite, " --suite"), (args.several, " --several")];
+    let only: String = only.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
     let on: String = args.on.iter().map(|p| format!(" --on {p}")).collect();
-    format!("cargo xtask perf{suite}{on}")
+    format!("cargo xtask perf{only}{on}")
 }
 
 fn natives(platforms: &[Platform]) -> Result<ExitCode> {
@@ -184,6 +193,18 @@ fn guests(platforms: &[Platform], keeper: &Keeper) -> Result<()> {
         keeper.change(|r| r.prompt = Some(prompt))
     });
     Ok(())
+}
+
+/// Small guests, one and more at once.
+fn several(platforms: &[Platform], keeper: &Keeper) {
+    for platform in platforms {
+        for n in several::NUMBERS {
+            keeper.attempt(&format!("{}: {n} guests at once", platform.name), || {
+                let several = several::measure(platform, n)?;
+                keeper.change(|r| r.run(platform).several.push(several))
+            });
+        }
+    }
 }
 
 fn start(p: &Platform, iso: &Path, dir: &Path, debugger: Debugger) -> Result<Session> {

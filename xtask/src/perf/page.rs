@@ -5,6 +5,7 @@ use super::budgets::Check;
 use super::paths::{Path, Stage};
 use super::plots::{self, Bar, Line, Panel, Range, grouped};
 use super::result::{Results, Run};
+use super::several::Several;
 use super::suite::{Row, Suite};
 use anyhow::{Context, Result, ensure};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -319,6 +320,16 @@ fn scaling_lines(r: &Results) -> Result<BTreeMap<(String, String), Vec<Line>>> {
                 None => lines.push(Line { label, points: vec![point] }),
             }
         }
+    }
+    for run in &r.runs {
+        let mut curve = |unit: &str, label: &str, of: fn(&Several) -> u64| {
+            let points = run.several.iter().map(|s| (s.guests, of(s))).collect();
+            let label = format!("{label} ({})", run.platform);
+            charts.entry((unit.into(), "guests".into())).or_default().push(Line { label, points });
+        };
+        curve("ticks for each guest's work", "small guests, each with a VMM", Several::ticks_each);
+        curve("bytes for each guest", "kernel memory", |s| s.kernel_bytes);
+        curve("bytes for each guest", "memory of the VMM", |s| s.vmm_bytes);
     }
     charts.values_mut().flatten().for_each(|l| l.points.sort_unstable());
     charts.values_mut().for_each(|lines| lines.retain(|l| l.points.len() > 1));

@@ -3,6 +3,7 @@
 
 use super::budgets::Budgets;
 use super::result::{self, Machine, Place, Results};
+use super::several::Several;
 use super::suite::{self, Suite};
 use super::{page, revision::Revision};
 use crate::tree;
@@ -53,13 +54,19 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     finish(&results, &place, args.all)
 }
 
-/// A log of the suite.
+/// A log of the suite, or of several guests.
 fn of_log(text: &str, args: &Args) -> Result<Results> {
     let suite = Suite::parse(&args.name, text)?;
+    if let Some(several) = Several::parse(text)? {
+        let mut results = Results::begin(&format!("cargo xtask perf report {}", args.file.display()));
+        results.revision = revision(args);
+        results.named(&args.name, Machine::default).several.push(several);
+        results.complete = true;
+        return Ok(results);
+    }
     ensure!(!suite.rows.is_empty(), "no line of the perf suite is in this log, such as `perf: NAME min ...`");
     let mut results = Results::begin(&format!("cargo xtask perf report {}", args.file.display()));
-    let commit = |c: &String| Revision { commit: c.clone(), subject: "of a log".into(), dirty: false };
-    results.revision = args.revision.as_ref().map(commit);
+    results.revision = revision(args);
     let ended = text.lines().any(|l| l.trim_end().ends_with("perf: done"));
     if !ended {
         results.failed.push("the log ends before the suite does".into());
@@ -69,6 +76,11 @@ fn of_log(text: &str, args: &Args) -> Result<Results> {
     let cpus = suite.machine.iter().find(|(k, _)| k == "cpus").and_then(|(_, n)| n.parse().ok());
     results.named(&args.name, || Machine { cpus, ..Machine::default() }).suite = Some(suite);
     Ok(results)
+}
+
+fn revision(args: &Args) -> Option<Revision> {
+    let commit = |c: &String| Revision { commit: c.clone(), subject: "of a log".into(), dirty: false };
+    args.revision.as_ref().map(commit)
 }
 
 /// Writes the page and tells people: the exit code says whether all was measured and all promises are kept.
@@ -99,6 +111,10 @@ fn terminal(r: &Results, all: bool) -> String {
             );
             text += &format!("ratio {:.3}, {} exits\n", l.ratio(), l.exits_at_prompt);
         }
+    }
+    for run in &r.runs {
+        let one = run.several.iter().find(|s| s.guests == 1);
+        text.extend(run.several.iter().map(|s| format!("{}: {}\n", run.platform, s.show(one))));
     }
     if let Some(p) = &r.prompt {
         text += &format!("guest to its prompt on qemu: {:.1} s of CPU time, ", p.ours_s);
@@ -144,6 +160,10 @@ mod tests {
         assert!(r.complete && r.revision.as_ref().unwrap().commit == "abc");
         let run = &r.runs[0];
         assert_eq!((run.platform.as_str(), run.machine.cpus, run.machine.counted), ("desk", Some(4), false));
+        let guest = "[vm1] marker 0x57 at TSC 10, since entry 9, exits 5\n[vm1] marker 0x45 at TSC 30, since entry 9, exits 9\n\
+            [vm1] memory: 8 KiB beside the guest's RAM and the image; of the kernel 4 of 12 KiB\n";
+        let r = of_log(guest, &args("desk")).unwrap();
+        assert!(r.complete && terminal(&r, false).contains("desk: 1 guest at once: 20 ticks each (1.000), 4 exits"));
         assert!(of_log("Linux version 6.1", &args("desk")).unwrap_err().to_string().contains("no line"));
     }
 

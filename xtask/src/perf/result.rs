@@ -10,6 +10,7 @@ use super::guest::{Boot, Sizes};
 use super::paths::Path;
 use super::prompt::Prompt;
 use super::revision::Revision;
+use super::several::Several;
 use super::suite::Suite;
 use crate::platform::{Emulator, Platform};
 use crate::{exec, tree};
@@ -59,6 +60,9 @@ pub struct Run {
     /// What the guest does beyond that of its quiet boot.
     #[serde(default)]
     pub loads: Vec<Boot>,
+    /// Small guests, one and more at once.
+    #[serde(default)]
+    pub several: Vec<Several>,
     /// Where the instructions of a path go.
     #[serde(default)]
     pub paths: Vec<Path>,
@@ -142,7 +146,8 @@ impl Results {
     pub fn named(&mut self, name: &str, machine: impl FnOnce() -> Machine) -> &mut Run {
         let at = self.runs.iter().position(|r| r.platform == name).unwrap_or_else(|| {
             let (platform, machine) = (name.to_owned(), machine());
-            self.runs.push(Run { platform, machine, suite: None, boots: vec![], loads: vec![], paths: vec![] });
+            let (boots, loads, several, paths) = Default::default();
+            self.runs.push(Run { platform, machine, suite: None, boots, loads, several, paths });
             self.runs.len() - 1
         });
         &mut self.runs[at]
