@@ -1,7 +1,7 @@
 //! Routes: where a child's request for a session goes, and what it looks like there.
 //!
-//! Key types: [`Routes`], [`Rule`], [`Target`]. `init`'s configuration is turned into these; its offline check asks them
-//! as a running parent does.
+//! Key types: [`Routes`], [`Rule`], [`Target`]. `init`'s configuration is turned into these; its offline check asks
+//! them as a running parent does.
 
 use crate::args::{Args, ArgsError};
 use crate::label::{Label, LabelError, Labels};
@@ -85,7 +85,13 @@ impl Rule {
 
     /// Label and arguments at the target of what `child` asked for.
     pub fn rewrite(&self, child: &Name, label: &Label, args: &Args) -> Result<(Label, Args), RouteError> {
-        let label = self.rewrite.label.as_ref().unwrap_or(label).below(child)?;
+        let (label, args) = self.export(label, args)?;
+        Ok((label.below(child)?, args))
+    }
+
+    /// The same of a request from above, in whose label the names of clients are already.
+    pub fn export(&self, label: &Label, args: &Args) -> Result<(Label, Args), RouteError> {
+        let label = self.rewrite.label.as_ref().unwrap_or(label).clone();
         let args = match &self.rewrite.args {
             Some(patch) => args.patched(patch.version, patch.offset, &patch.bytes)?,
             None => args.clone(),
