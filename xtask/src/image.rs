@@ -18,6 +18,9 @@ pub struct Args {
     /// A root task of your own, instead of a system: an ELF file, written for NOVA.
     #[arg(long, value_name = "FILE", conflicts_with = "system")]
     root: Option<PathBuf>,
+    /// Words for the end of the kernel's command line, such as "no-pcid": docs/design/0017.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    kernel_cmdline: String,
     /// Where the image goes; build/ferronova-NAME.iso if not given.
     #[arg(long, value_name = "ISO")]
     out: Option<PathBuf>,
@@ -30,8 +33,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     args.out.as_deref().map_or(Ok(()), in_a_folder)?;
     packages::ensure_installed(packages::FOR_IMAGES)?;
     let made = match &args.root {
-        Some(root) => foreign(root, args.out.as_deref())?,
-        None => make(&System::load(&args.system)?, &args.system, "", Flavour::Release)?.iso,
+        Some(root) => foreign(root, &args.kernel_cmdline, args.out.as_deref())?,
+        None => make(&System::load(&args.system)?, &args.system, &args.kernel_cmdline, Flavour::Release)?.iso,
     };
     let iso = args.out.clone().unwrap_or_else(|| made.clone());
     if iso != made {
@@ -48,7 +51,7 @@ fn in_a_folder(file: &Path) -> Result<()> {
 }
 
 /// The kernel with a root task of somebody else.
-fn foreign(root: &Path, out: Option<&Path>) -> Result<PathBuf> {
+fn foreign(root: &Path, kernel_cmdline: &str, out: Option<&Path>) -> Result<PathBuf> {
     let root = root.canonicalize()?;
     let kernel = build::kernel(Flavour::Release)?.image;
     let step = Step::begin("making the boot image");
@@ -58,7 +61,7 @@ fn foreign(root: &Path, out: Option<&Path>) -> Result<PathBuf> {
     };
     // It is all that there is: what it needs besides, it brings along.
     let modules = vec![Module { name: "root".into(), file: root }];
-    let payload = Payload::Hypervisor { kernel, cmdline: String::new(), modules, madt: None };
+    let payload = Payload::Hypervisor { kernel, cmdline: kernel_cmdline.into(), modules, madt: None };
     iso::make(&payload, &iso, &step)?;
     step.done(&tree::shown(&iso));
     Ok(iso)

@@ -134,6 +134,12 @@ impl Platform {
         self
     }
 
+    /// The same with more words for the kernel.
+    pub fn with_kernel_words(mut self, words: &str) -> Platform {
+        self.kernel_cmdline = format!("{} {words}", self.kernel_cmdline).trim().into();
+        self
+    }
+
     /// Whether a tick of its TSC is an executed instruction.
     pub fn is_counted(&self) -> bool {
         self.emulator == Emulator::Bochs || self.args.iter().any(|a| a == COUNTED[0])
@@ -241,6 +247,12 @@ mod tests {
         let e = usable(platform("kvm", None), |_| Presence::Unfit("neither".into())).unwrap_err().to_string();
         assert!(e.contains("kvm") && e.contains("neither"), "{e}");
         usable(platform("bochs", None), |_| Presence::NotInstalled(vec!["bochs"])).unwrap();
+    }
+
+    #[test]
+    fn words_for_the_kernel_come_behind_those_of_the_file() {
+        let p = platform("p", None).with_kernel_words("").with_kernel_words("no-a no-b").with_kernel_words("no-c");
+        assert_eq!(p.kernel_cmdline, "no-a no-b no-c");
     }
 
     #[test]

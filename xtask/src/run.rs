@@ -37,6 +37,9 @@ pub struct Args {
     /// A file of configs/platforms, without its ending; the best one present if not given.
     #[arg(long)]
     on: Option<String>,
+    /// Words for the end of the kernel's command line, such as "no-pcid": docs/design/0017.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    kernel_cmdline: String,
     /// Emulated processors, if not what the platform file says.
     #[arg(long, visible_alias = "smp", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=128))]
     cpus: Option<u32>,
@@ -63,6 +66,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     // Only QEMU has a stub for gdb.
     let platform = platform::choose(args.on.as_deref().or(debug.then_some(DEBUGGED)))?;
     let platform = Platform { cpus: args.cpus.unwrap_or(platform.cpus), ..platform };
+    let platform = platform.with_kernel_words(&args.kernel_cmdline);
     ensure!(
         !debug || platform.emulator == Emulator::Qemu,
         "{} has no stub for gdb, but Bochs has a debugger of its own: see docs/guide/debug.md",

@@ -58,6 +58,9 @@ pub struct Scenario {
     /// It runs the perf suite, whose rows must keep the limits of `perf/budgets.toml`: instructions are counted.
     #[serde(default)]
     pub budgets: bool,
+    /// Words for the end of the kernel's command line.
+    #[serde(default)]
+    kernel_cmdline: String,
     /// A kernel built for tests.
     kernel: Option<TestKernel>,
     /// Bound of the whole run.
@@ -225,6 +228,7 @@ impl Scenario {
     pub fn machine(&self) -> Result<Platform> {
         let p = Platform::load(&self.platform)?;
         let p = Platform { memory_mib: self.memory_mib.unwrap_or(p.memory_mib), ..p };
+        let p = p.with_kernel_words(&self.kernel_cmdline);
         Ok(if self.budgets { p.counted() } else { p })
     }
 

@@ -37,6 +37,7 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
     cpu::init(cpu::Part::new(0).unwrap_or_else(|| give_up(format_args!("the pool is too small"))));
     say!("Ferronova microhypervisor, {} MiB pool", (layout::pool_end() - layout::pool_start()) >> 20);
     let info = boot::multiboot::read(magic, mbi).unwrap_or_else(|e| give_up(format_args!("{e}")));
+    cpu::init_controls();
     boot::memory::protect_fixed();
     boot::root::protect_kernel();
     boot::acpi::init(info.rsdp);
@@ -58,12 +59,14 @@ extern "C" fn kernel_main(magic: u32, mbi: u32, displacement: u64) -> ! {
 fn announce() {
     let mhz = time::frequency() / 1_000_000;
     let x2apic = cpu::cpuid().get_feature_info().is_some_and(|f| f.has_x2apic());
-    say!("TSC {mhz} MHz, {}, {} interrupt pins", if x2apic { "x2APIC" } else { "xAPIC" }, interrupt::pin_count());
+    let (apic, microcode) = (if x2apic { "x2APIC" } else { "xAPIC" }, arch::speculation::microcode());
+    say!("TSC {mhz} MHz, {apic}, {} interrupt pins, microcode {microcode:#x}", interrupt::pin_count());
     match guest::features() {
         f if f.contains(abi::Features::VMX) => say!("VT-x with EPT, VPID, unrestricted guest"),
         f if f.contains(abi::Features::SVM) => say!("SVM with nested paging and ASIDs"),
         _ => {}
     }
+    say!("uses:{}", cpu::cpu().features.get().in_use | guest::in_use());
     let open = arch::speculation::plan().open;
     if !open.is_empty() {
         say!("speculation: this CPU is open to {open}");

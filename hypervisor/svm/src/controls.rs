@@ -6,6 +6,7 @@
 use crate::Intercepts;
 use crate::spec::{clean, feature, misc1, misc2, vm_cr};
 use abi::{ArchState, VirtMissing};
+use switches::Switches;
 use virt::spec::{cr0, vector};
 use x86::vmx::vmcs::control::{PrimaryControls as Proc1, SecondaryControls as Proc2};
 
@@ -97,6 +98,23 @@ const PROC1_CHOICE: [(u32, Intercepts); 8] = [
 const PROC2_CHOICE: [(u32, Intercepts); 1] =
     [(Proc2::DTABLE_EXITING.bits(), Intercepts { misc1: misc1::DESCRIPTOR_TABLES, ..Intercepts::NONE })];
 
+/// What can be turned off, and its bit of [`CapabilityBits::edx`].
+const OPTIONAL: [(Switches, u32); 4] = [
+    (Switches::NRIPS, feature::NRIPS),
+    (Switches::DECODE_ASSISTS, feature::DECODE_ASSISTS),
+    (Switches::FLUSH_BY_ASID, feature::FLUSH_BY_ASID),
+    (Switches::CLEAN_BITS, feature::VMCB_CLEAN),
+];
+
+impl CapabilityBits {
+    /// As if the CPU had nothing of these.
+    pub fn without(mut self, off: Switches) -> CapabilityBits {
+        let hidden = OPTIONAL.iter().filter(|(s, _)| off.contains(*s));
+        self.edx &= !hidden.fold(0, |all, (_, bit)| all | bit);
+        self
+    }
+}
+
 /// Everything that keeps a CPU from running guests.
 fn missing(c: &CapabilityBits) -> VirtMissing {
     if !c.cpuid_svm {
@@ -132,6 +150,16 @@ pub fn negotiate(c: &CapabilityBits) -> Result<Controls, VirtMissing> {
 }
 
 impl Controls {
+    /// What is in use of that which can be turned off.
+    pub fn in_use(&self) -> Switches {
+        let mut all = Switches::empty();
+        all.set(Switches::NRIPS, self.nrips);
+        all.set(Switches::DECODE_ASSISTS, self.decode_assists);
+        all.set(Switches::FLUSH_BY_ASID, self.flush_by_asid);
+        all.set(Switches::CLEAN_BITS, self.vmcb_clean != 0);
+        all
+    }
+
     /// Intercepts for a VMM's wishes; windows not included.
     pub(crate) fn intercepts_with(&self, u: &ArchState) -> Intercepts {
         let chosen = |word: u32, choices: &[(u32, Intercepts)]| {

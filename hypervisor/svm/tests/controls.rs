@@ -7,6 +7,7 @@ use fake::{poor, rich, tcg, vcpu, zen};
 use proptest::prelude::*;
 use svm::spec::{misc1, misc2};
 use svm::{CapabilityBits, Intercepts, load, negotiate};
+use switches::Switches;
 use zerocopy::FromBytes;
 
 fn missing(change: impl FnOnce(&mut CapabilityBits)) -> Option<VirtMissing> {
@@ -35,6 +36,20 @@ fn each_optional_feature_is_used_alone() {
     let c = rich();
     assert!(c.nrips && c.decode_assists && c.flush_by_asid && c.vmcb_clean != 0);
     assert_eq!((Intercepts { cr_write: 0, ..c.required }, c.asids), (plain.required, 0x8000));
+}
+
+#[test]
+fn what_is_turned_off_is_as_if_the_cpu_lacked_it() {
+    let all = CapabilityBits { edx: !0, ..tcg() };
+    let with = |off| negotiate(&all.without(off)).expect("optional");
+    let each = Switches::NRIPS | Switches::DECODE_ASSISTS | Switches::FLUSH_BY_ASID | Switches::CLEAN_BITS;
+    assert_eq!((with(Switches::empty()), poor().in_use()), (negotiate(&all).unwrap(), Switches::empty()));
+    for one in each {
+        assert_eq!(with(one).in_use(), each - one);
+        assert_eq!(with(each - one).in_use(), one);
+    }
+    assert_eq!(with(each), poor());
+    assert_eq!(with(Switches::all() - each), with(Switches::empty()));
 }
 
 #[test]

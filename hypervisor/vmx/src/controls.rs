@@ -2,6 +2,7 @@
 
 use crate::spec::{ept_vpid, feature_control, misc};
 use abi::VirtMissing;
+use switches::Switches;
 use virt::spec::cr0;
 use x86::vmx::vmcs::control::{
     EntryControls as Entry, ExitControls as Exit, PinbasedControls as Pin, PrimaryControls as Proc1,
@@ -172,6 +173,19 @@ fn missing(c: &CapabilityMsrs) -> VirtMissing {
         .fold(VirtMissing::empty(), |all, (_, name)| all | name)
 }
 
+impl CapabilityMsrs {
+    /// As if the CPU had nothing of these.
+    pub fn without(mut self, off: Switches) -> CapabilityMsrs {
+        let may = |s, bit: u32| if off.contains(s) { u64::from(bit) << 32 } else { 0 };
+        self.pin &= !may(Switches::PREEMPTION_TIMER, Pin::VMX_PREEMPTION_TIMER.bits());
+        self.proc1 &= !may(Switches::TPR_SHADOW, Proc1::USE_TPR_SHADOW.bits());
+        if off.contains(Switches::GIANT_PAGES) {
+            self.ept_vpid &= !ept_vpid::PAGES_1G;
+        }
+        self
+    }
+}
+
 /// Chooses the controls for a CPU, or says everything that it lacks.
 pub fn negotiate(c: &CapabilityMsrs) -> Result<Controls, VirtMissing> {
     let missing = missing(c);
@@ -207,6 +221,14 @@ pub fn negotiate(c: &CapabilityMsrs) -> Result<Controls, VirtMissing> {
 }
 
 impl Controls {
+    /// What is in use of that which can be turned off.
+    pub fn in_use(&self) -> Switches {
+        let mut all = Switches::empty();
+        all.set(Switches::PREEMPTION_TIMER, self.timer);
+        all.set(Switches::TPR_SHADOW, self.tpr_shadow);
+        all
+    }
+
     /// Value of the preemption timer for a number of TSC ticks.
     #[inline]
     pub fn timer_value(&self, tsc_ticks: u64) -> u32 {

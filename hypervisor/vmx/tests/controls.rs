@@ -4,6 +4,7 @@ mod fake;
 
 use abi::VirtMissing;
 use fake::{haswell, sandy_bridge};
+use switches::Switches;
 use virt::spec::cr0;
 use vmx::control::{
     EntryControls as Entry, ExitControls as Exit, PinbasedControls as Pin, PrimaryControls as Proc1,
@@ -38,6 +39,28 @@ fn haswell_runs_guests() {
     assert_eq!(c.entry, 0x11fb | 1 << 2 | 1 << 14 | 1 << 15);
     assert!(c.timer && c.tpr_shadow && c.ept_giant && c.activity_hlt && !c.inject_other);
     assert_eq!((c.timer_shift, c.xcr0_supported), (0, 1));
+}
+
+#[test]
+fn what_is_turned_off_is_as_if_the_cpu_lacked_it() {
+    let all = Switches::TPR_SHADOW | Switches::PREEMPTION_TIMER;
+    let with = |off| negotiate(&haswell().without(off)).expect("nothing of it is demanded");
+    let c = with(Switches::empty());
+    assert_eq!((c, c.in_use()), (negotiate(&haswell()).unwrap(), all));
+    let c = with(Switches::TPR_SHADOW);
+    assert_eq!(
+        (c.tpr_shadow, c.proc1 & Proc1::USE_TPR_SHADOW.bits(), c.in_use()),
+        (false, 0, Switches::PREEMPTION_TIMER)
+    );
+    let cr8 = (Proc1::CR8_LOAD_EXITING | Proc1::CR8_STORE_EXITING).bits();
+    assert_eq!(c.proc1 & cr8, cr8);
+    let c = with(Switches::PREEMPTION_TIMER);
+    assert_eq!((c.timer, c.pin & Pin::VMX_PREEMPTION_TIMER.bits(), c.in_use()), (false, 0, Switches::TPR_SHADOW));
+    let c = with(Switches::GIANT_PAGES);
+    assert_eq!((c.ept_giant, c.in_use()), (false, all));
+    // What is of other kinds changes nothing.
+    assert_eq!(with(Switches::all() - all - Switches::GIANT_PAGES), with(Switches::empty()));
+    assert_eq!(with(Switches::all()).in_use(), Switches::empty());
 }
 
 #[test]

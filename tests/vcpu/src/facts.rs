@@ -36,6 +36,8 @@ pub struct Facts {
     pub lengths: bool,
     /// The CPU tells operands of exits (VT-x, decode assists).
     pub operands: bool,
+    /// Accesses to CR8 do not exit unless asked for.
+    pub cr8: bool,
     /// CPUID 1, ECX.
     pub leaf1_ecx: u32,
     /// CPUID 7, EBX.
@@ -59,10 +61,20 @@ impl Facts {
             emulator: emulator(),
             lengths: !svm || features & 1 << 3 != 0,
             operands: !svm || features & 1 << 7 != 0,
+            cr8: true,
             leaf1_ecx: leaf1.ecx,
             leaf7_ebx: leaf7.ebx,
             extended_edx: extended.edx,
         }
+    }
+
+    /// The same if words of the kernel's command line turn features off.
+    pub fn without(mut self, words: &str) -> Facts {
+        let vmx = self.vendor == Vendor::Vmx;
+        self.lengths &= vmx || !words.contains("no-nrips");
+        self.operands &= vmx || !words.contains("no-decode-assists");
+        self.cr8 &= !vmx || !words.contains("no-tpr-shadow");
+        self
     }
 
     /// XSAVE.
@@ -109,9 +121,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_the_kernel_does_without_is_not_expected() {
+        let words = "no-nrips no-decode-assists no-tpr-shadow";
+        let of = |vendor| Facts { vendor, lengths: true, operands: true, ..Facts::here() };
+        let (vmx, svm) = (of(Vendor::Vmx), of(Vendor::Svm));
+        assert_eq!(vmx.without(words), Facts { cr8: false, ..vmx });
+        assert_eq!(svm.without(words), Facts { lengths: false, operands: false, ..svm });
+        assert_eq!(svm.without("no-nrips"), Facts { lengths: false, ..svm });
+    }
+
+    #[test]
     fn this_machine_is_described_without_contradiction() {
         let f = Facts::here();
         assert!(f.vendor == Vendor::Svm || f.lengths && f.operands);
+        assert!(f.cr8 && f.without("") == f);
         assert!(f.emulator != Emulator::Model && (f.xsave() || !f.avx()));
     }
 }

@@ -3,10 +3,12 @@
 
 use super::difference::{self, Side};
 use super::result::Results;
+use super::suite;
 use crate::platform::Platform;
 use crate::progress::Step;
 use crate::{exec, packages, tree};
 use anyhow::{Context, Result, ensure};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -44,7 +46,7 @@ enum Source {
 /// Prints what changed. That something did is no failure.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let on = if args.on.is_empty() { super::PLATFORMS.map(String::from).to_vec() } else { args.on.clone() };
-    let platforms = on.iter().map(|n| Ok(Platform::load(n)?.counted())).collect::<Result<Vec<_>>>()?;
+    let platforms = super::platforms(&on, "")?;
     let folder = tree::build_dir(FOLDER)?;
     let lock = File::create(folder.join("lock"))?;
     lock.try_lock().context("another comparison runs: it has the work trees")?;
@@ -70,7 +72,10 @@ fn title(s: &Side) -> String {
     let revision = s.results.first().and_then(|r| r.revision.as_ref());
     let incomplete = s.results.iter().any(|r| !r.complete);
     let note = if incomplete { "; NOT COMPLETE" } else { "" };
-    format!("{}, {}{note}", s.name, revision.map_or("revision not known".into(), |r| r.show()))
+    let suites = s.results.first().into_iter().flat_map(|r| &r.runs).filter_map(|run| run.suite.as_ref());
+    let off: BTreeSet<_> = suites.flat_map(|s| &s.machine).filter(|(what, _)| what == suite::TURNED_OFF).collect();
+    let off: String = off.iter().map(|(what, which)| format!(", {what}: {which}")).collect();
+    format!("{}, {}{off}{note}", s.name, revision.map_or("revision not known".into(), |r| r.show()))
 }
 
 /// Files if they look so, else a revision, which is checked out there.

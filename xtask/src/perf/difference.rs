@@ -5,6 +5,7 @@
 
 use super::result::{Results, Run};
 use super::statistics::{holm, median, ratio_interval, same_distribution};
+use super::suite;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 
@@ -14,8 +15,8 @@ const RUNS: usize = 4;
 const CHANCE: f64 = 0.05;
 /// Smaller changes of what scatters are none.
 const SMALL: f64 = 0.01;
-/// What a machine says of itself that is measured each time, or that the kernel decides.
-const NOT_IDENTITY: [&str; 2] = ["tsc", "speculation"];
+/// What a machine says of itself that is measured each time, or that the kernel decides or older ones did not tell.
+const NOT_IDENTITY: [&str; 5] = ["tsc", "speculation", "microcode", suite::USES, suite::TURNED_OFF];
 
 /// One of the two, measured once or several times.
 pub struct Side {

@@ -57,6 +57,9 @@ pub struct Args {
     /// On this platform instead of bochs and qemu; may be given several times.
     #[arg(long, value_name = "PLATFORM")]
     on: Vec<String>,
+    /// Words for the end of the kernel's command line, such as "no-pcid": docs/design/0017.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    kernel_cmdline: String,
     /// Where the results go, with the endings .json and .html.
     #[arg(long, value_name = "FILE", default_value = result::DEFAULT)]
     out: PathBuf,
@@ -95,9 +98,14 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
 }
 
+/// Those of these names, with instructions counted where that can be, and more words for the kernel.
+fn platforms(names: &[String], kernel_words: &str) -> Result<Vec<Platform>> {
+    names.iter().map(|n| Ok(Platform::load(n)?.counted().with_kernel_words(kernel_words))).collect()
+}
+
 fn measure(args: &Args) -> Result<ExitCode> {
     let names = if args.on.is_empty() { PLATFORMS.map(String::from).to_vec() } else { args.on.clone() };
-    let platforms = names.iter().map(|n| Ok(Platform::load(n)?.counted())).collect::<Result<Vec<_>>>()?;
+    let platforms = platforms(&names, &args.kernel_cmdline)?;
     let needs = platforms.iter().flat_map(Platform::needs).chain(packages::FOR_GDB);
     packages::ensure_installed(packages::FOR_IMAGES.iter().chain(needs))?;
     if args.native {
@@ -146,7 +154,9 @@ fn command_line(args: &Args) -> String {
     let only = [(args.suite, " --suite"), (args.several, " --several")];
     let only: String = only.iter().filter(|(is, _)| *is).map(|(_, flag)| *flag).collect();
     let on: String = args.on.iter().map(|p| format!(" --on {p}")).collect();
-    format!("cargo xtask perf{only}{on}")
+    let words = &args.kernel_cmdline;
+    let words = if words.is_empty() { String::new() } else { format!(" --kernel-cmdline {words:?}") };
+    format!("cargo xtask perf{only}{on}{words}")
 }
 
 fn natives(platforms: &[Platform]) -> Result<ExitCode> {

@@ -80,7 +80,7 @@ fn head(r: &Results) -> Markup {
                 dd {
                     (run.machine.show()) ". A tick is " (run.machine.tick()) "."
                     @if let Some(s) = &run.suite {
-                        br; small { (s.machine.iter().map(|(what, v)| format!("{what}: {v}")).collect::<Vec<_>>().join("; ")) }
+                        br; small { (s.show_machine()) }
                     }
                 }
             }

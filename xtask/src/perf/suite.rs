@@ -9,7 +9,8 @@
 //! perf: done
 //! ```
 //!
-//! Of the kernel's own lines what it says of speculation is read: user mode cannot know that.
+//! Of the kernel's own lines what it says of speculation, microcode and the features that it uses is read: user mode cannot
+//! know that.
 //!
 //! Key types: [`Suite`], [`Row`], [`Recorder`].
 
@@ -22,6 +23,9 @@ use regex::Regex;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 
+/// In [`Suite::machine`]: the features that the kernel uses but could do without, and those that its command line turns off.
+pub const USES: &str = "uses";
+pub const TURNED_OFF: &str = "turned off";
 /// The system that runs it.
 const SYSTEM: &str = "perf";
 
@@ -117,7 +121,10 @@ impl Suite {
         };
         let missing = pairs(r"(?m)\bperf: (\w+) missing: (.*\S)\s*$")?;
         let mut machine = pairs(r"(?m)\bperf: machine ([\w ]+): (.*\S)\s*$")?;
-        machine.extend(pairs(r"(?m)(?:^|\] )(speculation): (.*\S)\s*$")?);
+        machine.extend(pairs(r"(?m)(?:^|\] )(speculation|uses|turned off): (.*\S)\s*$")?);
+        // 0 is what a CPU says that knows of none.
+        let microcode = pairs(r"(?m)(?:^|\] )TSC .*(microcode) (0x[0-9a-f]+)\s*$")?;
+        machine.extend(microcode.into_iter().map(|(what, n)| (what, if n == "0x0" { "unknown".into() } else { n })));
         let stopped = Regex::new(r"(?m)\bperf: stopped: (.*\S)\s*$")?.captures(text).map(|c| c[1].to_string());
         Ok(Suite { platform: platform.into(), machine, rows, missing, stopped })
     }
@@ -132,6 +139,11 @@ impl Suite {
     /// The row of that name.
     pub fn row(&self, name: &str) -> Option<&Row> {
         self.rows.iter().find(|r| r.name == name)
+    }
+
+    /// On what it ran, in a line.
+    pub fn show_machine(&self) -> String {
+        self.machine.iter().map(|(what, v)| format!("{what}: {v}")).collect::<Vec<_>>().join("; ")
     }
 
     /// What is missing and why, in lines.
@@ -182,6 +194,8 @@ pub fn table(suites: &[&Suite], wanted: impl Fn(&str) -> bool) -> String {
     if !hidden.is_empty() {
         text += &format!("  and {} rows without limit: on the page, and with --all here\n", hidden.len());
     }
+    let told = suites.iter().filter(|s| !s.machine.is_empty());
+    text.extend(told.map(|s| format!("  {}: {}\n", s.platform, s.show_machine())));
     text.extend(
         suites.iter().flat_map(|s| s.missing_by_reason().into_iter().map(|m| format!("  {}: {m}\n", s.platform))),
     );
@@ -193,7 +207,8 @@ mod tests {
     use super::super::result::{Place, Results};
     use super::*;
 
-    const TEXT: &str = "speculation: this CPU is open to L1TF\r\n[perf] perf: machine cpu: A CPU @ 2 GHz\r\n\
+    const TEXT: &str = "turned off: pcid; unknown: x\r\nTSC 50 MHz, x2APIC, 24 interrupt pins, microcode 0x1f\r\n\
+        uses: xsaveopt fast-path\r\nspeculation: this CPU is open to L1TF\r\n[perf] perf: machine cpu: A CPU @ 2 GHz\r\n\
         [perf] perf: clock_twice min 2 median 2 p99 2 max 2 of 1024 ticks\r\n\
         [perf] perf: call_reply_other_pd_1w min 90 median 95 p99 99 max 400 of 1024 ticks\r\n\
         [perf] perf: call_reply_other_pd_1w spread 90:1000 99:24\r\n\
@@ -207,10 +222,24 @@ mod tests {
         assert_eq!((&*s.rows[1].unit, &*s.rows[2].unit), ("ticks", "bytes"));
         assert_eq!((&s.rows[1].spread[..], s.rows[0].spread.len()), (&[(90, 1000), (99, 24)][..], 0));
         let machine: Vec<_> = s.machine.iter().map(|(k, v)| (&**k, &**v)).collect();
-        assert_eq!(machine, [("cpu", "A CPU @ 2 GHz"), ("speculation", "this CPU is open to L1TF")]);
+        let kernel = [
+            ("turned off", "pcid; unknown: x"),
+            ("uses", "xsaveopt fast-path"),
+            ("speculation", "this CPU is open to L1TF"),
+            ("microcode", "0x1f"),
+        ];
+        assert_eq!(machine, [&[("cpu", "A CPU @ 2 GHz")], &kernel[..]].concat());
+        let none = Suite::parse("bochs", &TEXT.replace("0x1f", "0x0")).unwrap();
+        assert!(none.machine.contains(&("microcode".into(), "unknown".into())));
         assert_eq!(s.missing, [("exit_cpuid_rip".into(), "the machine runs no guests".into())]);
         let text = table(&[&s, &Suite::parse("qemu", "perf: done").unwrap()], |row| row != "clock_twice");
-        for part in ["95 (90..99)", "64 bytes", "missing (the machine runs no guests): exit_cpuid_rip", "and 1 rows"] {
+        for part in [
+            "95 (90..99)",
+            "64 bytes",
+            "bochs: cpu: A CPU @ 2 GHz; turned",
+            "missing (the machine runs no guests): exit_cpuid_rip",
+            "and 1 rows",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(Suite::parse("bochs", &format!("{TEXT}perf: no_row spread 1:2\n")).is_err());

@@ -4,12 +4,14 @@ use super::{fast, paging, tables};
 use crate::mem::{layout, pool, refs};
 use crate::object::account::KERNEL;
 use crate::object::ec::{Cont, Ec, Expect};
-use crate::remote;
+use crate::{remote, say};
 use abi::PAGE_SIZE;
 use core::cell::{Cell, UnsafeCell};
+use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use raw_cpuid::{CpuId, CpuIdReaderNative};
 use sched::Timeouts;
 use spin::Once;
+use switches::{CommandLine, Switches};
 use x2apic::lapic::LocalApic;
 use x86::controlregs::{Cr0, Cr4, cr0, cr0_write, cr4, cr4_write};
 use x86::msr;
@@ -97,18 +99,19 @@ const _: () = assert!(layout::IST_STACKS >= BEHIND_GDT && layout::TSS >= BEHIND_
 /// What this CPU can do, as far as the kernel cares.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Features {
-    /// 1 GiB pages.
-    pub giant: bool,
-    /// Process-context identifiers.
-    pub pcid: bool,
-    /// TSC-deadline timer.
-    pub deadline: bool,
-    /// XSAVEOPT.
-    pub xsaveopt: bool,
+    /// What is in use of that which can be turned off, but for guests.
+    pub in_use: Switches,
     /// All user-state components: XCR0 for host ECs.
     pub xcr0: u64,
     /// What is done about speculation.
     pub speculation: speculation::Plan,
+}
+
+impl Cpu {
+    /// Whether it is in use.
+    pub fn uses(&self, s: Switches) -> bool {
+        self.features.get().in_use.contains(s)
+    }
 }
 
 /// This CPU.
@@ -152,6 +155,21 @@ impl Part {
     }
 }
 
+static OFF: AtomicU16 = AtomicU16::new(0);
+
+/// What the command line has turned off.
+pub fn off() -> Switches {
+    Switches::from_bits_retain(OFF.load(Relaxed))
+}
+
+/// Turns off what the command line says. Before [`init_controls`].
+pub fn turn_off(line: CommandLine) {
+    if let Some(off) = line.off() {
+        OFF.store(off.bits(), Relaxed);
+        say!("{line}");
+    }
+}
+
 static BOOT_FEATURES: Once<Features> = Once::new();
 
 /// Whether this CPU has what the boot processor has: spaces are made for one kind of CPU.
@@ -178,7 +196,6 @@ pub fn init(Part { id, pdpt, root }: Part) {
     c.presence.set(remote::presence());
     c.set_timer(u64::MAX);
     c.since.set(super::time::now());
-    init_controls();
     tables::load();
 }
 
@@ -200,9 +217,17 @@ pub fn check() -> Result<(), &'static str> {
     Ok(())
 }
 
-fn init_controls() {
+/// Turns on what this CPU has, but for what is [`off`].
+pub fn init_controls() {
     let (id, c) = (cpuid(), cpu());
-    let ext = id.get_extended_feature_info();
+    let (ext, basic) = (id.get_extended_feature_info(), id.get_feature_info());
+    let extended = id.get_extended_processor_and_feature_identifiers();
+    let speculation = super::speculation::init();
+    let mut in_use = Switches::empty();
+    in_use.set(Switches::PCID, basic.as_ref().is_some_and(|f| f.has_pcid()));
+    in_use.set(Switches::TSC_DEADLINE, basic.as_ref().is_some_and(|f| f.has_tsc_deadline()));
+    in_use.set(Switches::GIANT_PAGES, extended.is_some_and(|x| x.has_1gib_pages()));
+    in_use.set(Switches::FAST_PATH, !speculation.clear_buffers);
     let has = |f: fn(&raw_cpuid::ExtendedFeatures) -> bool| ext.as_ref().is_some_and(f);
     let mut r4 = Cr4::CR4_ENABLE_PAE
         | Cr4::CR4_ENABLE_GLOBAL_PAGES
@@ -211,7 +236,7 @@ fn init_controls() {
         | Cr4::CR4_ENABLE_OS_XSAVE
         | Cr4::CR4_ENABLE_FSGSBASE
         | Cr4::CR4_ENABLE_MACHINE_CHECK;
-    r4.set(Cr4::CR4_ENABLE_PCID, id.get_feature_info().is_some_and(|f| f.has_pcid()));
+    r4.set(Cr4::CR4_ENABLE_PCID, in_use.contains(Switches::PCID));
     r4.set(Cr4::CR4_ENABLE_SMEP, has(|e| e.has_smep()));
     r4.set(Cr4::CR4_ENABLE_SMAP, has(|e| e.has_smap()));
     r4.set(Cr4::CR4_ENABLE_UMIP, has(|e| e.has_umip()));
@@ -224,13 +249,10 @@ fn init_controls() {
         );
         cr4_write((cr4() & Cr4::CR4_ENABLE_VMX) | r4);
     }
-    c.features.set(Features {
-        giant: id.get_extended_processor_and_feature_identifiers().is_some_and(|x| x.has_1gib_pages()),
-        pcid: id.get_feature_info().is_some_and(|f| f.has_pcid()),
-        deadline: id.get_feature_info().is_some_and(|f| f.has_tsc_deadline()),
-        speculation: super::speculation::init(),
-        ..super::fpu::init()
-    });
+    let (xcr0, xsaveopt) = super::fpu::init();
+    in_use.set(Switches::XSAVEOPT, xsaveopt);
+    c.features.set(Features { in_use: in_use - off(), xcr0, speculation });
+    c.slow.set(if c.uses(Switches::FAST_PATH) { 0 } else { fast::slow::OFF });
     BOOT_FEATURES.call_once(|| c.features.get());
     init_syscall();
 }

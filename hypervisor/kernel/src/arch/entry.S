@@ -497,6 +497,30 @@ leave_iret:
     add rsp, 16
     iretq
 
+# EDI: whether the CPU is from Intel. The revision of its microcode; kernel_trap leads to no_microcode where there is no such
+# register (Intel SDM vol. 3, 11.11.7; AMD PATCH_LEVEL).
+.globl microcode, no_microcode
+microcode:
+    push rbx
+    xor eax, eax
+    xor edx, edx
+    mov ecx, 0x8b
+    test edi, edi
+    jz 2f
+    wrmsr
+    mov eax, 1
+    cpuid
+    mov ecx, 0x8b
+2:  rdmsr
+    test edi, edi
+    cmovnz eax, edx
+    pop rbx
+    ret
+no_microcode:
+    xor eax, eax
+    pop rbx
+    ret
+
 .globl on_own_stack
 on_own_stack:
     mov rsp, {STACK_TOP}

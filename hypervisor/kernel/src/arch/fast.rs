@@ -4,7 +4,7 @@
 //! What the fast path leaves out is made up for at the next entry that is not fast ([`arrive`]): the leaf of the call
 //! chain, and whose vector state is in the registers.
 
-use super::{cpu::cpu, fpu, guest, speculation, tables};
+use super::{cpu::cpu, fpu, guest, tables};
 use crate::object::ec::{Cont, Ec, Expect, Tag};
 use crate::schedule::{self, Next};
 use crate::trace;
@@ -22,8 +22,8 @@ pub mod slow {
     pub const REGISTERS: u32 = 8;
     /// Entries are traced.
     pub const TRACE: u32 = 16;
-    /// Buffers are to be cleared at each exit.
-    pub const BUFFERS: u32 = 32;
+    /// It is turned off, or buffers are to be cleared at each exit. From the beginning, for good.
+    pub const OFF: u32 = 32;
     /// Registers are as the guest of the EC that owns the vector registers has left them, as far as user mode does not see
     /// that. Alone it means the quick way of VM exits ([`super::super::exit`]), and keeps calls from theirs.
     pub const GUEST: u32 = 64;
@@ -57,11 +57,10 @@ fn look(ec: &'static Ec, registers: u32, plain: bool) {
     let c = cpu();
     let payer = c.ipc.payer().map(|s| s as *const _);
     c.slow.set(
-        c.slow.get() & slow::CHORES
+        c.slow.get() & (slow::CHORES | slow::OFF)
             | registers
             | bit(slow::HELPS, payer.is_none() || ec.ipc.chain.get().map(|s| s as *const _) != payer)
-            | bit(slow::TRACE, trace::any())
-            | bit(slow::BUFFERS, speculation::plan().clear_buffers),
+            | bit(slow::TRACE, trace::any()),
     );
     if !ec.ipc.tag.fit.load(Relaxed) && plain && ec.fpu.as_ref().is_some() && !ec.is_kept() {
         ec.ipc.tag.fit.store(true, Relaxed);

@@ -4,13 +4,14 @@
 //! other switches the state is saved and loaded when a host EC of another kind takes over. Between a vCPU and the ECs
 //! of its own VMM it is lazy: CR0.TS is set by the VM exit, and only an EC that uses vector registers pays.
 
-use super::cpu::{Features, cpu, cpuid};
+use super::cpu::{cpu, cpuid};
 use crate::mem::pool::Page;
 use crate::object::account::Account;
 use crate::object::ec::{Ec, EcKind};
 use core::arch::asm;
 use core::cell::Cell;
 use core::ptr::NonNull;
+use switches::Switches;
 use x86::controlregs::{Cr0, Xcr0, cr0, cr0_write, xcr0_write};
 
 /// Offset of MXCSR in an XSAVE area (Intel SDM vol. 1, 13.4.1), and its value after reset.
@@ -43,10 +44,10 @@ impl Area {
     }
 }
 
-/// Enables the vector state that this CPU has and reports it.
-pub fn init() -> Features {
+/// Enables the vector state that this CPU has: XCR0, and whether there is XSAVEOPT.
+pub fn init() -> (u64, bool) {
     let id = cpuid();
-    let Some(x) = id.get_extended_state_info() else { return Features::default() };
+    let Some(x) = id.get_extended_state_info() else { return (0, false) };
     let mut want = Xcr0::XCR0_FPU_MMX_STATE | Xcr0::XCR0_SSE_STATE;
     if x.xcr0_supports_avx_256() {
         want |= Xcr0::XCR0_AVX_STATE;
@@ -59,7 +60,7 @@ pub fn init() -> Features {
     cpu().xcr0.set(want.bits());
     let size = cpuid().get_extended_state_info().map_or(0, |x| x.xsave_area_size_enabled_features());
     assert!(size as usize <= abi::PAGE_SIZE, "vector state of {size} bytes does not fit into a frame");
-    Features { xsaveopt: x.has_xsaveopt(), xcr0: want.bits(), ..Features::default() }
+    (want.bits(), x.has_xsaveopt())
 }
 
 fn set_ts(on: bool) {
@@ -134,7 +135,7 @@ fn save(ec: &Ec) {
     let mask = cpu().features.get().xcr0;
     // SAFETY: the area is a frame, aligned and large enough; TS is clear and XCR0 the host's (see `switch`).
     unsafe {
-        if cpu().features.get().xsaveopt {
+        if cpu().uses(Switches::XSAVEOPT) {
             asm!("xsaveopt64 [{}]", in(reg) a.page.at::<u8>().as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
         } else {
             asm!("xsave64 [{}]", in(reg) a.page.at::<u8>().as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));

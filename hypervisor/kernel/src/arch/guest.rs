@@ -11,6 +11,7 @@ use abi::{ArchState, Features, Mtd, VirtMissing, perm};
 use core::arch::asm;
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering::*};
+use switches::Switches;
 use virt::spec::dr;
 
 static MISSING: AtomicU32 = AtomicU32::new(u32::MAX);
@@ -53,6 +54,11 @@ pub fn features() -> Features {
         _ if svm::active() => Features::SVM,
         _ => Features::VMX,
     }
+}
+
+/// What is in use for guests of that which can be turned off.
+pub fn in_use() -> Switches {
+    vmx::in_use() | svm::in_use()
 }
 
 /// A space that a vCPU is assigned to, if it is.

@@ -11,6 +11,7 @@ use abi::Status;
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use spin::{Mutex, Once};
+use switches::Switches;
 use x2apic::ioapic::{IoApic, IrqFlags, IrqMode, RedirectionTableEntry};
 use x2apic::lapic::{LocalApic, LocalApicBuilder, TimerDivide, TimerMode};
 
@@ -139,7 +140,7 @@ pub fn init_local() {
     });
     let mut b = LocalApicBuilder::new();
     b.timer_vector(TIMER as usize).error_vector(ERROR as usize).spurious_vector(SPURIOUS as usize);
-    b.timer_mode(if cpu().features.get().deadline { TimerMode::TscDeadline } else { TimerMode::Periodic });
+    b.timer_mode(if cpu().uses(Switches::TSC_DEADLINE) { TimerMode::TscDeadline } else { TimerMode::Periodic });
     b.timer_divide(TimerDivide::Div1).timer_initial(0);
     if let Some(base) = XAPIC.get() {
         b.set_xapic_base(*base);

@@ -77,7 +77,7 @@ global_asm!(
     clean = sym fpu::CLEAN,
     clear_segments = sym tables::clear_data_segments,
     go_on = sym fast::go_on,
-    NOT_QUICK = const fast::slow::CHORES | fast::slow::TRACE | fast::slow::BUFFERS,
+    NOT_QUICK = const fast::slow::CHORES | fast::slow::TRACE | fast::slow::OFF,
     CTRL_SM = const abi::Hypercall::CtrlSm as u32,
     DOWN = const (ctrl::DOWN as u32) << 4,
     IS_SM = const cap::Kind::Sm as u32,
@@ -111,6 +111,10 @@ unsafe extern "C" {
     pub fn user_trap_again() -> !;
     /// Leaves the boot stack for this CPU's own.
     pub fn on_own_stack(go_on: extern "C" fn() -> !) -> !;
+    /// Revision of the microcode, of a CPU from Intel or not; 0: it has none, or does not tell.
+    pub fn microcode(intel: bool) -> u32;
+    /// Where that goes on if there is no such register.
+    pub fn no_microcode() -> !;
     /// Waits for an interrupt.
     pub fn idle_halt() -> !;
     /// Start of the 16-byte interrupt stubs.

@@ -10,13 +10,23 @@ use x86::msr::{IA32_EFER, rdmsr, wrmsr};
 /// EBX of CPUID 0: "Auth", "Hygo".
 const AMD: [u32; 2] = [0x6874_7541, 0x6f67_7948];
 
+fn is_amd() -> bool {
+    AMD.contains(&__cpuid(0).ebx)
+}
+
+/// Revision of the microcode; 0: it is not known.
+pub fn microcode() -> u32 {
+    // SAFETY: registers of the two vendors' CPUs; where they are not there nothing comes of it.
+    unsafe { super::microcode(!is_amd()) }
+}
+
 fn facts() -> Facts {
     let seven = __cpuid_count(7, 0);
     let last = __cpuid(0x8000_0000).eax;
     let beyond = |leaf: u32| (leaf <= last).then(|| __cpuid(leaf));
     let has_arch = seven.edx & spec::leaf7_edx::ARCH_CAPABILITIES != 0;
     Facts {
-        amd: AMD.contains(&__cpuid(0).ebx),
+        amd: is_amd(),
         leaf7_ebx: seven.ebx,
         leaf7_edx: seven.edx,
         amd_ebx: beyond(0x8000_0008).map_or(0, |l| l.ebx),

@@ -6,6 +6,7 @@ use crate::object::ec::{Ec, Timed};
 use crate::{iommu, schedule};
 use abi::Status;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use switches::Switches;
 use x86::io::{inb, outb};
 use x86::msr;
 
@@ -85,7 +86,7 @@ pub fn arm(at: u64) {
 fn arm_earlier(at: u64) {
     let c = cpu();
     c.set_timer(at);
-    if c.features.get().deadline {
+    if c.uses(Switches::TSC_DEADLINE) {
         // SAFETY: a time in the past fires at once; 0 would disarm.
         unsafe { msr::wrmsr(msr::IA32_TSC_DEADLINE, at.max(1)) };
         return;
@@ -112,7 +113,7 @@ pub fn fired() {
     schedule::tick(t);
     iommu::resume(t);
     rearm();
-    if c.timer.get() == u64::MAX && !c.features.get().deadline {
+    if c.timer.get() == u64::MAX && !c.uses(Switches::TSC_DEADLINE) {
         interrupt::set_local_timer(0);
     }
 }

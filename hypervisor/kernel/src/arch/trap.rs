@@ -170,8 +170,14 @@ pub extern "C" fn kernel_interrupt(vector: u32) -> ! {
     schedule::go(Next::Resched)
 }
 
-/// An exception in kernel mode: a bug.
-pub extern "C" fn kernel_trap(r: &Regs) -> ! {
+/// An exception in kernel mode: a bug, but for the one register that may not be there.
+pub extern "C" fn kernel_trap(r: &mut Regs) -> ! {
+    let (begin, end) = (super::microcode as *const () as u64, super::no_microcode as *const () as u64);
+    if (begin..end).contains(&r.rip) {
+        r.rip = end;
+        // SAFETY: the frame is that of the fault, but for where it goes on.
+        unsafe { super::leave_iret(r) }
+    }
     // SAFETY: reading CR2 has no effect.
     let cr2 = unsafe { cr2() };
     #[cfg(feature = "inject")]

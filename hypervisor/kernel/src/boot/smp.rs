@@ -182,6 +182,7 @@ extern "C" fn kernel_ap_main() -> ! {
 }
 
 extern "C" fn arrive() -> ! {
+    cpu::init_controls();
     if !cpu::same_features() {
         refuse("has other features than the boot processor");
     }

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU32, Ordering::*};
 use ptab::{Change, Ept, Full, Hpt, Leaf, PageTable};
 use sched::CpuSet;
 use spin::Mutex;
+use switches::Switches;
 
 /// End of guest-physical memory, as a page number: 48 bits, four levels.
 pub const END_PAGE: u64 = 1 << (48 - abi::PAGE_BITS);
@@ -24,7 +25,7 @@ enum Nested {
 impl Nested {
     fn new(root: u64) -> Nested {
         if svm::active() {
-            Nested::Npt(PageTable::new(root, Hpt::nested(cpu().features.get().giant)))
+            Nested::Npt(PageTable::new(root, Hpt::nested(cpu().uses(Switches::GIANT_PAGES))))
         } else {
             Nested::Ept(PageTable::new(root, Ept { giant: vmx::ept_giant() }))
         }

@@ -22,6 +22,7 @@ use ptab::{Full, Hole, Hpt, Leaf, PageTable};
 use sched::{CpuSet, MAX_CPUS};
 use smp::Root;
 use spin::Mutex;
+use switches::Switches;
 
 /// Top-level entries of the user half.
 const USER_ENTRIES: usize = 256;
@@ -55,10 +56,10 @@ impl HstSpace {
     /// An empty one.
     pub fn create(a: &'static Account, nova: bool) -> Option<Ref<HstSpace>> {
         let (master, roots) = (Page::new(a)?, Page::new(a)?);
-        let format = Hpt::host(cpu().features.get().giant);
+        let format = Hpt::host(cpu().uses(Switches::GIANT_PAGES));
         let table = Mutex::new(PageTable::new(master.phys(), format));
         // Without one of its own the space has PCID 0, which is flushed at every switch.
-        let pcid = if cpu().features.get().pcid { PCIDS.take().unwrap_or(0) as u64 } else { 0 };
+        let pcid = if cpu().uses(Switches::PCID) { PCIDS.take().unwrap_or(0) as u64 } else { 0 };
         let (header, master) = (Header::new(Self::KIND), Part::new(Some(master)));
         Ref::new(a, HstSpace { header, table, master, roots, pcid, nova, member: Member::new() })
     }

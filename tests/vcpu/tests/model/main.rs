@@ -97,6 +97,7 @@ struct Model<F> {
 impl<K: Kernel + 'static, F: Fn() -> K> Machine for Model<F> {
     fn facts(&self) -> Facts {
         Facts {
+            cr8: true,
             vendor: self.vendor,
             emulator: Emulator::Model,
             lengths: self.lengths,

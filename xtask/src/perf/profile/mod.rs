@@ -42,6 +42,9 @@ pub struct Args {
     /// On this platform instead of bochs and qemu; may be given several times.
     #[arg(long, value_name = "PLATFORM")]
     on: Vec<String>,
+    /// Words for the end of the kernel's command line, such as "no-pcid": docs/design/0017.
+    #[arg(long, value_name = "WORDS", default_value = "")]
+    kernel_cmdline: String,
     /// Nothing but whether the promises are kept.
     #[arg(long)]
     check: bool,
@@ -60,7 +63,7 @@ const MOST: usize = 20_000;
 /// Fails if a promise is broken, or if what was traced is not what the suite measured.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let names = if args.on.is_empty() { PLATFORMS.map(String::from).to_vec() } else { args.on.clone() };
-    let platforms = names.iter().map(|n| Ok(Platform::load(n)?.counted())).collect::<Result<Vec<_>>>()?;
+    let platforms = super::platforms(&names, &args.kernel_cmdline)?;
     if let Some(p) = platforms.iter().find(|p| !p.is_counted() || p.cpus > 1) {
         bail!("{}: it takes an emulator that counts instructions, with one CPU", p.name);
     }

@@ -9,7 +9,7 @@ pub use ::svm::RARE;
 pub use quick::{reply_at_once, vm_exit};
 pub use vcpu::Vcpu;
 
-use super::cpu::{cpu, cpuid};
+use super::cpu::{self, cpu, cpuid};
 use super::{fast, fpu, guest, tables, time};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
@@ -23,6 +23,7 @@ use spin::Once;
 use svm::spec::efer::SVME;
 use svm::spec::vm_cr::{LOCK, SVMDIS};
 use svm::{CapabilityBits, Controls, code};
+use switches::Switches;
 use virt::spec::{reason, vector};
 use virt::{Event, EventKind, Exit, HostExit};
 use x86::msr;
@@ -49,6 +50,11 @@ pub fn active() -> bool {
     CONTROLS.get().is_some()
 }
 
+/// What is in use of that which can be turned off.
+pub fn in_use() -> Switches {
+    CONTROLS.get().map_or(Switches::empty(), Controls::in_use)
+}
+
 fn capabilities() -> CapabilityBits {
     // SAFETY: VM_CR exists on every CPU with SVM, which is all that this is called on.
     let vm_cr = unsafe {
@@ -61,7 +67,7 @@ fn capabilities() -> CapabilityBits {
     let (l, seven) = (__cpuid(0x8000_000a), __cpuid_count(7, 0));
     let more = if seven.eax >= 1 { __cpuid_count(7, 1).eax } else { 0 };
     let leaf7 = [seven.ecx, seven.edx, more];
-    CapabilityBits { cpuid_svm: true, vm_cr, ebx: l.ebx, edx: l.edx, leaf7 }
+    CapabilityBits { cpuid_svm: true, vm_cr, ebx: l.ebx, edx: l.edx, leaf7 }.without(cpu::off())
 }
 
 /// Enables SVM on this CPU, if it has all that the kernel needs; otherwise says what is missing.

@@ -9,7 +9,7 @@ pub use ::vmx::RARE;
 pub use quick::{reply_at_once, vm_exit};
 pub use vcpu::Vcpu;
 
-use super::cpu::{cpu, cpuid};
+use super::cpu::{self, cpu, cpuid};
 use super::{fast, fpu, guest, interrupt, paging, speculation, tables, time};
 use crate::event;
 use crate::mem::{layout, pool::Page};
@@ -19,6 +19,7 @@ use crate::schedule::{self, Next};
 use crate::{complain, say, trace};
 use abi::{ArchState, Mtd, VirtMissing};
 use spin::Once;
+use switches::Switches;
 use virt::spec::{reason, vector};
 use virt::{Exit, HostExit, MsrArea};
 use vmx::{CapabilityMsrs, Controls, Field, HostState, VmcsPort, control, guest as guest_state, ro};
@@ -33,6 +34,11 @@ const LOCKED_ON: u64 = 0b101;
 /// Whether EPT has 1 GiB pages.
 pub fn ept_giant() -> bool {
     CONTROLS.get().is_some_and(|c| c.ept_giant)
+}
+
+/// What is in use of that which can be turned off.
+pub fn in_use() -> Switches {
+    CONTROLS.get().map_or(Switches::empty(), Controls::in_use)
 }
 
 fn read(msr: u32) -> u64 {
@@ -64,6 +70,7 @@ fn capabilities() -> CapabilityMsrs {
         feature_control: unlock(),
         cpuid_vmx: true,
     }
+    .without(cpu::off())
 }
 
 /// Locks VMX on if the firmware has left that to us.

@@ -29,10 +29,16 @@ pub struct Here {
     spare: Arc<Mutex<Vec<u64>>>,
 }
 
+/// What the CPU offers, less what the kernel was told to do without, as the configuration says then.
+pub fn facts() -> Facts {
+    let config = rt::rom(parent::CONFIG_ROM).map_or("".into(), String::from_utf8_lossy);
+    Facts::here().without(&config)
+}
+
 impl Here {
     /// On that CPU.
     pub fn new(cpu: u16) -> Here {
-        Here { facts: Facts::here(), cpu, spare: Arc::default() }
+        Here { facts: facts(), cpu, spare: Arc::default() }
     }
 }
 

@@ -10,7 +10,7 @@ mod memory;
 mod spaces;
 
 pub use exits::tsc_aux;
-pub use machine::Here;
+pub use machine::{Here, facts};
 
 use crate::check::{Check, Outcome, done, equal, holds, refused};
 use crate::scene::{Events, Log, PAGE, Slot, arrives, cpu, memory, page, sleep_ms};
