@@ -88,6 +88,22 @@ fn a_good_end_is_final_unless_it_is_to_run_always() {
 }
 
 #[test]
+fn what_the_log_says_of_ends() {
+    for (cause, line) in [
+        (Cause::Exit(7), "shell: exit code 7, is started again in 10 ms"),
+        (Cause::Fault, "shell: stopped after a fault, is started again in 10 ms"),
+        (Cause::Heartbeat, "shell: stopped, as it did not answer heartbeats, is started again in 10 ms"),
+        (Cause::Owes, "shell: stopped, as it kept what others had donated, is started again in 10 ms"),
+        (Cause::Asked, "shell: stopped, is started again in 10 ms"),
+    ] {
+        let mut house = House::usual();
+        let shell = house.life("shell");
+        house.turn(|turn| turn.died(shell, cause));
+        assert_eq!(house.log, [line]);
+    }
+}
+
+#[test]
 fn who_does_not_answer_heartbeats_is_started_anew() {
     let mut house = House::usual();
     let mut deaf = spec("deaf", &[], &[]);

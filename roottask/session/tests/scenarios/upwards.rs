@@ -180,6 +180,19 @@ fn an_upgrade_from_above_that_does_not_reach_the_server() {
 }
 
 #[test]
+fn a_server_that_did_not_get_an_upgrade_from_above_says_so() {
+    let mut house = exporting();
+    house.call("console", Call::Announce(name("log"))).unwrap();
+    house.turn(|turn| turn.notice(Notice::Create(request(1, "log", quota(5, 5)))));
+    let number = house.obey("console");
+    house.turn(|turn| turn.notice(Notice::Upgrade(1, quota(7, 7))));
+    ups(&mut house);
+    house.call("console", Call::Respond(number, Response::NotUpgraded)).unwrap();
+    assert_eq!(ups(&mut house), [Call::Respond(1, Response::NotUpgraded)]);
+    assert_eq!(house.limit("console"), quota(104, 104), "above takes it from this parent's account");
+}
+
+#[test]
 fn a_server_that_did_not_get_an_upgrade_says_so() {
     let mut house = House::usual();
     let number = house.open(1, quota(5, 5));
