@@ -1,0 +1,120 @@
+//! What is known of an interface when no code of it runs: names, versions, costs.
+//!
+//! Key types: [`Table`], [`Built`].
+
+use crate::{Error, Size, Value};
+use core::fmt;
+
+/// An interface: `dyn Timer` of trait `Timer`.
+pub trait Interface {
+    /// What it consists of.
+    const TABLE: &'static Table;
+}
+
+/// An interface.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Table {
+    /// Name of the trait.
+    pub name: &'static str,
+    /// Documentation of the trait.
+    pub doc: &'static str,
+    /// Version.
+    pub built: Built,
+    /// What a session donates at least.
+    pub cost: Cost,
+    /// Methods, the first is number 1.
+    pub methods: &'static [Method],
+}
+
+/// Quota.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cost {
+    /// RAM in bytes.
+    pub ram: u64,
+    /// Capabilities.
+    pub caps: u32,
+}
+
+/// A method.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Method {
+    /// Name.
+    pub name: &'static str,
+    /// Documentation.
+    pub doc: &'static str,
+    /// Arguments.
+    pub arguments: &'static [Argument],
+    /// Type of the answer.
+    pub returns: &'static str,
+    /// What the answer takes at most, without the word that says how it went.
+    pub answer: Size,
+    /// Whether call and answer go in registers.
+    pub short: bool,
+}
+
+/// An argument.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Argument {
+    /// Name.
+    pub name: &'static str,
+    /// Type.
+    pub kind: &'static str,
+    /// What it takes at most.
+    pub size: Size,
+}
+
+/// A version: a new minor one has more methods at the end, a new major one is another interface.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Version {
+    /// Major.
+    pub major: u16,
+    /// Minor.
+    pub minor: u16,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// What somebody was built against; a client sends it when it asks for a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Built {
+    /// Version.
+    pub version: Version,
+    /// Of the names and types of all methods, so that a change without a new version is noticed.
+    pub fingerprint: u64,
+}
+
+impl Value for Built {
+    const WORDS: usize = 2;
+    fn put(&self, to: &mut crate::Writer<'_>) {
+        to.word(u64::from(self.version.major) << 16 | u64::from(self.version.minor));
+        to.word(self.fingerprint);
+    }
+    fn take(from: &mut crate::Reader<'_>) -> Result<Self, crate::Bad> {
+        let both = u32::take(from)?;
+        let version = Version { major: (both >> 16) as u16, minor: both as u16 };
+        Ok(Built { version, fingerprint: u64::take(from)? })
+    }
+}
+
+impl Table {
+    /// Whether a server of this interface serves a client that was built against `theirs`.
+    ///
+    /// [`Error::Incompatible`]: another major version; a newer minor one, whose methods the server may not have; or the
+    /// same version with other methods.
+    pub fn admits(&'static self, theirs: Built) -> Result<(), Error> {
+        let ours = self.built;
+        let served = ours.version.major == theirs.version.major
+            && theirs.version.minor <= ours.version.minor
+            && (theirs.version != ours.version || theirs.fingerprint == ours.fingerprint);
+        if served { Ok(()) } else { Err(Error::Incompatible { interface: self, theirs: theirs.version }) }
+    }
+
+    /// The method with that number.
+    pub fn method(&self, number: u16) -> Option<&'static Method> {
+        self.methods.get(usize::from(number).checked_sub(1)?)
+    }
+}
