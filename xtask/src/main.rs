@@ -1,4 +1,4 @@
-//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `spec`, `size`, `coverage`, `platforms`.
+//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `spec`, `size`, `coverage`, `sessions`, `platforms`.
 //!
 //! Below the verbs: [`packages`] (Debian packages), [`guest`] (kernel and initramfs of the guest), [`build`] (our
 //! binaries), [`iso`] (the boot image), [`emulator`] (what boots it), [`session`] (a running emulator and its
@@ -29,6 +29,7 @@ mod run;
 mod scenario;
 mod screen;
 mod session;
+mod sessions;
 mod size;
 mod spec;
 mod suite;
@@ -68,6 +69,8 @@ enum Verb {
     Coverage(coverage::Args),
     /// Make a trace for Perfetto of the kernel's trace in a log.
     Trace(trace::Args),
+    /// Make the reference pages of interfaces anew, docs/sessions.
+    Sessions,
     /// List the platforms and whether they can be used here.
     Platforms,
 }
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Image(args) => image::main(&args),
         Verb::Perf(args) => perf::main(&args),
         Verb::Spec => spec::main(),
+        Verb::Sessions => sessions::main(),
         Verb::Size(args) => size::main(&args),
         Verb::Coverage(args) => coverage::main(&args),
         Verb::Trace(args) => trace::main(&args),

@@ -45,7 +45,8 @@ impl System {
     pub fn parse(text: String) -> Result<System> {
         let file: File = toml::from_str(&text)?;
         let binaries = unique(file.component.iter().map(|c| &c.binary));
-        let roms = unique(file.component.iter().flat_map(|c| &c.roms));
+        // A binary that a component reads is in the image anyway.
+        let roms = unique(file.component.iter().flat_map(|c| &c.roms).filter(|r| !binaries.contains(r)));
         Ok(System { text, binaries, roms })
     }
 
@@ -80,6 +81,13 @@ mod tests {
         assert_eq!(s.binaries, ["x", "y"]);
         assert_eq!(s.roms, ["k", "i"]);
         assert_eq!(s.text, text);
+    }
+
+    #[test]
+    fn a_binary_that_is_read_is_one_module() {
+        let text = "[[component]]\nbinary='x'\nroms=['k','y']\n[[component]]\nbinary='y'\n";
+        let s = System::parse(text.into()).unwrap();
+        assert_eq!((s.binaries, s.roms), (vec!["x".into(), "y".into()], vec!["k".to_string()]));
     }
 
     #[test]

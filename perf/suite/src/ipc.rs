@@ -19,8 +19,8 @@ fn call(rdi: u64, mtd: u32) -> Result<u32, String> {
 }
 
 /// A call of six words in registers, and the reply.
-fn in_registers(cpu: u16) -> Result<Vec<u32>, String> {
-    let (domain, pt) = (Domain::other()?, selector()?);
+fn in_registers(cpu: u16, other: bool) -> Result<Vec<u32>, String> {
+    let (domain, pt) = (if other { Domain::other()? } else { Domain::own() }, selector()?);
     domain.server(cpu, true)?.portal(pt, Serve::EchoRegisters, 0)?;
     // SAFETY: its handler relies on no register.
     done("ctrl_pt", unsafe { hc::ctrl_pt_registers(pt, 0, 0) })?;
@@ -44,7 +44,8 @@ fn round_trips(cpu: u16) {
             report(&format!("call_reply_{place}_{n}w"), r, OVERHEAD);
         }
     }
-    report("call_reply_other_pd_registers", in_registers(cpu), OVERHEAD);
+    report("call_reply_other_pd_registers", in_registers(cpu, true), OVERHEAD);
+    report("call_reply_same_pd_registers", in_registers(cpu, false), OVERHEAD);
     let without = echo(cpu, true, false).and_then(|pt| sample(|| call(pt, Mtd::words(1))));
     report("call_reply_other_pd_1w_server_without_fpu", without, OVERHEAD);
     report("call_reply_nested_other_pds_1w", nested(cpu).and_then(|pt| sample(|| call(pt, Mtd::words(1)))), OVERHEAD);

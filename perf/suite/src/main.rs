@@ -15,6 +15,7 @@ mod ipc;
 mod machine;
 mod memory;
 mod objects;
+mod rpc;
 mod scaling;
 mod semaphores;
 mod servers;
@@ -26,6 +27,7 @@ type Run = fn(u16) -> Result<(), String>;
 /// All of them but `pins`. `only = "NAME"` in the configuration chooses one.
 const GROUPS: &[(&str, Run)] = &[
     ("ipc", ipc::run),
+    ("rpc", rpc::run),
     ("semaphores", semaphores::run),
     ("memory", memory::run),
     ("objects", objects::run),

@@ -12,7 +12,7 @@ pub trait Interface {
 }
 
 /// An interface.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq)]
 pub struct Table {
     /// Name of the trait.
     pub name: &'static str,
@@ -24,6 +24,13 @@ pub struct Table {
     pub cost: Cost,
     /// Methods, the first is number 1.
     pub methods: &'static [Method],
+}
+
+/// Its name is enough in messages.
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.built.version)
+    }
 }
 
 /// Quota.

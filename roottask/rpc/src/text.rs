@@ -26,6 +26,12 @@ impl<const N: usize> Bytes<N> {
     }
 }
 
+impl<const N: usize> Default for Bytes<N> {
+    fn default() -> Self {
+        Bytes { len: 0, bytes: [0; N] }
+    }
+}
+
 impl<const N: usize> PartialEq for Bytes<N> {
     fn eq(&self, other: &Self) -> bool {
         self.as_slice() == other.as_slice()
@@ -56,7 +62,7 @@ impl<const N: usize> Value for Bytes<N> {
 }
 
 /// Text, at most `N` bytes of UTF-8.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Text<const N: usize>(Bytes<N>);
 
 impl<const N: usize> Text<N> {

@@ -128,6 +128,11 @@ impl<'a> Reader<'a> {
         T::try_read_from_bytes(bytes).map_err(|_| Bad::Value)
     }
 
+    /// How many capabilities have been read.
+    pub fn items_taken(&self) -> usize {
+        self.taken
+    }
+
     /// The receiver's selector of the next capability.
     pub fn item(&mut self) -> Result<Sel, Bad> {
         let at = self.items.len().checked_sub(self.taken + 1).ok_or(Bad::Capability)?;

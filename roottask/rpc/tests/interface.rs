@@ -201,6 +201,7 @@ fn bounds_are_kept_when_values_are_made() {
     assert!(Text::<3>::new("Grü").is_none());
     assert!(Bytes::<3>::new(&[0; 4]).is_none());
     assert_eq!(Text::<4>::new("Grü"), Text::new("Grü"));
+    assert_eq!(Text::<4>::new(""), Some(Text::default()));
 }
 
 /// The answer to a message by the UTCB: its first word, as an error.
@@ -342,6 +343,7 @@ fn the_table_is_the_trait() {
     let t = <dyn Everything as Interface>::TABLE;
     assert_eq!((t.name, t.doc, t.cost.ram, t.cost.caps), ("Everything", "Everything that travels.", 16384, 3));
     assert_eq!(t.built.version, Version { major: 2, minor: 3 });
+    assert_eq!(format!("{t:?}"), "Everything 2.3");
     let short: Vec<_> = t.methods.iter().map(|m| (m.name, m.short)).collect();
     let want = [
         ("add", true),

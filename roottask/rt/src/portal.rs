@@ -2,10 +2,11 @@
 
 use crate::hypercall::{self, EcArgs};
 use crate::tcb::{self, Tcb};
-use crate::{domain, root, sel, stack, thread};
+use crate::{domain, root, rpc, sel, stack, thread};
 use abi::{Hypercall, Sel, Status, Utcb};
 use alloc::boxed::Box;
 use core::arch::global_asm;
+use core::ptr::null_mut;
 
 /// Gets the portal's identifier, the message transfer descriptor of the message in the UTCB, and the UTCB to be filled
 /// with the reply; returns the reply's descriptor.
@@ -70,12 +71,32 @@ impl PortalThread {
     pub(crate) fn unserved(cpu: u16, stack_len: usize, handler: Handler) -> Result<PortalThread, Status> {
         let t = tcb::create(cpu)?;
         // SAFETY: `t` is new, and on failure nobody has seen it.
-        unsafe { Self::build(t, cpu, stack_len, handler).inspect_err(|_| tcb::destroy(t)) }
+        unsafe { Self::build(t, cpu, stack_len, Some(handler), null_mut()).inspect_err(|_| tcb::destroy(t)) }
+    }
+
+    /// A thread without a handler, for portals with an entry of their own, which find `own` on the stack behind the thread's
+    /// block. Returns its EC.
+    pub(crate) fn for_entrypoint(cpu: u16, stack_len: usize, own: *mut u8) -> Result<Sel, Status> {
+        if domain::is_root() {
+            root::serve_own_threads(cpu)?;
+        }
+        let t = tcb::create(cpu)?;
+        // SAFETY: as above. The thread has no portal yet.
+        unsafe {
+            let built = Self::build(t, cpu, stack_len, None, own).and_then(|p| rpc::make_room(&*t).map(|()| p.ec));
+            built.inspect_err(|_| tcb::destroy(t))
+        }
     }
 
     /// # Safety
     /// `t` is new.
-    unsafe fn build(t: *mut Tcb, cpu: u16, stack_len: usize, handler: Handler) -> Result<PortalThread, Status> {
+    unsafe fn build(
+        t: *mut Tcb,
+        cpu: u16,
+        stack_len: usize,
+        handler: Option<Handler>,
+        own: *mut u8,
+    ) -> Result<PortalThread, Status> {
         // SAFETY: contract; nothing runs on `t` before there is a portal.
         let t = unsafe { &mut *t };
         t.stack = stack::alloc(stack_len).ok_or(Status::MemObj)?;
@@ -91,9 +112,10 @@ impl PortalThread {
         // and it is only entered at `rt_portal_entry`.
         unsafe {
             (sp as *mut *mut Tcb).write(t);
+            (sp as *mut *mut u8).add(1).write(own);
             thread::create_ec(ec, args)?;
         }
-        t.handler = Some(handler).into();
+        t.handler = handler.into();
         Ok(PortalThread { ec })
     }
 

@@ -7,7 +7,7 @@ use crate::lock::Gate;
 use crate::pages::{self, Content};
 use crate::stack::{self, Stack};
 use crate::tcb::{self, Image};
-use crate::{channel, domain, env, files, futex, heap, ipc, keys, output, root, sel, thread, time};
+use crate::{channel, domain, env, files, futex, heap, ipc, keys, output, root, rpc, sel, thread, time};
 use abi::{Sel, Status, Utcb};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -81,7 +81,7 @@ pub struct First {
 
 /// Locks below std get their semaphores while there is one thread.
 fn equip_locks() -> Result<(), Status> {
-    let gates: [fn() -> &'static Gate; 10] = [
+    let gates: [fn() -> &'static Gate; 11] = [
         sel::gate,
         pages::gate,
         heap::gate,
@@ -92,6 +92,7 @@ fn equip_locks() -> Result<(), Status> {
         files::gate,
         channel::gate,
         root::gate,
+        rpc::gate,
     ];
     gates.iter().try_for_each(|gate| gate().equip())
 }

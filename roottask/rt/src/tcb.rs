@@ -7,13 +7,14 @@ use crate::lock::{self, StartCell};
 use crate::pages::{self, Content};
 use crate::portal::Handler;
 use crate::stack::Stack;
-use crate::{random, sel};
+use crate::{random, rpc as receive, sel};
 use abi::{PAGE_SIZE, Sel, Status, Utcb};
 use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::{null_mut, with_exposed_provenance_mut};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use parent::layout;
+use rpc::Window;
 
 /// pthread keys; std needs one or two.
 pub const KEYS: usize = 64;
@@ -59,6 +60,8 @@ pub struct Tcb {
     pub utcb_taken: Cell<bool>,
     /// The thread is writing output; what it prints now goes the direct way.
     pub in_output: Cell<bool>,
+    /// Where capabilities arrive.
+    pub window: Cell<Window>,
     /// Of a portal thread.
     pub handler: UnsafeCell<Option<Handler>>,
     pub keys: UnsafeCell<[*mut u8; KEYS]>,
@@ -165,6 +168,7 @@ pub fn create(cpu: u16) -> Result<*mut Tcb, Status> {
             spawn_cpu: Cell::new(cpu),
             utcb_taken: Cell::new(false),
             in_output: Cell::new(false),
+            window: Cell::new(Window::default()),
             handler: UnsafeCell::new(None),
             keys: UnsafeCell::new([null_mut(); KEYS]),
         });
@@ -180,6 +184,8 @@ pub unsafe fn destroy(t: *mut Tcb) {
     // SAFETY: contract.
     let (ec, sc, sem, stack, block, pages) =
         unsafe { ((*t).ec, (*t).sc, (*t).sem, (*t).stack, (*t).block, (*t).block_pages) };
+    // SAFETY: contract.
+    receive::retire(unsafe { (*t).window.get() });
     // 0 is never from the allocator, so what was not created is left alone.
     [sc, ec, sem].into_iter().for_each(sel::free);
     crate::stack::free(stack);

@@ -117,6 +117,16 @@ unsafe fn launch(t: *mut Tcb, stack_len: usize) -> Result<(), Status> {
     give_sc(ec, sc, spawner.spawn_lower.get())
 }
 
+/// A thread of the runtime's own on `cpu`, with a small stack, which nobody joins.
+pub(crate) fn spawn(cpu: u16, routine: Routine, arg: *mut u8) -> Result<(), Status> {
+    let t = tcb::create(cpu)?;
+    // SAFETY: `t` is new and does not run before `launch`, and not at all if that fails.
+    unsafe {
+        ((*t).routine, (*t).arg) = (Some(routine), arg);
+        launch(t, MIN_STACK).inspect_err(|_| tcb::destroy(t))
+    }
+}
+
 /// What a new thread does. Its stack pointer is at its block's address, FS is set.
 pub(crate) extern "C" fn run(t: *mut Tcb) -> ! {
     // SAFETY: `t` is the own block; the routine was stored by pthread_create.

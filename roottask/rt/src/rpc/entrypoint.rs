@@ -1,0 +1,368 @@
+//! Entry points: a local thread at which objects live.
+//!
+//! Everything of an entry point is touched by its own thread only, so there are no locks: who adds or dissolves an object
+//! from another thread has the entry point's do it, by a portal of its own. Objects are portals whose identifier is the
+//! index of the object.
+//!
+//! Key types: [`Entrypoint`], [`Managed`].
+
+use super::arrivals::{self, Arrivals};
+use super::signal::Contexts;
+use crate::hypercall::{self, Reply};
+use crate::lock::Lock;
+use crate::portal::PortalThread;
+use crate::{domain, sel, tcb};
+use abi::{Hypercall, IN_REGISTERS, Mtd, Sel, Status, Utcb, WITH_ITEMS};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::arch::global_asm;
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
+use core::mem;
+use core::ptr::NonNull;
+use rpc::{Bad, Cap, Frame, Interface, Object, Objects, REGISTERS, Reader, Serves, Writer};
+
+// Entered by the kernel at each call: RDI = portal identifier, RSI = descriptor, or all ones if the message is in
+// registers. RSP is at the top of the stack, where the thread's block and the entry point are.
+global_asm!(
+    ".section .text.rt_object_entry, \"ax\", @progbits",
+    ".globl rt_object_entry",
+    ".type rt_object_entry, @function",
+    "rt_object_entry:",
+    "mov rax, [rsp]",
+    "wrfsbase rax",
+    "cmp rsi, -1",
+    "jne 2f",
+    "push r14",
+    "push r13",
+    "push r12",
+    "push r10",
+    "push r9",
+    "push r8",
+    "mov rsi, rsp",
+    "mov rdx, [rsp + 56]",
+    "call {registers}",
+    "pop r8",
+    "pop r9",
+    "pop r10",
+    "pop r12",
+    "pop r13",
+    "pop r14",
+    "mov edi, {reply_registers}",
+    "syscall",
+    "2:",
+    "mov rdx, [rsp + 8]",
+    "call {message}",
+    "mov esi, eax",
+    "mov edi, {reply_items}",
+    "syscall",
+    // Not reached: the kernel goes on at a portal's entry.
+    "ud2",
+    ".size rt_object_entry, . - rt_object_entry",
+    ".text",
+    registers = sym registers,
+    message = sym message,
+    reply_registers = const IN_REGISTERS << 4 | Hypercall::IpcReply as u8,
+    reply_items = const WITH_ITEMS << 4 | Hypercall::IpcReply as u8,
+);
+
+unsafe extern "C" {
+    fn rt_object_entry();
+}
+
+/// Most objects of an entry point.
+pub const MAX_OBJECTS: usize = 1024;
+/// Identifier of the portal by which other threads have something done.
+const CONTROL: u64 = u64::MAX;
+/// Identifier of the portal by which signals come.
+pub(super) const SIGNALS: u64 = u64::MAX - 1;
+/// No object.
+const NONE: u64 = u64::MAX;
+
+type Owned = NonNull<dyn Object>;
+
+/// What only the entry point's own thread touches.
+pub(super) struct State {
+    objects: Objects<Owned>,
+    /// Whose method runs, or ran last.
+    running: u64,
+    /// Dissolved by their own methods.
+    doomed: Vec<Owned>,
+    pub(super) contexts: Contexts,
+}
+
+/// An entry point.
+pub(super) struct Inner {
+    state: UnsafeCell<State>,
+    /// Its EC.
+    pub(super) ec: Sel,
+    pub(super) cpu: u16,
+    control: Sel,
+    /// Objects that were dissolved on other CPUs.
+    left: Lock<Vec<usize>>,
+}
+
+// SAFETY: `state` is for one thread, by the contract of `state()`; all else is constant or behind a lock.
+unsafe impl Sync for Inner {}
+// SAFETY: as above; what is in `state` was Send when it came.
+unsafe impl Send for Inner {}
+
+/// Handles a message in registers.
+///
+/// # Safety
+/// On the entry point's thread, between a call and its reply.
+unsafe extern "C" fn registers(pid: u64, words: &mut [u64; REGISTERS], ep: &'static Inner) {
+    // SAFETY: this is the thread; nothing of the state is borrowed when the method runs. The object is alive: it is taken
+    // from the table before it is dropped, and not dropped while its method runs.
+    unsafe {
+        let state = ep.state.get();
+        match (*state).objects.get(pid) {
+            Some(object) => {
+                let object = object.as_ptr();
+                (*state).running = pid;
+                (*object).registers(words);
+            }
+            None => ep.own_portal(pid, words),
+        }
+    }
+}
+
+/// Handles a message in the UTCB; returns the descriptor of the answer.
+///
+/// # Safety
+/// As [`registers`].
+unsafe extern "C" fn message(pid: u64, mtd: u32, ep: &'static Inner) -> u32 {
+    let (me, items) = (tcb::my(), Mtd::item_count(mtd));
+    let mut frame = InUtcb { utcb: me.utcb, words: Mtd::word_count(mtd), items };
+    // SAFETY: the own UTCB, of which nobody has a reference now.
+    let arrived = Arrivals::of(unsafe { &*me.utcb }, items);
+    // SAFETY: as in `registers`.
+    let sent = unsafe {
+        let state = ep.state.get();
+        match (*state).objects.get(pid) {
+            Some(object) => {
+                let object = object.as_ptr();
+                (*state).running = pid;
+                (*object).message(&mut frame)
+            }
+            None => rpc::refuse(&mut frame, 0, Bad::Method),
+        }
+    };
+    arrived.release(0);
+    if items > 0 {
+        // Without memory for a new window, what finds no room is missing in messages, and their senders are told.
+        let _ = arrivals::make_room(me);
+    }
+    ep.clear();
+    Mtd::with_items(Mtd::words(sent.words), sent.items)
+}
+
+/// A message in the own UTCB.
+struct InUtcb {
+    utcb: *mut Utcb,
+    words: usize,
+    items: usize,
+}
+
+impl Frame for InUtcb {
+    fn reader(&self) -> Reader<'_> {
+        // SAFETY: the own UTCB. Who else looks at it does so by `utcb()` or a call, not while this reference lives: methods
+        // run between reader and writer.
+        Reader::of_utcb(unsafe { &(*self.utcb).words }, self.words, self.items)
+    }
+
+    fn writer(&mut self) -> Writer<'_> {
+        // SAFETY: as above.
+        Writer::new(unsafe { &mut (*self.utcb).words })
+    }
+}
+
+/// What another thread wants done: a pointer to a pointer to a closure of its own.
+type Job<'a> = &'a mut (dyn FnMut() + Send);
+
+impl Inner {
+    /// What only this thread touches, for `f`, which runs no code of others: no methods, handlers or destructors.
+    ///
+    /// # Safety
+    /// On the entry point's thread.
+    pub(super) unsafe fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        // SAFETY: contract; nobody has another reference.
+        f(unsafe { &mut *self.state.get() })
+    }
+
+    /// A message to one of the entry point's own portals.
+    ///
+    /// # Safety
+    /// As [`registers`].
+    #[cold]
+    unsafe fn own_portal(&'static self, pid: u64, words: &mut [u64; REGISTERS]) {
+        self.clear();
+        match pid {
+            // SAFETY: only `run` has that portal, and waits for the reply.
+            CONTROL => unsafe { (*(words[0] as *mut Job<'static>))() },
+            SIGNALS => super::signal::handle(self),
+            _ => _ = rpc::refuse(words, 0, Bad::Method),
+        }
+    }
+
+    /// No method runs: drops what was dissolved meanwhile.
+    fn clear(&self) {
+        let left = self.left.with(mem::take);
+        // SAFETY: on the entry point's thread by the callers.
+        let doomed = unsafe {
+            self.with(|state| {
+                state.running = NONE;
+                state.doomed.extend(left.into_iter().filter_map(|i| state.objects.remove(i)));
+                mem::take(&mut state.doomed)
+            })
+        };
+        // SAFETY: from `Box::into_raw`, in no table any more.
+        doomed.into_iter().for_each(|o| drop(unsafe { Box::from_raw(o.as_ptr()) }));
+    }
+
+    /// Has the entry point's thread do something, and waits for it. [`Status::BadCpu`]: the caller is on another CPU.
+    pub(super) fn run<R: Send>(&'static self, f: impl FnOnce(&'static Inner) -> R + Send) -> Result<R, Status> {
+        if tcb::my().ec == self.ec {
+            return Ok(f(self));
+        }
+        let (mut f, mut result) = (Some(f), None);
+        let mut once = || result = f.take().map(|f| f(self));
+        let mut job: Job<'_> = &mut once;
+        let words = [&raw mut job as u64, 0, 0, 0, 0, 0];
+        match hypercall::ipc_call_registers(self.control, words)? {
+            Reply::Words(_) => result.ok_or(Status::Aborted),
+            Reply::Utcb(_) => Err(Status::Aborted),
+        }
+    }
+
+    /// A portal with that identifier.
+    pub(super) fn portal(&self, pid: u64) -> Result<Sel, Status> {
+        let at = sel::alloc().ok_or(Status::MemCap)?;
+        let ip = rt_object_entry as *const () as u64;
+        // SAFETY: that entry is what the stack was made for, and it relies on no registers between messages.
+        let made = unsafe {
+            hypercall::create_pt(at, domain::own().pd, self.ec, ip)
+                .and_then(|()| hypercall::ctrl_pt_registers(at, pid, 0))
+        };
+        made.map(|()| at).inspect_err(|_| sel::free(at))
+    }
+
+    /// On the entry point's thread.
+    fn remove(&self, index: usize) {
+        let take = |state: &mut State| {
+            let object = state.objects.remove(index)?;
+            if state.running != index as u64 {
+                return Some(object);
+            }
+            // Its method may be what dissolves it.
+            state.doomed.push(object);
+            None
+        };
+        // SAFETY: contract. What is dropped is in no table any more, and does not run.
+        unsafe {
+            if let Some(object) = self.with(take) {
+                drop(Box::from_raw(object.as_ptr()));
+            }
+        }
+    }
+}
+
+/// A thread at which objects live: it runs their methods and the handlers of signals, one at a time, the former on the time
+/// of their callers. It lives as long as the program.
+#[derive(Clone, Copy)]
+pub struct Entrypoint(&'static Inner);
+
+impl Entrypoint {
+    /// One on `cpu`, with a stack of at least `stack_len` bytes. Only threads on that CPU can call its objects, and give it
+    /// new ones. [`Status::BadCpu`]: the component may not use it.
+    pub fn new(cpu: u16, stack_len: usize) -> Result<Entrypoint, Status> {
+        let left = Lock::new(Vec::new());
+        left.gate().equip()?;
+        let state = State {
+            objects: Objects::new(MAX_OBJECTS),
+            running: NONE,
+            doomed: Vec::new(),
+            contexts: Contexts::default(),
+        };
+        let inner = Box::into_raw(Box::new(Inner { state: state.into(), ec: 0, cpu, control: 0, left }));
+        match PortalThread::for_entrypoint(cpu, stack_len, inner.cast()) {
+            // SAFETY: nobody else knows of it yet.
+            Ok(ec) => unsafe { (*inner).ec = ec },
+            Err(status) => {
+                // SAFETY: as above; there is no thread.
+                let inner = unsafe { Box::from_raw(inner) };
+                inner.left.gate().strip();
+                return Err(status);
+            }
+        }
+        // SAFETY: from here on it is shared, and constant. A thread that cannot be called stays, as portal threads do.
+        unsafe {
+            (*inner).control = (*inner).portal(CONTROL)?;
+            Ok(Entrypoint(&*inner))
+        }
+    }
+
+    /// Has an object live here. [`Status::Ovrflow`]: there are [`MAX_OBJECTS`].
+    pub fn manage<S: Serves + Send + 'static>(&self, object: S) -> Result<Managed<S::Interface>, Status> {
+        let (index, sel) = self.0.run(|ep| {
+            let object: Box<dyn Object> = Box::new(object);
+            let object = NonNull::from(Box::leak(object));
+            // SAFETY: `run` is on the entry point's thread.
+            let index = unsafe { ep.with(|state| state.objects.insert(object)) }.map_err(|object| {
+                // SAFETY: leaked above, in no table.
+                drop(unsafe { Box::from_raw(object.as_ptr()) });
+                Status::Ovrflow
+            })?;
+            let sel = ep.portal(index as u64).inspect_err(|_| ep.remove(index))?;
+            Ok((index, sel))
+        })??;
+        Ok(Managed { ep: self.0, index, sel, interface: PhantomData })
+    }
+
+    /// The entry point.
+    pub(super) fn inner(&self) -> &'static Inner {
+        self.0
+    }
+}
+
+impl core::fmt::Debug for Entrypoint {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Entrypoint({:#x})", self.0.ec)
+    }
+}
+
+/// An object that lives at an entry point. When this value goes it is dissolved: who has called it gets
+/// [`Gone`](rpc::Error::Gone), and all capabilities to it are null. The object is dropped when its method has returned; if
+/// this value goes in its own method, or on another CPU, when the entry point handles something else after that. The rest of
+/// a method whose caller is told meanwhile runs on the time of whoever calls next.
+pub struct Managed<I: ?Sized> {
+    ep: &'static Inner,
+    index: usize,
+    sel: Sel,
+    interface: PhantomData<fn(&I)>,
+}
+
+impl<I: Interface + ?Sized> Managed<I> {
+    /// A capability to it.
+    pub fn cap(&self) -> Cap<I> {
+        Cap::from_sel(self.sel)
+    }
+}
+
+impl<I: ?Sized> Drop for Managed<I> {
+    fn drop(&mut self) {
+        // SAFETY: a portal, which is no memory. Callers find it gone.
+        let _ = unsafe { hypercall::destroy(self.sel) };
+        sel::free(self.sel);
+        let (ep, index) = (self.ep, self.index);
+        if tcb::my().cpu != ep.cpu || ep.run(|ep| ep.remove(index)).is_err() {
+            ep.left.with(|left| left.push(index));
+        }
+    }
+}
+
+impl<I: Interface + ?Sized> core::fmt::Debug for Managed<I> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.cap().fmt(f)
+    }
+}

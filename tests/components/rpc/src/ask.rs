@@ -1,0 +1,183 @@
+//! The client: checks that calls do what the interface says.
+
+use crate::hub::{TOLD, tally};
+use crate::{Outcome, STACK, child, done, equal};
+use rpc::{Cap, Error, Text};
+use rpc_test::{DoorClient, Hub, HubClient, TallyClient, TallyError};
+use rt::rpc::{Entrypoint, Held, Portal, raise};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+type Link = HubClient<Portal>;
+
+/// Name of the check, and what it does.
+type Check = (&'static str, fn(&Link) -> Outcome);
+
+const CHECKS: &[Check] = &[
+    ("values_arrive", values),
+    ("capabilities_have_one_selector", identity),
+    ("windows_are_refilled", windows),
+    ("signals_merge_and_arrive", signals),
+    ("handlers_wait_for_methods", ordered),
+    ("a_watched_tally_raises", watched),
+    ("what_is_dissolved_is_gone", dissolved),
+    (TOLD, told),
+];
+
+/// The hub of the parent.
+pub fn hub() -> Link {
+    HubClient::new(Portal::to(Cap::<dyn Hub>::from_sel(child::HUB)))
+}
+
+/// Reports to it.
+pub fn report(hub: &Link, check: &str, outcome: Outcome) {
+    let text = outcome.err().map(|why| Text::new(&why[..why.floor_char_boundary(200)]).expect("cut"));
+    hub.report(Text::new(check).expect("a short name"), text).expect("the hub");
+}
+
+/// Runs all checks.
+pub fn main() {
+    let hub = hub();
+    for (name, check) in CHECKS {
+        report(&hub, name, check(&hub));
+    }
+}
+
+fn their_tally(hub: &Link) -> Result<Held<Cap<dyn rpc_test::Tally>>, String> {
+    Ok(Held::adopt(done("tally", hub.tally())?.ok_or("no tally")?))
+}
+
+fn values(hub: &Link) -> Outcome {
+    let tally = their_tally(hub)?;
+    let t = TallyClient::new(Portal::to(*tally));
+    equal("add", t.add(40, 2), Ok(42))?;
+    equal("add, wrapping", t.add(u64::MAX, u64::MAX), Ok(40))?;
+    equal("take", t.take(30), Ok(Ok(10)))?;
+    equal("take too much", t.take(11), Ok(Err(TallyError::TooLittle)))?;
+    let name = |s| Text::new(s).ok_or("too long");
+    equal("rename", t.rename(name("Tally, Zähler")?), Ok(name("")?))?;
+    let long = "x".repeat(64);
+    equal("rename again", t.rename(name(&long)?), Ok(name("Tally, Zähler")?))?;
+    equal("and again", t.rename(name("")?), Ok(name(&long)?))
+}
+
+fn entry() -> Result<Entrypoint, String> {
+    done("an entry point", Entrypoint::new(rt::thread::cpu(), STACK))
+}
+
+/// The server finds its own object in what we send it, and ours again by the selector that it had.
+fn identity(hub: &Link) -> Outcome {
+    let (first, again) = (their_tally(hub)?, their_tally(hub)?);
+    equal("here", first.sel(), again.sel())?;
+    equal("is", TallyClient::new(Portal::to(*first)).is(*again), Ok(true))?;
+    let ours = tally(entry()?);
+    equal("is ours", TallyClient::new(Portal::to(*first)).is(ours.cap()), Ok(false))?;
+    let there = done("keep", hub.keep(ours.cap()))?;
+    equal("there", hub.keep(ours.cap()), Ok(there))?;
+    done("forget", hub.forget()).map(drop)
+}
+
+/// The hub keeps more than a window holds, and has all its selectors again when it gives them up.
+fn windows(hub: &Link) -> Outcome {
+    let ep = entry()?;
+    let ours: Vec<_> = (0..40).map(|_| tally(ep)).collect();
+    let round = || {
+        let there = ours.iter().map(|t| hub.keep(t.cap())).collect::<Result<Vec<_>, _>>();
+        let there = done("keep", there)?;
+        let again = done("keep", ours.iter().map(|t| hub.keep(t.cap())).collect::<Result<Vec<_>, _>>())?;
+        equal("the same again", &again, &there)?;
+        let mut different = there;
+        different.sort_unstable();
+        different.dedup();
+        equal("different ones", different.len(), ours.len())?;
+        done("forget", hub.forget())
+    };
+    let first = round()?;
+    equal("free selectors", round()?, first)
+}
+
+fn signals(hub: &Link) -> Outcome {
+    let signal = done("signal", hub.signal())?.ok_or("no signal")?;
+    let before = done("handled", hub.handled())?;
+    let handled = |n: u64| {
+        for _ in 0..1000 {
+            let now = done("handled", hub.handled())? - before;
+            if now >= n {
+                return Ok(now);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(format!("{n} signals were raised and not handled"))
+    };
+    done("raise", raise(signal))?;
+    equal("one is handled", handled(1)?, 1)?;
+    for _ in 0..100 {
+        done("raise", raise(signal))?;
+    }
+    let n = handled(2)?;
+    if n > 101 { Err(format!("100 signals were handled {} times", n - 1)) } else { Ok(()) }
+}
+
+/// Another thread raises signals while we are in a method that no handler may interrupt: the parent sees to that.
+fn ordered(hub: &Link) -> Outcome {
+    let signal = done("signal", hub.signal())?.ok_or("no signal")?;
+    let before = done("handled", hub.handled())?;
+    let raiser = std::thread::spawn(move || {
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(2));
+            done("raise", raise(signal))?;
+        }
+        Ok::<_, String>(())
+    });
+    for _ in 0..10 {
+        done("busy", hub.busy(5))?;
+    }
+    raiser.join().map_err(|_| "the thread panicked")??;
+    let after = done("handled", hub.handled())?;
+    if after > before { Ok(()) } else { Err("no signal was handled".into()) }
+}
+
+/// A signal of ours, which the server raises.
+fn watched(hub: &Link) -> Outcome {
+    let (tally, seen) = (their_tally(hub)?, Arc::new(AtomicU64::new(0)));
+    let count = seen.clone();
+    let context = done("a context", entry()?.context(move || _ = count.fetch_add(1, Ordering::SeqCst)))?;
+    let t = TallyClient::new(Portal::to(*tally));
+    equal("watch", t.watch(context.signal()), Ok(()))?;
+    let wait = |n| {
+        for _ in 0..1000 {
+            if seen.load(Ordering::SeqCst) >= n {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(format!("change {n} was not seen"))
+    };
+    done("add", t.add(1, 0))?;
+    wait(1)?;
+    done("add", t.add(1, 0))?;
+    wait(2)?;
+    let signal = context.signal();
+    drop(context);
+    equal("raise it ourselves", raise(signal), Err(Error::Gone))?;
+    done("add, and nobody is there to be told", t.add(1, 0)).map(drop)
+}
+
+/// An object of our own that we dissolve; another one takes its index, and the capabilities to the first do not lead there.
+fn dissolved(_: &Link) -> Outcome {
+    let ep = entry()?;
+    let first = tally(ep);
+    let t = TallyClient::new(Portal::to(first.cap()));
+    equal("alive", t.add(3, 4), Ok(7))?;
+    drop(first);
+    equal("a short call", t.add(3, 4), Err(Error::Gone))?;
+    let second = tally(ep);
+    equal("the next one", TallyClient::new(Portal::to(second.cap())).add(1, 1), Ok(2))
+}
+
+/// The parent dissolves the door while we are inside; our report opens it, so we have been told before.
+fn told(hub: &Link) -> Outcome {
+    let door = Held::adopt(done("door", hub.door())?.ok_or("no door")?);
+    equal("inside", DoorClient::new(Portal::to(*door)).enter(), Err(Error::Gone))
+}
