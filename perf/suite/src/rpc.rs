@@ -78,10 +78,10 @@ pub fn run(cpu: u16) -> Result<(), String> {
     let ep = Entrypoint::new(cpu, 64 << 10).map_err(|e| format!("an entry point: {e:?}"))?;
     let object = server(ep)?;
     let client = SumClient::new(Portal::to(object.cap()));
-    let two = sample(|| timed(|| client.two(black_box(3), black_box(4)), 7));
-    report("rpc_two_words", two, OVERHEAD);
-    let four = |n| black_box((0, 0, 0, n));
-    report("rpc_eight_words", sample(|| timed(|| client.eight(four(3), four(4)), 7)), OVERHEAD);
+    let (a, b) = black_box((3, 4));
+    report("rpc_two_words", sample(|| timed(|| client.two(a, b), 7)), OVERHEAD);
+    let (a, b) = black_box(((0, 0, 0, 3), (0, 0, 0, 4)));
+    report("rpc_eight_words", sample(|| timed(|| client.eight(a, b), 7)), OVERHEAD);
     report("signal_to_handler", signals(ep), OVERHEAD);
     Ok(())
 }

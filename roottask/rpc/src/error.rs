@@ -69,15 +69,17 @@ impl Refusal {
     /// What that word says of a call; `None`: success.
     #[inline]
     pub(crate) fn from_word(word: u64, table: &'static Table, method: u16) -> Option<Error> {
-        if word == 0 {
-            return None;
-        }
+        if word == 0 { None } else { Some(Self::other(word, table, method)) }
+    }
+
+    #[cold]
+    fn other(word: u64, table: &'static Table, method: u16) -> Error {
         let refusal = |argument, bad| Refusal { table, method, argument, bad };
         let bad = Bad::ALL.into_iter().find(|b| *b as u64 == word & 0xff && word >> 16 == 0);
-        Some(match bad {
+        match bad {
             Some(bad) => Error::Refused(refusal((word >> 8) as u8, bad)),
             None => Error::Answer(refusal(0, Bad::Value)),
-        })
+        }
     }
 }
 

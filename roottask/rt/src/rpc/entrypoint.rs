@@ -23,14 +23,19 @@ use core::ptr::NonNull;
 use rpc::{Bad, Cap, Frame, Interface, Object, Objects, REGISTERS, Reader, Serves, Writer};
 
 // Entered by the kernel at each call: RDI = portal identifier, RSI = descriptor, or all ones if the message is in
-// registers. RSP is at the top of the stack, where the thread's block and the entry point are.
+// registers. RSP is at the top of the stack, where the thread's block and the entry point are. The first call is by the
+// control portal, as nothing lives here before, and FS stays from then on.
 global_asm!(
     ".section .text.rt_object_entry, \"ax\", @progbits",
     ".globl rt_object_entry",
     ".type rt_object_entry, @function",
-    "rt_object_entry:",
+    ".globl rt_control_entry",
+    ".type rt_control_entry, @function",
+    "rt_control_entry:",
     "mov rax, [rsp]",
     "wrfsbase rax",
+    ".size rt_control_entry, . - rt_control_entry",
+    "rt_object_entry:",
     "cmp rsi, -1",
     "jne 2f",
     "push r14",
@@ -54,7 +59,8 @@ global_asm!(
     "mov rdx, [rsp + 8]",
     "call {message}",
     "mov esi, eax",
-    "mov edi, {reply_items}",
+    "shr rax, 32",
+    "mov edi, eax",
     "syscall",
     // Not reached: the kernel goes on at a portal's entry.
     "ud2",
@@ -63,10 +69,10 @@ global_asm!(
     registers = sym registers,
     message = sym message,
     reply_registers = const IN_REGISTERS << 4 | Hypercall::IpcReply as u8,
-    reply_items = const WITH_ITEMS << 4 | Hypercall::IpcReply as u8,
 );
 
 unsafe extern "C" {
+    fn rt_control_entry();
     fn rt_object_entry();
 }
 
@@ -127,11 +133,12 @@ unsafe extern "C" fn registers(pid: u64, words: &mut [u64; REGISTERS], ep: &'sta
     }
 }
 
-/// Handles a message in the UTCB; returns the descriptor of the answer.
+/// Handles a message in the UTCB; returns the descriptor of the answer, and above it the hypercall that answers. That has the
+/// flag for capabilities only if there are some, as it is slower.
 ///
 /// # Safety
 /// As [`registers`].
-unsafe extern "C" fn message(pid: u64, mtd: u32, ep: &'static Inner) -> u32 {
+unsafe extern "C" fn message(pid: u64, mtd: u32, ep: &'static Inner) -> u64 {
     let (me, items) = (tcb::my(), Mtd::item_count(mtd));
     let mut frame = InUtcb { utcb: me.utcb, words: Mtd::word_count(mtd), items };
     // SAFETY: the own UTCB, of which nobody has a reference now.
@@ -154,7 +161,8 @@ unsafe extern "C" fn message(pid: u64, mtd: u32, ep: &'static Inner) -> u32 {
         let _ = arrivals::make_room(me);
     }
     ep.clear();
-    Mtd::with_items(Mtd::words(sent.words), sent.items)
+    let flags = if sent.items > 0 { WITH_ITEMS } else { 0 };
+    u64::from(Mtd::with_items(Mtd::words(sent.words), sent.items)) | Hypercall::IpcReply.identifier(flags, 0) << 32
 }
 
 /// A message in the own UTCB.
@@ -238,8 +246,9 @@ impl Inner {
     /// A portal with that identifier.
     pub(super) fn portal(&self, pid: u64) -> Result<Sel, Status> {
         let at = sel::alloc().ok_or(Status::MemCap)?;
-        let ip = rt_object_entry as *const () as u64;
-        // SAFETY: that entry is what the stack was made for, and it relies on no registers between messages.
+        let entry = if pid == CONTROL { rt_control_entry } else { rt_object_entry };
+        let ip = entry as *const () as u64;
+        // SAFETY: these entries are what the stack was made for, and it relies on no registers between messages.
         let made = unsafe {
             hypercall::create_pt(at, domain::own().pd, self.ec, ip)
                 .and_then(|()| hypercall::ctrl_pt_registers(at, pid, 0))

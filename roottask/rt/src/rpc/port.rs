@@ -62,7 +62,12 @@ impl Port for Portal {
         put(&mut to);
         let (words, items) = to.written();
         drop(utcb);
-        let mtd = hypercall::ipc_call_items(self.0, Mtd::with_items(Mtd::words(words), items)).map_err(error)?;
+        // Without capabilities the kernel has a shorter way.
+        let called = match items {
+            0 => hypercall::ipc_call(self.0, Mtd::words(words), false),
+            n => hypercall::ipc_call_items(self.0, Mtd::with_items(Mtd::words(words), n)),
+        };
+        let mtd = called.map_err(error)?;
         let utcb = ipc::utcb();
         let (words, items) = (Mtd::word_count(mtd), Mtd::item_count(mtd));
         let arrivals = Arrivals::of(&utcb, items);
