@@ -1,4 +1,5 @@
-//! Page tables for host ([`Hpt`]), guest ([`Ept`], [`Hpt::nested`]) and DMA ([`Dma`]) spaces over an abstract memory ([`TableMemory`]).
+//! Page tables for host ([`Hpt`]), guest ([`Ept`], [`Hpt::nested`]) and DMA ([`Dma`]) spaces, the latter two by one format
+//! ([`Foreign`]), over an abstract memory ([`TableMemory`]).
 //!
 //! [`PageTable::update`] maps and revokes, [`PageTable::lookup`] walks. Hardware may walk at the same time: each
 //! store takes the tree from one valid state to the next. Frames come from and go to [`TableMemory`]; so does the
@@ -8,12 +9,14 @@
 
 mod audit;
 mod dma;
+mod foreign;
 mod format;
 pub mod spec;
 mod table;
 
 pub use audit::Audit;
 pub use dma::{Dma, Walker};
+pub use foreign::Foreign;
 pub use format::{Ept, Format, Hpt, IA32_PAT};
 pub use table::{Change, Full, Hole, PageTable, top_index};
 

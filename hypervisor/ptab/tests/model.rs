@@ -5,7 +5,7 @@ mod fake;
 use abi::{Mad, perm::Mem};
 use fake::{Memory, Model, Op, ROOT, lookup};
 use proptest::prelude::*;
-use ptab::{Change, Dma, Ept, Format, Full, Hpt, Leaf, PageTable, Walker};
+use ptab::{Change, Dma, Ept, Foreign, Format, Full, Hpt, Leaf, PageTable, Walker};
 
 /// Aligned ranges that often overlap: a few gigabytes around two boundaries of top-level entries.
 fn op() -> impl Strategy<Value = Op> {
@@ -170,7 +170,7 @@ proptest! {
         seeds in proptest::array::uniform8(any::<[u16; 4]>()),
         giant: bool,
     ) {
-        updates_match_the_model(Ept { giant }, &ops, &seeds)?;
+        updates_match_the_model(Foreign::Ept(Ept { giant }), &ops, &seeds)?;
     }
 
     #[test]
@@ -179,7 +179,7 @@ proptest! {
         seeds in proptest::array::uniform8(any::<[u16; 4]>()),
         giant: bool,
     ) {
-        updates_match_the_model(Hpt::nested(giant), &ops, &seeds)?;
+        updates_match_the_model(Foreign::Npt(Hpt::nested(giant)), &ops, &seeds)?;
     }
 
     #[test]
@@ -188,7 +188,7 @@ proptest! {
         seeds in proptest::array::uniform8(any::<[u16; 4]>()),
         format in dma(),
     ) {
-        updates_match_the_model(format, &ops, &seeds)?;
+        updates_match_the_model(Foreign::Dma(format), &ops, &seeds)?;
     }
 
     #[test]

@@ -548,7 +548,7 @@ user_trap_again:
     call {user_trap}
     ud2
 
-# Interrupt stubs: vector and error code complete the frame.
+# Stubs of exceptions: vector and error code complete the frame.
 .macro stub vector
     .balign 16
     .if (\vector == 8) || ((\vector >= 10) && (\vector <= 14)) || (\vector == 17) || (\vector == 21)
@@ -564,12 +564,27 @@ user_trap_again:
     .endif
 .endm
 
+# Of an interrupt: the vector is where an exception has its error code, as a byte around 0.
+.macro interrupt_stub vector
+    .balign 8
+    .byte 0x6a, \vector - 128           # push imm8
+    jmp interrupt
+.endm
+
+.balign 16
+.globl exception_stubs
+exception_stubs:
+.set v, 0
+.rept 32
+    stub v
+    .set v, v + 1
+.endr
+
 .balign 16
 .globl interrupt_stubs
 interrupt_stubs:
-.set v, 0
-.rept 256
-    stub v
+.rept 224
+    interrupt_stub v
     .set v, v + 1
 .endr
 
@@ -583,15 +598,24 @@ trap:
     clear_ac
     call {user_trap}
     ud2
-1:  mov edi, [rsp + 16 * 8]             # vector
-    cmp edi, 32
-    jb 2f
-    mov rsp, {STACK_TOP}                  # what was interrupted, idling or a long chain, does not go on
-    call {kernel_interrupt}
-    ud2
-2:  mov rdi, rsp
+1:  mov rdi, rsp
     and rsp, -16
     call {kernel_trap}
+    ud2
+
+interrupt:
+    sub rsp, 8
+    push_gprs
+    cld
+    movsx edi, byte ptr [rsp + 17 * 8]
+    sub edi, -128
+    test byte ptr [rsp + 19 * 8], 3     # CS of the frame
+    mov rsp, {STACK_TOP}                  # in the kernel, what was interrupted, idling or a long chain, does not go on
+    jz 1f
+    clear_ac
+    call {user_interrupt}
+    ud2
+1:  call {kernel_interrupt}
     ud2
 
 trap_on_ist:

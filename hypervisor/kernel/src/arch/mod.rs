@@ -92,6 +92,7 @@ global_asm!(
     hypercall = sym crate::call::hypercall,
     reply = sym exit::reply,
     user_trap = sym trap::user_trap,
+    user_interrupt = sym trap::user_interrupt,
     kernel_interrupt = sym trap::kernel_interrupt,
     kernel_trap = sym trap::kernel_trap,
     ist_trap = sym trap::ist_trap,
@@ -117,7 +118,9 @@ unsafe extern "C" {
     pub fn no_microcode() -> !;
     /// Waits for an interrupt.
     pub fn idle_halt() -> !;
-    /// Start of the 16-byte interrupt stubs.
+    /// Start of the stubs of exceptions, each 16 bytes.
+    pub static exception_stubs: u8;
+    /// And of those of interrupts, 8 bytes.
     pub static interrupt_stubs: u8;
     /// Hypercall entry.
     pub fn syscall_entry() -> !;

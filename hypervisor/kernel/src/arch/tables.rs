@@ -69,8 +69,14 @@ fn ist_of(vector: usize) -> u8 {
     }
 }
 
+/// Vectors of exceptions (Intel SDM vol. 3, 7.2).
+const EXCEPTIONS: usize = 32;
+
 fn gate(vector: usize) -> Descriptor64 {
-    let entry = &raw const super::interrupt_stubs as u64 + vector as u64 * 16;
+    let entry = match vector.checked_sub(EXCEPTIONS) {
+        None => &raw const super::exception_stubs as u64 + vector as u64 * 16,
+        Some(n) => &raw const super::interrupt_stubs as u64 + n as u64 * 8,
+    };
     let ring = if vector == 3 || vector == 4 { Ring::Ring3 } else { Ring::Ring0 };
     <DescriptorBuilder as GateDescriptorBuilder<u64>>::interrupt_descriptor(SegmentSelector::from_raw(KERNEL_CS), entry)
         .present()

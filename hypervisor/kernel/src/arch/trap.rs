@@ -1,7 +1,7 @@
 //! Traps: exceptions and interrupts, from user mode, from the idle kernel, and on their own stacks.
 
 use super::{cpu::cpu, fast, fpu, interrupt, tables};
-use crate::object::ec::{Cont, Expect};
+use crate::object::ec::{Cont, Ec, Expect};
 use crate::schedule::{self, Next};
 use crate::{event, remote, say, trace};
 use abi::REGISTER_WORDS;
@@ -13,9 +13,9 @@ use x86::controlregs::cr2;
 pub struct Regs {
     /// RAX, RCX, RDX, RBX, RSP (not used here), RBP, RSI, RDI, R8 to R15: the order of the UTCB.
     pub gpr: [u64; 16],
-    /// Vector of the trap.
+    /// Vector of the exception.
     pub vector: u64,
-    /// Its error code, or 0.
+    /// Its error code, or 0. Of an interrupt, what its stub pushes.
     pub error: u64,
     /// Instruction pointer.
     pub rip: u64,
@@ -130,15 +130,29 @@ const NM: u64 = 7;
 const PF: u64 = 14;
 const MC: u64 = 18;
 
-/// A trap from user mode. Its frame is in the current EC.
-pub extern "C" fn user_trap() -> ! {
+/// The current EC, which has come by a trap from user mode. Its frame is there.
+fn trapped() -> &'static Ec {
     let Some(ec) = cpu().ec.get() else { panic!("trap from nowhere") };
     fast::arrive(ec);
     ec.ipc.cont.set(Cont::Iret);
-    schedule::go(user_trap_of(ec))
+    ec
 }
 
-fn user_trap_of(ec: &'static crate::object::ec::Ec) -> Next {
+/// An exception in user mode.
+pub extern "C" fn user_trap() -> ! {
+    schedule::go(user_trap_of(trapped()))
+}
+
+/// An interrupt in user mode.
+pub extern "C" fn user_interrupt(vector: u32) -> ! {
+    let ec = trapped();
+    if let Some(woken) = interrupt::take(vector as u8) {
+        schedule::wake(ec, woken);
+    }
+    schedule::go(Next::Run(ec))
+}
+
+fn user_trap_of(ec: &'static Ec) -> Next {
     let f = ec.regs();
     match f.regs.vector {
         PF => {
@@ -151,12 +165,6 @@ fn user_trap_of(ec: &'static crate::object::ec::Ec) -> Next {
         // An instruction that XCR0 does not permit is that before it finds CR0.TS set.
         UD if fpu::set_host_xcr0() => return Next::Run(ec),
         NM if fpu::claim(ec) => return Next::Run(ec),
-        32.. => {
-            if let Some(woken) = interrupt::take(f.regs.vector as u8) {
-                schedule::wake(ec, woken);
-            }
-            return Next::Run(ec);
-        }
         _ => {}
     }
     trace!(FAULT, Some(ec), f.regs.vector | f.regs.error << 8, f.regs.rip);

@@ -75,21 +75,21 @@ pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
         (Some(Kind::Hst), Some(Kind::Hst)) => {
             let (s, d): (_, &HstSpace) = (take(ec, src)?, grant(ec, dst)?);
             let mut mem = Tables::of(account_of(d));
-            let done = delegate_mem(s, &range, hst::END_PAGE, |p, o, l| d.change(&mut mem, p, o, l));
+            let done = delegate_mem(s, &range, hst::END_PAGE, &mut |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done
         }
         (Some(Kind::Hst), Some(Kind::Gst)) => {
             let (s, d): (_, &GstSpace) = (take(ec, src)?, grant(ec, dst)?);
             let mut mem = Tables::of(account_of(d));
-            let done = delegate_mem(s, &range, gst::END_PAGE, |p, o, l| d.change(&mut mem, p, o, l));
+            let done = delegate_mem(s, &range, gst::END_PAGE, &mut |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done
         }
         (Some(Kind::Hst), Some(Kind::Dma)) => {
             let (s, d): (_, &DmaSpace) = (take(ec, src)?, grant(ec, dst)?);
             let mut mem = d.tables();
-            let done = delegate_mem(s, &range, d.end_page(), |p, o, l| d.change(&mut mem, p, o, l));
+            let done = delegate_mem(s, &range, d.end_page(), &mut |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done
         }
@@ -120,7 +120,7 @@ fn delegate_mem(
     src: &HstSpace,
     r: &Range,
     dst_end: u64,
-    mut put: impl FnMut(u64, u32, Leaf) -> Result<(), Full>,
+    put: &mut dyn FnMut(u64, u32, Leaf) -> Result<(), Full>,
 ) -> Outcome {
     if src.nova && !r.mad.valid(0) {
         return Err(Status::BadPar);

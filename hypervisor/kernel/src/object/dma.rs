@@ -9,14 +9,14 @@ use crate::iommu::{Machine, Target};
 use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, PORTION, Part, Progress, Ref, account_of};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use ptab::{Dma, Full, Leaf, PageTable};
+use ptab::{Dma, Foreign, Format, Full, Leaf, PageTable};
 use spin::Mutex;
 
 /// DMA space.
 #[repr(C, align(32))]
 pub struct DmaSpace {
     header: Header,
-    table: Mutex<PageTable<Dma>>,
+    table: Mutex<PageTable<Foreign>>,
     top: Part<Page>,
     domain: u16,
     /// Whether the domain was given back.
@@ -31,7 +31,7 @@ impl DmaSpace {
     pub fn create(a: &'static Account, machine: &'static Machine) -> Option<Ref<DmaSpace>> {
         let top = Page::new(a)?;
         machine.prepare(top.phys());
-        let table = Mutex::new(PageTable::new(top.phys(), machine.format));
+        let table = Mutex::new(PageTable::new(top.phys(), Foreign::Dma(machine.format)));
         let domain = machine.take_domain()?;
         let (header, top, released) = (Header::new(Self::KIND), Part::new(Some(top)), AtomicBool::new(false));
         Ref::new(a, DmaSpace { header, table, top, domain, released, machine, member: Member::new() })
@@ -45,7 +45,7 @@ impl DmaSpace {
     /// What a unit has to know.
     pub fn target(&self) -> Target {
         let t = self.table.lock();
-        Target { root: t.root(), levels: t.format().levels, domain: self.domain }
+        Target { root: t.root(), levels: t.format().levels(), domain: self.domain }
     }
 
     /// Frames for changes.

@@ -8,7 +8,7 @@ use crate::mem::pool::Page;
 use crate::mem::refs::{Header, Object, PORTION, Part, Progress, Ref};
 use crate::remote;
 use core::sync::atomic::{AtomicU32, Ordering::*};
-use ptab::{Change, Ept, Full, Hpt, Leaf, PageTable};
+use ptab::{Ept, Foreign, Full, Hpt, Leaf, PageTable, spec::ENTRIES};
 use sched::CpuSet;
 use spin::Mutex;
 use switches::Switches;
@@ -16,33 +16,12 @@ use switches::Switches;
 /// End of guest-physical memory, as a page number: 48 bits, four levels.
 pub const END_PAGE: u64 = 1 << (48 - abi::PAGE_BITS);
 
-/// A nested page table in the format of the CPU's vendor.
-enum Nested {
-    Ept(PageTable<Ept>),
-    Npt(PageTable<Hpt>),
-}
-
-impl Nested {
-    fn new(root: u64) -> Nested {
-        if svm::active() {
-            Nested::Npt(PageTable::new(root, Hpt::nested(cpu().uses(Switches::GIANT_PAGES))))
-        } else {
-            Nested::Ept(PageTable::new(root, Ept { giant: vmx::ept_giant() }))
-        }
-    }
-
-    fn update(&mut self, mem: &mut Tables, page: u64, order: u32, target: Leaf) -> Result<Change, Full> {
-        match self {
-            Nested::Ept(t) => t.update(mem, page, order, target),
-            Nested::Npt(t) => t.update(mem, page, order, target),
-        }
-    }
-
-    fn prune(&mut self, mem: &mut Tables) -> bool {
-        match self {
-            Nested::Ept(t) => t.prune(mem, 512, PORTION),
-            Nested::Npt(t) => t.prune(mem, 512, PORTION),
-        }
+/// The format of the CPU's vendor.
+fn format() -> Foreign {
+    if svm::active() {
+        Foreign::Npt(Hpt::nested(cpu().uses(Switches::GIANT_PAGES)))
+    } else {
+        Foreign::Ept(Ept { giant: vmx::ept_giant() })
     }
 }
 
@@ -50,7 +29,7 @@ impl Nested {
 #[repr(C, align(32))]
 pub struct GstSpace {
     header: Header,
-    table: Mutex<Nested>,
+    table: Mutex<PageTable<Foreign>>,
     top: Part<Page>,
     /// Counts the changes after which vCPUs flush (SVM).
     epoch: AtomicU32,
@@ -64,7 +43,7 @@ impl GstSpace {
     /// An empty one.
     pub fn create(a: &'static Account) -> Option<Ref<GstSpace>> {
         let top = Page::new(a)?;
-        let table = Mutex::new(Nested::new(top.phys()));
+        let table = Mutex::new(PageTable::new(top.phys(), format()));
         let (header, top, epoch) = (Header::new(Self::KIND), Part::new(Some(top)), AtomicU32::new(0));
         Ref::new(a, GstSpace { header, table, top, epoch, users: CpuSet::new(), member: Member::new() })
     }
@@ -112,7 +91,7 @@ impl GstSpace {
         }
         self.flush();
         let mut mem = Tables::none();
-        let empty = self.table.lock().prune(&mut mem);
+        let empty = self.table.lock().prune(&mut mem, ENTRIES, PORTION);
         mem.flushed();
         if !empty {
             return Progress::More;
