@@ -102,7 +102,13 @@ impl Cap {
 
     /// Kind of the object; `None` for the null capability.
     pub const fn kind(self) -> Option<Kind> {
-        Kind::from_number((self.0 >> 56) as u8)
+        Kind::from_number(self.kind_number())
+    }
+
+    /// Its number; 0 for the null capability.
+    #[inline]
+    pub const fn kind_number(self) -> u8 {
+        (self.0 >> 56) as u8
     }
 
     /// Address of the object.
@@ -117,7 +123,7 @@ impl Cap {
 
     /// The address, if the capability is of that kind and has all of these permissions.
     pub const fn validate(self, kind: Kind, perms: u8) -> Option<u64> {
-        if (self.0 >> 56) as u8 == kind as u8 && self.0 as u8 & perms == perms { Some(self.address()) } else { None }
+        if self.kind_number() == kind as u8 && self.0 as u8 & perms == perms { Some(self.address()) } else { None }
     }
 
     /// A copy with permissions masked; null if none is left.

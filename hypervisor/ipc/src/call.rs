@@ -201,19 +201,21 @@ pub fn unblock<E: Ec>(ec: &'static E) -> bool {
     true
 }
 
-/// [`unblock`], if it is by that what runs next: by an SC of its own, which is before the current one and all that are ready, and
-/// pays from now on. `false`: nothing has happened.
-#[inline]
-pub fn unblock_to_run<E: Ec>(ec: &'static E) -> bool {
+/// [`unblock`], if it is by that what runs next: by an SC of its own, which is before that of `current` and all that are ready,
+/// and pays from now on. `ec` is blocked; `current` runs, paid by the SC of its own chain. `false`: nothing has happened.
+#[inline(always)]
+pub fn unblock_to_run<E: Ec>(ec: &'static E, current: &'static E) -> bool {
     let (s, c) = (ec.ipc(), E::cpu());
-    let (Some(sc), Some(payer)) = (s.chain.get(), c.payer()) else { return false };
+    let (Some(sc), Some(payer)) = (s.chain.get(), current.ipc().chain.get()) else { return false };
     let p = sc.ipc();
-    let first = p.prio > payer.ipc().prio && c.ready.highest().is_none_or(|h| p.prio > h);
-    let waits = s.blocked.get() && same(p.leaf(), ec) && p.parked().is_some_and(|at| same(at, ec));
-    if !first || !waits || c.helpers.head().is_some() {
+    let first = p.prio > payer.ipc().prio && c.ready.is_below(p.prio);
+    // Nobody helps, so where it is parked is the end of its own chain.
+    if !first || !c.helpers.is_empty() || !p.parked().is_some_and(|at| same(at, ec)) {
         return false;
     }
     s.blocked.set(false);
-    payer::run(sc);
+    p.parked.set(None);
+    payer.ipc().leaf.set(current);
+    c.pass_to(payer, sc);
     true
 }

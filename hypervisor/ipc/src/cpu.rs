@@ -60,12 +60,32 @@ impl<E: Ec> Cpu<E> {
 
     /// Puts the current SC back: in front while its turn lasts, else behind its equals.
     pub fn requeue(&self) {
-        let Some(sc) = self.put_away() else { return };
+        if let Some(sc) = self.put_away() {
+            self.put_back(sc);
+        }
+    }
+
+    #[inline(always)]
+    fn put_back(&self, sc: &'static E::Sc) {
         if self.turn_over.get() {
-            self.ready.push_back::<Queued>(sc, sc.ipc().prio);
+            self.put_behind(sc);
         } else {
             self.ready.push_front::<Queued>(sc, sc.ipc().prio);
         }
+    }
+
+    #[cold]
+    fn put_behind(&self, sc: &'static E::Sc) {
+        self.turn_over.set(false);
+        self.ready.push_back::<Queued>(sc, sc.ipc().prio);
+    }
+
+    /// `to`, which comes before the current SC, `from`, and all that are ready, pays from now on.
+    #[inline(always)]
+    pub(crate) fn pass_to(&self, from: &'static E::Sc, to: &'static E::Sc) {
+        self.payer.set(Some(to));
+        E::Sc::switch(Some(from), Some(to));
+        self.put_back(from);
     }
 
     /// The current SC pays no more.
@@ -76,17 +96,11 @@ impl<E: Ec> Cpu<E> {
     }
 
     fn pick(&self) -> Option<&'static E> {
-        let sc = self.ready.pop::<Queued>();
-        sc.map_or_else(|| self.turn_over.set(false), |sc| self.pay_by(sc));
-        Some(sc?.ipc().leaf.get())
-    }
-
-    /// It begins to pay; nobody does.
-    #[inline]
-    pub(crate) fn pay_by(&self, sc: &'static E::Sc) {
         self.turn_over.set(false);
+        let sc = self.ready.pop::<Queued>()?;
         self.payer.set(Some(sc));
         E::Sc::switch(None, Some(sc));
+        Some(sc.ipc().leaf.get())
     }
 
     /// Has all that help look again whom they wait for: it may be gone.

@@ -132,15 +132,6 @@ pub(crate) fn wake<S: Sc>(sc: &'static S) {
     }
 }
 
-/// It is parked no more, at its leaf, and pays; the current one is put back.
-#[inline]
-pub(crate) fn run<S: Sc>(sc: &'static S) {
-    sc.ipc().parked.set(None);
-    let c = S::Ec::cpu();
-    c.requeue();
-    c.pay_by(sc);
-}
-
 /// Stops paying until `ec`, which is blocked, is released.
 pub(crate) fn park<S: Sc>(sc: &'static S, ec: &'static S::Ec) {
     sc.ipc().parked.set(Some(ec));

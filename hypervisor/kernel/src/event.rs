@@ -38,13 +38,18 @@ pub fn raise(ec: &'static Ec, n: u16) -> Next {
 /// Lets `caller` wait and its portal's EC run with the message that it has got.
 pub fn enter(caller: &'static Ec, pt: &Pt, mtd: u64) -> Next {
     let h = pt.ec.found();
+    prepare(h, pt, mtd);
+    ipc::enter(caller, h, pt.key())
+}
+
+/// The registers of `h` when it is entered by that portal.
+pub fn prepare(h: &Ec, pt: &Pt, mtd: u64) {
     let f = h.regs();
     f.set_rdi(pt.pid());
     f.set_rsi(mtd);
     f.set_rip(pt.ip);
     // A reply on the fast path has left those of the last trap.
     f.set_rflags(0);
-    ipc::enter(caller, h, pt.key())
 }
 
 /// The handler's answer to an event: changes the state as `mtd` says and lets the EC go on.
@@ -80,7 +85,9 @@ pub fn load(ec: &Ec, mtd: Mtd, s: &ArchState, who: &Ec) {
 
 const RSP: usize = ArchState::RSP;
 
-fn save_host(ec: &Ec, mtd: Mtd, s: &mut ArchState) {
+/// The same of a host EC.
+#[inline]
+pub fn save_host(ec: &Ec, mtd: Mtd, s: &mut ArchState) {
     let f: &Frame = ec.regs();
     let r = &f.regs;
     if mtd.contains(Mtd::GPR_0_7) {
@@ -103,7 +110,9 @@ fn save_host(ec: &Ec, mtd: Mtd, s: &mut ArchState) {
     }
 }
 
-fn load_host(ec: &Ec, mtd: Mtd, s: &ArchState) {
+/// The same of a host EC.
+#[inline]
+pub fn load_host(ec: &Ec, mtd: Mtd, s: &ArchState) {
     let f = ec.regs();
     if mtd.contains(Mtd::GPR_0_7) {
         f.regs.gpr[..8].copy_from_slice(&s.gpr[..8]);

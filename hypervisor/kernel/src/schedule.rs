@@ -3,13 +3,12 @@
 //! Every kernel entry ends in [`go`]. A hypercall or event handler only says how to go on ([`Next`]); nothing is left
 //! on the stack. Who runs, and who pays, is decided by the crate `ipc`; here that meets time, and the way out.
 
-use crate::arch::{self, cpu::cpu, fast, fpu, guest, paging, speculation, tables, time};
+use crate::arch::{self, cpu::cpu, fast, fast::slow, fpu, guest, paging, speculation, tables, time};
 use crate::event;
 use crate::mem::refs::{self, Kept};
 use crate::object::ec::{Cont, Ec, EcKind, Expect};
 use crate::object::hst::HstSpace;
 use crate::object::sc::Sc;
-use crate::object::sm;
 use crate::{remote, trace};
 use abi::Status;
 use core::arch::asm;
@@ -121,6 +120,17 @@ pub fn switch(from: Option<&'static Sc>, to: Option<&'static Sc>) {
     }
 }
 
+/// The same in one, where both are somebody, and nothing is traced.
+#[inline(always)]
+pub fn change_payer(from: &'static Sc, to: &'static Sc) {
+    let (c, t) = (cpu(), time::now());
+    from.charge_and_clock(t.wrapping_sub(c.since.replace(t)), 0, || c.ipc.turn_over.set(true));
+    let end = t + to.left();
+    c.slice_end.set(end);
+    to.clock(t);
+    time::rearm_for(end);
+}
+
 /// The time `t` has come: notes whether the current SC's turn is over.
 pub fn tick(t: u64) {
     let c = cpu();
@@ -197,10 +207,12 @@ pub fn be_current(ec: &'static Ec) {
 
 /// Whether it needs no I/O ports. `None`: it has no host space any more.
 fn enter_space(ec: &'static Ec) -> Option<bool> {
+    ec.hst.enter(ec.cr3).then(|| show_ports(ec))
+}
+
+/// Lets user mode have the I/O ports of `ec`. Whether it needs none.
+fn show_ports(ec: &'static Ec) -> bool {
     let c = cpu();
-    if !ec.hst.enter(ec.cr3) {
-        return None;
-    }
     let ports = ec.pio.as_ref().filter(|p| p.is_used()).and_then(|p| p.frames());
     match ports {
         None => tables::enable_io_bitmap(false),
@@ -214,7 +226,7 @@ fn enter_space(ec: &'static Ec) -> Option<bool> {
             }
         }
     }
-    Some(ports.is_none())
+    ports.is_none()
 }
 
 fn leave(ec: &'static Ec, sysret: bool) -> Next {
@@ -230,28 +242,63 @@ fn leave(ec: &'static Ec, sysret: bool) -> Next {
     unsafe { if sysret { arch::leave_sysret(gpr) } else { arch::leave_iret(gpr) } }
 }
 
-/// `ec`, which is in no queue any more, is released from its semaphore by what `from` does, or what interrupts that.
-#[inline]
-pub fn wake(from: &'static Ec, ec: &'static Ec) {
-    if cpu().slow.get() == 0 && fast::is_blocked_plainly(ec) && ec.unblock_to_run() {
-        change(from, ec)
+/// Runs `ec`, which is in no queue any more, if it is by its release what runs next: what `from` does, or what interrupts that,
+/// releases it with that status. Comes back with it if nothing has happened.
+pub extern "C" fn run_released(from: &'static Ec, ec: &'static Ec, s: Status) -> &'static Ec {
+    if cpu().slow.get() & !slow::PORTS == 0 && fast::is_blocked_plainly(ec) {
+        ec.regs().set_rdi(s as u64);
+        if ec.unblock_to_run(from) {
+            change(from, ec)
+        }
     }
-    sm::release(ec, Status::Success);
+    ec
 }
 
-/// The CPU, whose `slow` was 0, changes from one host EC to another, which pays already, is fit, and returns from a hypercall.
-#[inline]
+/// The CPU, plain but perhaps for I/O ports, changes from one host EC to another, which pays already, is fit, and returns from a
+/// hypercall.
+#[inline(always)]
 fn change(from: &'static Ec, to: &'static Ec) -> ! {
-    stop_being_current(from);
-    tables::clear_data_segments();
-    be_current(to);
-    fpu::switch(to);
-    // That may have left something to destroy.
-    if cpu().slow.get() != 0 || !HstSpace::enter_at_once(to.cr3, to.root) {
+    // What is done by now may have left something to destroy.
+    if cpu().slow.get() & !slow::PORTS != 0 || !exchange(from, to, false) {
         go(Next::Run(to))
+    }
+    if cpu().slow.get() != 0 || fast::has_ports(to) {
+        change_ports(to);
     }
     // SAFETY: as in `leave`.
     unsafe { arch::leave_sysret((&raw const to.regs().regs).cast()) }
+}
+
+/// What user mode has beside general registers becomes that of `to`, the next trap belongs to it, and the CPU is in its space:
+/// both are host ECs and fit. The vector state of `from` may be `dead`. `false`: the space is to be entered in the usual way.
+#[inline(always)]
+pub fn exchange(from: &'static Ec, to: &'static Ec, dead: bool) -> bool {
+    stop_being_current(from);
+    tables::clear_data_segments();
+    be_current(to);
+    if dead {
+        fpu::take_over(to);
+    } else {
+        fpu::change_owner(from, to);
+    }
+    HstSpace::enter_at_once(to.cr3, to.root)
+}
+
+/// The last step of that, where one of both has I/O ports.
+#[inline(never)]
+fn change_ports(to: &'static Ec) {
+    cpu().slow.set(if show_ports(to) { 0 } else { slow::PORTS });
+}
+
+/// Goes on with `ec` after a hypercall: at once, if that has changed nothing but memory, capabilities and the like.
+pub fn go_back(ec: &'static Ec) -> ! {
+    let c = cpu();
+    let same = c.slow.get() == 0 && fast::state_word(ec) & !fast::EXPECT == c.runs.get() && c.cr3.get() == ec.cr3;
+    if same && !c.ipc.preempted() && !trace::any() {
+        // SAFETY: as in `leave`.
+        unsafe { arch::leave_sysret((&raw const ec.regs().regs).cast()) }
+    }
+    go(Next::Run(ec))
 }
 
 /// Lets interrupts in for a moment. If one arrives, this does not return.

@@ -138,6 +138,28 @@ impl<F: Format> PageTable<F> {
         Ok(if stale { Change::Stale } else { Change::Fresh })
     }
 
+    /// [`update`](Self::update) of one page, if the table of its entry is there. `None`: nothing has happened.
+    pub fn update_page(&mut self, mem: &mut impl TableMemory, page: u64, target: Leaf) -> Option<Change> {
+        if page >> self.reach() != 0 {
+            return None;
+        }
+        let mut table = self.root;
+        for level in (1..self.format.levels()).rev() {
+            let entry = mem.read(table, index(page, level));
+            if !self.format.present(entry) || self.format.is_leaf(entry, level) {
+                return None;
+            }
+            table = self.format.table_phys(entry);
+        }
+        let entry = if target.perms.is_empty() { 0 } else { self.format.leaf(Leaf { order: 0, ..target }) };
+        let (i, old) = (index(page, 0), mem.read(table, index(page, 0)));
+        if old == entry {
+            return Some(Change::Fresh);
+        }
+        mem.write(table, i, entry);
+        Some(if self.format.present(old) { Change::Stale } else { Change::Fresh })
+    }
+
     /// Unlinks and retires up to `portion` tables of the first `top_entries` entries of the root, which itself stays;
     /// `true`: there are no more. Together with the last one all entries are gone.
     pub fn prune(&mut self, mem: &mut impl TableMemory, top_entries: usize, mut portion: u32) -> bool {

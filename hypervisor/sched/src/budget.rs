@@ -5,15 +5,13 @@
 pub struct Budget {
     full: u64,
     left: u64,
-    /// All time consumed so far.
-    consumed: u64,
 }
 
 impl Budget {
     /// A full budget of `ticks`, at least 1.
     pub const fn new(ticks: u64) -> Budget {
         let full = if ticks == 0 { 1 } else { ticks };
-        Budget { full, left: full, consumed: 0 }
+        Budget { full, left: full }
     }
 
     /// Ticks left in this turn.
@@ -21,14 +19,8 @@ impl Budget {
         self.left
     }
 
-    /// Ticks consumed since creation.
-    pub const fn consumed(&self) -> u64 {
-        self.consumed
-    }
-
     /// Takes `ticks` off. When the budget is used up it is replenished and the turn is over: `true`.
     pub fn charge(&mut self, ticks: u64) -> bool {
-        self.consumed = self.consumed.wrapping_add(ticks);
         let over = ticks >= self.left;
         self.left = if over { self.full } else { self.left - ticks };
         over
@@ -46,9 +38,9 @@ mod tests {
         assert!(!b.charge(39));
         assert_eq!(b.left(), 1);
         assert!(b.charge(1));
-        assert_eq!((b.left(), b.consumed()), (100, 100));
+        assert_eq!(b.left(), 100);
         assert!(b.charge(1000), "an overrun is one turn, not ten");
-        assert_eq!((b.left(), b.consumed()), (100, 1100));
+        assert_eq!(b.left(), 100);
         assert_eq!(Budget::new(0).left(), 1);
     }
 }

@@ -73,11 +73,21 @@ impl<T> Queue<T> {
     }
 
     /// Puts in front. An object that is queued already stays where it is.
+    #[inline(always)]
     pub fn push_front<Tag>(&self, t: &'static T)
     where
         T: Node<Tag>,
     {
-        self.insert_before::<Tag>(t, self.head.get());
+        let l = t.link();
+        if l.queued.replace(true) {
+            return;
+        }
+        let next = self.head.replace(Some(t));
+        l.next.set(next);
+        match next {
+            Some(n) => n.link().prev.set(Some(t)),
+            None => self.tail.set(Some(t)),
+        }
     }
 
     /// Inserts before `next`, which must be in this queue; at the end for `None`.
@@ -105,7 +115,15 @@ impl<T> Queue<T> {
         T: Node<Tag>,
     {
         let t = self.head.get()?;
-        self.remove::<Tag>(t);
+        let l = t.link();
+        l.queued.set(false);
+        let next = l.next.take();
+        self.head.set(next);
+        // Nobody is before the first.
+        match next {
+            Some(n) => n.link().prev.set(None),
+            None => self.tail.set(None),
+        }
         Some(t)
     }
 

@@ -29,6 +29,13 @@ impl<T> ReadyQueue<T> {
         }
     }
 
+    /// Whether all are below `prio`.
+    #[inline]
+    pub fn is_below(&self, prio: u8) -> bool {
+        let [low, high] = [self.filled[0].get(), self.filled[1].get()];
+        low | high == 0 || self.highest().is_none_or(|h| h < prio)
+    }
+
     /// Appends at `prio` (taken modulo [`PRIORITIES`]).
     pub fn push_back<Tag>(&self, t: &'static T, prio: u8)
     where
@@ -40,6 +47,7 @@ impl<T> ReadyQueue<T> {
     }
 
     /// Puts in front at `prio`.
+    #[inline(always)]
     pub fn push_front<Tag>(&self, t: &'static T, prio: u8)
     where
         T: Node<Tag>,
@@ -118,6 +126,7 @@ mod tests {
             let mut want: Vec<usize> = (0..prios.len()).collect();
             want.sort_by_key(|i| (127 - prios[*i], *i));
             prop_assert_eq!(q.highest(), prios.iter().max().copied());
+            (0..128).for_each(|p| assert_eq!(q.is_below(p), prios.iter().all(|q| *q < p)));
             let got: Vec<usize> = core::iter::from_fn(|| q.pop::<()>().map(|t| t.id)).collect();
             prop_assert_eq!(got, want);
             prop_assert_eq!(q.highest(), None);
@@ -128,7 +137,7 @@ mod tests {
     fn at_first_nobody_is_ready() {
         for q in [ReadyQueue::<Item>::new(), ReadyQueue::default()] {
             assert_eq!(q.highest(), None);
-            assert!(q.pop::<()>().is_none());
+            assert!(q.is_below(0) && q.pop::<()>().is_none());
         }
     }
 

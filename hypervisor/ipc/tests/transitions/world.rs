@@ -124,7 +124,6 @@ impl ipc::Sc for Sc {
     }
 
     fn switch(from: Option<&'static Sc>, to: Option<&'static Sc>) {
-        assert!(from.is_none() || to.is_none());
         let before = world().clock.replace(to.map(|s| s.id));
         assert_eq!(before, from.map(|s| s.id), "time is charged to somebody else");
     }
@@ -297,7 +296,8 @@ impl World {
     pub fn up(&self, sm: usize, at_once: bool) -> Option<(&'static Ec, bool)> {
         let ec = self.sms[sm].borrow_mut().pop_front()?;
         ec.sm.set(None);
-        let runs = at_once && ipc::unblock_to_run(ec);
+        let current = self.current.get().filter(|e| at_once && self.pays_for(e));
+        let runs = current.is_some_and(|current| ipc::unblock_to_run(ec, current));
         assert!(runs || ipc::unblock(ec), "EC {} was in a queue and not blocked", ec.id);
         Some((ec, runs))
     }

@@ -29,6 +29,10 @@ pub struct Cpu {
     pub waits: Cell<u64>,
     /// And of a vCPU whose exit can be replied to at once.
     pub guest_waits: Cell<u64>,
+    /// And of an EC whose exception can be replied to at once.
+    pub fault_waits: Cell<u64>,
+    /// Of one that can go on at once after its hypercall.
+    pub runs: Cell<u64>,
     /// The same, for a reply in registers.
     pub waits_for_registers: Cell<u64>,
     /// Of one that is blocked and can go on at once when it is released.
@@ -59,6 +63,8 @@ pub struct Cpu {
     pub timer: Cell<u64>,
     /// From when on it counts as due.
     pub timer_near: Cell<u64>,
+    /// When IOMMUs are to be looked at without an interrupt of theirs; `u64::MAX`: never.
+    pub look_at_iommus: Cell<u64>,
     /// Objects that nothing counts on any more.
     pub reclaim: refs::Reclaim,
     /// Whose vector state is in the registers.
@@ -191,10 +197,13 @@ pub fn init(Part { id, pdpt, root }: Part) {
     c.receives.set(fast::word(Cont::Receive, Expect::Words, id));
     c.waits.set(fast::word(Cont::Reply, Expect::Words, id));
     c.guest_waits.set(fast::word(Cont::Reply, Expect::State(Cont::Guest), id));
+    c.fault_waits.set(fast::word(Cont::Reply, Expect::State(Cont::Iret), id));
+    c.runs.set(fast::word(Cont::Sysret, Expect::Words, id) & !fast::EXPECT);
     c.waits_for_registers.set(fast::word(Cont::Reply, Expect::Registers, id));
     c.blocked.set(fast::blocked_word(id));
     c.presence.set(remote::presence());
     c.set_timer(u64::MAX);
+    c.look_at_iommus.set(u64::MAX);
     c.since.set(super::time::now());
     tables::load();
 }

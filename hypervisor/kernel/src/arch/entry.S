@@ -386,7 +386,9 @@ enter_portal:
     mov [r11 + {GPR} + 7 * 8], rdi
     find \permission, {IS_SM}, 4f
     stage operation
+    .ifc \operation, {down}
     mov rsi, rdi
+    .endif
     mov rdi, r9
     mov rsp, {STACK_TOP}
     call \operation
@@ -431,9 +433,15 @@ enter_portal:
 6:  stage slow_entry
     store_others
     mov qword ptr [r11 + {RFLAGS}], 0x202
-    mov rdi, rax
+    mov qword ptr [r11 + {GPR} + 7 * 8], {SUCCESS}
+    mov dword ptr [r11 + {STATE}], {RUNS}
+    mov rdi, r11
+    mov rsi, rax
+    mov edx, {SUCCESS}
     mov rsp, {STACK_TOP}
-    call {woken}
+    call {run_released}                 # EC, who is released, status
+    mov rdi, rax
+    call {released}
     ud2
 3:  stage which_hypercall
     and ecx, 0xf
@@ -448,9 +456,12 @@ enter_portal:
     sysretq
 
 reply_slowly:
-    stage slow_entry
-    mov [r11 + {RIP}], rcx
-    jmp slowly
+    stage reply_to_an_exception
+    mov rsp, {STACK_TOP}
+    mov rdx, rdi
+    mov rdi, r11
+    call {reply_usually}                # EC, RSI, RDI, RIP
+    ud2
 other:
     stage slow_entry
     store_scratch
@@ -608,6 +619,7 @@ interrupt:
     push_gprs
     cld
     movsx edi, byte ptr [rsp + 17 * 8]
+    mov qword ptr [rsp + 17 * 8], 0
     sub edi, -128
     test byte ptr [rsp + 19 * 8], 3     # CS of the frame
     mov rsp, {STACK_TOP}                  # in the kernel, what was interrupted, idling or a long chain, does not go on

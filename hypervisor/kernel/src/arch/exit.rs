@@ -6,7 +6,7 @@
 
 use super::cpu::{Cpu, cpu};
 use super::fast::{slow, state_word};
-use super::{enter_portal, fpu, guest, tables, trap};
+use super::{enter_portal, fault, fpu, guest, tables, trap};
 use crate::event;
 use crate::object::ec::{Cont, Ec, Expect};
 use crate::object::pt::Pt;
@@ -22,13 +22,18 @@ pub fn current(c: &Cpu) -> Option<&'static Ec> {
     c.ec.get().filter(|_| c.slow.get() == slow::GUEST)
 }
 
-/// The portal for event `n` of `ec`, and its handler and that one's UTCB, if it receives, in the space that this CPU is in.
+/// The portal for event `n` of `ec`, and its handler and that one's UTCB, if it receives and is fit.
 #[inline(always)]
-pub fn handler_of(c: &Cpu, ec: &'static Ec, n: u64) -> Option<(&'static Pt, &'static Ec, &'static mut ArchState)> {
+pub fn pager_of(c: &Cpu, ec: &'static Ec, n: u64) -> Option<(&'static Pt, &'static Ec, &'static mut ArchState)> {
     let pt = ec.obj.find_at_once::<Pt>(ec.evt.wrapping_add(n), perm::Pt::EVENT.bits())?;
     let h = pt.ec.found();
-    let ready = state_word(h) == c.receives.get() && h.cr3 == c.cr3.get();
-    Some((pt, h, h.utcb().filter(|_| ready)?.arch_mut()))
+    Some((pt, h, h.utcb().filter(|_| state_word(h) == c.receives.get())?.arch_mut()))
+}
+
+/// The same if it is in the space that this CPU is in.
+#[inline(always)]
+pub fn handler_of(c: &Cpu, ec: &'static Ec, n: u64) -> Option<(&'static Pt, &'static Ec, &'static mut ArchState)> {
+    pager_of(c, ec, n).filter(|(_, h, _)| h.cr3 == c.cr3.get())
 }
 
 /// Has the handler of an exit run, with the message that is in its UTCB.
@@ -74,11 +79,14 @@ pub extern "C" fn reply(h: &'static Ec, rsi: u64, rdi: u64, rip: u64) -> ! {
     reply_usually(h, rsi, rdi, rip)
 }
 
-/// The same if more is to be done.
+/// The same if more is to be done, or the CPU is plain for calls, but the caller waits for no words.
 #[cold]
 #[inline(never)]
-extern "C" fn reply_usually(h: &'static Ec, rsi: u64, rdi: u64, rip: u64) -> ! {
+pub extern "C" fn reply_usually(h: &'static Ec, rsi: u64, rdi: u64, rip: u64) -> ! {
     let mtd = Mtd::from_bits_truncate(rsi as u32);
+    if !mtd.contains(Mtd::POISON) {
+        fault::reply(cpu(), h, mtd);
+    }
     if !mtd.intersects(NOT_AT_ONCE)
         && let Some(ec) = waiting(cpu(), h)
         && let Some(u) = h.utcb()

@@ -8,7 +8,7 @@ use super::{cpu::cpu, fpu, guest, tables};
 use crate::object::ec::{Cont, Ec, Expect, Tag};
 use crate::schedule::{self, Next};
 use crate::trace;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 /// Why a CPU does not use the fast path at the moment. A bit each.
 pub mod slow {
@@ -18,7 +18,7 @@ pub mod slow {
     pub const FPU: u32 = 2;
     /// The current SC helps another chain, or the EC has none.
     pub const HELPS: u32 = 4;
-    /// The current EC has I/O ports, or the TSC_AUX of a guest.
+    /// The current EC has the TSC_AUX of a guest.
     pub const REGISTERS: u32 = 8;
     /// Entries are traced.
     pub const TRACE: u32 = 16;
@@ -27,6 +27,8 @@ pub mod slow {
     /// Registers are as the guest of the EC that owns the vector registers has left them, as far as user mode does not see
     /// that. Alone it means the quick way of VM exits ([`super::super::exit`]), and keeps calls from theirs.
     pub const GUEST: u32 = 64;
+    /// The current EC has I/O ports. Alone it does not keep the CPU from changing to another thread at once.
+    pub const PORTS: u32 = 128;
 }
 
 /// Before the current EC goes on in user mode, by the usual way.
@@ -38,7 +40,7 @@ pub fn leave(ec: &'static Ec, plain: bool) {
         Some(o) if guest::is_whole(o) && !ec.is_kept() => slow::GUEST,
         _ => slow::FPU,
     };
-    look(ec, owner | bit(slow::REGISTERS, !plain), plain);
+    look(ec, owner | bit(slow::PORTS, !plain), plain);
 }
 
 /// Before a guest goes on, by the usual way.
@@ -62,12 +64,13 @@ fn look(ec: &'static Ec, registers: u32, plain: bool) {
             | bit(slow::HELPS, payer.is_none() || ec.ipc.chain.get().map(|s| s as *const _) != payer)
             | bit(slow::TRACE, trace::any()),
     );
-    if !ec.ipc.tag.fit.load(Relaxed) && plain && ec.fpu.as_ref().is_some() && !ec.is_kept() {
-        ec.ipc.tag.fit.store(true, Relaxed);
+    if ec.ipc.tag.fit.load(Relaxed) == UNFIT && ec.fpu.as_ref().is_some() && !ec.is_kept() {
+        ec.ipc.tag.fit.store(if plain { FIT } else { FIT_WITH_PORTS }, Relaxed);
     }
 }
 
 /// The current EC has entered the kernel by a way that is not fast. The entries before may have been.
+#[inline(always)]
 pub fn arrive(ec: &'static Ec) {
     if cpu().slow.get() & (slow::FPU | slow::GUEST) == 0 {
         fpu::owned_by(ec);
@@ -81,9 +84,16 @@ pub extern "C" fn go_on(ec: &'static Ec) -> ! {
     schedule::go(Next::Run(ec))
 }
 
+/// [`Tag::fit`]: whether an EC can be entered, or released, at once is not known.
+pub const UNFIT: u8 = 0;
+/// It has vector state, and no I/O ports.
+pub const FIT: u8 = 1;
+/// It has both.
+pub const FIT_WITH_PORTS: u8 = 3;
+
 /// What an EC's state reads as in the first 8 bytes, on a CPU, if it is fit and as given.
 pub fn word(cont: Cont, expect: Expect, cpu: u16) -> u64 {
-    let tag = Tag { recall: AtomicBool::new(false), fit: AtomicBool::new(true), cpu };
+    let tag = Tag { recall: AtomicBool::new(false), fit: AtomicU8::new(FIT), cpu };
     let s = ipc::State::<Ec>::new(cont, tag);
     s.expect.set(expect);
     read(&s)
@@ -91,14 +101,17 @@ pub fn word(cont: Cont, expect: Expect, cpu: u16) -> u64 {
 
 /// The same of one that is blocked in a hypercall, without what it has expected last.
 pub fn blocked_word(cpu: u16) -> u64 {
-    let tag = Tag { recall: AtomicBool::new(false), fit: AtomicBool::new(true), cpu };
+    let tag = Tag { recall: AtomicBool::new(false), fit: AtomicU8::new(FIT), cpu };
     let s = ipc::State::<Ec>::new(Cont::Sysret, tag);
     s.block();
     read(&s) & !EXPECT
 }
 
 /// The byte of what an EC expects.
-const EXPECT: u64 = 0xff << (8 * core::mem::offset_of!(ipc::State<Ec>, expect));
+pub const EXPECT: u64 = 0xff << (8 * core::mem::offset_of!(ipc::State<Ec>, expect));
+/// What is different if it has I/O ports.
+const PORTS: u64 = ((FIT ^ FIT_WITH_PORTS) as u64)
+    << (8 * (core::mem::offset_of!(ipc::State<Ec>, tag) + core::mem::offset_of!(Tag, fit)));
 
 /// The first 8 bytes.
 #[inline(always)]
@@ -113,10 +126,16 @@ pub fn state_word(ec: &Ec) -> u64 {
     read(&ec.ipc)
 }
 
-/// Whether `ec` is blocked in a hypercall and can go on at once when it is released.
+/// Whether `ec` is blocked in a hypercall and can go on at once when it is released, but perhaps for its I/O ports.
 #[inline(always)]
 pub fn is_blocked_plainly(ec: &Ec) -> bool {
-    state_word(ec) & !EXPECT == cpu().blocked.get()
+    (state_word(ec) ^ cpu().blocked.get()) & !(EXPECT | PORTS) == 0
+}
+
+/// Whether that has I/O ports.
+#[inline(always)]
+pub fn has_ports(ec: &Ec) -> bool {
+    ec.ipc.tag.fit.load(Relaxed) == FIT_WITH_PORTS
 }
 
 /// The first 4 of these bytes.

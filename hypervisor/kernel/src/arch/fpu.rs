@@ -130,31 +130,44 @@ pub fn note_xcr0() -> u64 {
     v
 }
 
+/// All components that XCR0 has (Intel SDM vol. 1, 13.3).
+const ALL: u32 = u32::MAX;
+
+#[inline(always)]
 fn save(ec: &Ec) {
     let Some(a) = ec.fpu.as_ref() else { return };
-    let mask = cpu().features.get().xcr0;
+    a.saved.set(true);
+    if !cpu().uses(Switches::XSAVEOPT) {
+        return save_all(a);
+    }
     // SAFETY: the area is a frame, aligned and large enough; TS is clear and XCR0 the host's (see `switch`).
     unsafe {
-        if cpu().uses(Switches::XSAVEOPT) {
-            asm!("xsaveopt64 [{}]", in(reg) a.page.at::<u8>().as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
-        } else {
-            asm!("xsave64 [{}]", in(reg) a.page.at::<u8>().as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
-        }
+        asm!("xsaveopt64 [{}]", in(reg) a.page.at::<u8>().as_ptr(), in("eax") ALL, in("edx") ALL, options(nostack));
     }
-    a.saved.set(true);
+}
+
+/// On a CPU without XSAVEOPT.
+#[cold]
+#[inline(never)]
+fn save_all(a: &Area) {
+    // SAFETY: as in `save`.
+    unsafe {
+        asm!("xsave64 [{}]", in(reg) a.page.at::<u8>().as_ptr(), in("eax") ALL, in("edx") ALL, options(nostack));
+    }
 }
 
 /// Its area does not hold a state any more: the registers do.
+#[inline(always)]
 fn load(ec: &Ec) {
     let saved = ec.fpu.as_ref().filter(|a| a.saved.replace(false));
     restore(saved.map_or(NonNull::from(&CLEAN).cast(), |a| a.page.at()));
 }
 
+#[inline(always)]
 fn restore(from: NonNull<u8>) {
-    let mask = cpu().features.get().xcr0;
     // SAFETY: a state that `save` wrote, or the clean one.
     unsafe {
-        asm!("xrstor64 [{}]", in(reg) from.as_ptr(), in("eax") mask as u32, in("edx") (mask >> 32) as u32, options(nostack));
+        asm!("xrstor64 [{}]", in(reg) from.as_ptr(), in("eax") ALL, in("edx") ALL, options(nostack));
     }
 }
 
@@ -168,6 +181,21 @@ pub fn switch(to: &'static Ec) {
     load(to);
     cpu().fpu_owner.set(Some(to));
     cpu().fpu_clean.set(false);
+}
+
+/// The same where they are those of `from`, and the CPU is plain: TS is clear, and XCR0 the host's.
+#[inline(always)]
+pub fn change_owner(from: &'static Ec, to: &'static Ec) {
+    save(from);
+    load(to);
+    cpu().fpu_owner.set(Some(to));
+}
+
+/// The same if what the registers hold is dead.
+#[inline(always)]
+pub fn take_over(to: &'static Ec) {
+    load(to);
+    cpu().fpu_owner.set(Some(to));
 }
 
 /// Leaves nothing in the registers: an EC without vector state must not find that of others, not even in speculation.

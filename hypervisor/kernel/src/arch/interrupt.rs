@@ -5,7 +5,7 @@ use super::{paging, time};
 use crate::iommu::{self, Machine};
 use crate::object::ec::Ec;
 use crate::object::sm::{self, Sm};
-use crate::{remote, trace};
+use crate::{remote, schedule, trace};
 use ::iommu::{Requester, Target, plain_message, vtd::redirection};
 use abi::Status;
 use core::arch::asm;
@@ -380,49 +380,67 @@ pub fn unmask(gsi: u16) {
     }
 }
 
-/// Handles an interrupt that this CPU has accepted.
-pub fn handle(vector: u8) {
-    if let Some(woken) = take(vector) {
-        sm::release(woken, Status::Success);
-    }
-}
-
-/// The same; whom it releases, the caller has to.
-pub fn take(vector: u8) -> Option<&'static Ec> {
+/// Handles an interrupt that this CPU has accepted, in user mode of `interrupted` or elsewhere.
+#[inline]
+pub fn handle(vector: u8, interrupted: Option<&'static Ec>) {
     trace!(INTERRUPT, cpu().ec.get(), vector.into(), 0);
-    match vector {
-        TIMER => {
-            end_of_interrupt();
-            time::fired();
+    let pin = vector.wrapping_sub(PIN_VECTORS) as usize;
+    if pin < LINES {
+        if let Some(ec) = deliver(pin as u16) {
+            release(interrupted, ec, Status::Success);
         }
-        SPURIOUS => {}
-        MAIL => {
-            end_of_interrupt();
-            remote::answer();
+    } else if vector == TIMER {
+        end_of_interrupt();
+        if let Some(ec) = time::expired() {
+            release(interrupted, ec, Status::Timeout);
         }
-        FAULT => {
-            end_of_interrupt();
-            iommu::interrupt();
-        }
-        v if (PIN_VECTORS..PIN_VECTORS + LINES as u8).contains(&v) => return deliver((v - PIN_VECTORS) as u16),
-        _ => end_of_interrupt(),
+        time::arm_anew();
+    } else {
+        handle_rare(vector);
     }
-    None
 }
 
+/// `ec` is in no queue any more.
+#[inline(always)]
+fn release(interrupted: Option<&'static Ec>, ec: &'static Ec, s: Status) {
+    if let Some(from) = interrupted {
+        schedule::run_released(from, ec, s);
+    }
+    sm::release(ec, s);
+}
+
+#[inline(never)]
+fn handle_rare(vector: u8) {
+    if vector != SPURIOUS {
+        end_of_interrupt();
+    }
+    match vector {
+        MAIL => remote::answer(),
+        FAULT => iommu::interrupt(),
+        _ => {}
+    }
+}
+
+#[inline(always)]
 fn deliver(gsi: u16) -> Option<&'static Ec> {
     let pin = &PINS[gsi as usize];
     if pin.level.load(Relaxed) {
-        with_chip(gsi, |c, p| {
-            if pin.level.load(Relaxed) {
-                pin.held.store(true, Relaxed);
-                // SAFETY: the pin was configured by `route`.
-                unsafe { c.disable_irq(p) };
-            }
-        });
+        hold(pin, gsi);
     }
     end_of_interrupt();
     let sm = pin.sm.get().filter(|_| !pin.ignored.load(Relaxed))?;
     // An overflow of the counter loses nothing: interrupts merge.
     sm.up_for().ok()?
+}
+
+/// Masks a level-triggered pin until its semaphore is downed.
+#[inline(never)]
+fn hold(pin: &Pin, gsi: u16) {
+    with_chip(gsi, |c, p| {
+        if pin.level.load(Relaxed) {
+            pin.held.store(true, Relaxed);
+            // SAFETY: the pin was configured by `route`.
+            unsafe { c.disable_irq(p) };
+        }
+    });
 }

@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod cpu;
 pub mod exit;
 pub mod fast;
+pub mod fault;
 pub mod fpu;
 pub mod guest;
 pub mod interrupt;
@@ -88,9 +89,12 @@ global_asm!(
     up = sym ctrl::quick_up,
     down = sym ctrl::quick_down,
     ctrl_sm = sym crate::call::ctrl_sm,
-    woken = sym crate::call::woken,
+    run_released = sym crate::schedule::run_released,
+    released = sym crate::call::released,
+    SUCCESS = const abi::Status::Success as u32,
     hypercall = sym crate::call::hypercall,
     reply = sym exit::reply,
+    reply_usually = sym exit::reply_usually,
     user_trap = sym trap::user_trap,
     user_interrupt = sym trap::user_interrupt,
     kernel_interrupt = sym trap::kernel_interrupt,

@@ -19,6 +19,8 @@ const GLOBAL: u64 = 0x100;
 const NX: u64 = 1 << 63;
 /// In a value for CR3: keep the translations of its PCID (Intel SDM vol. 3, 5.10.4.1).
 pub const NO_FLUSH: u64 = 1 << 63;
+/// In it, the physical address of the root.
+const ROOT: u64 = 0x000f_ffff_ffff_f000;
 /// Kernel half: index of its only PML4 entry.
 pub const KERNEL_SLOT: usize = 511;
 
@@ -147,6 +149,12 @@ pub fn new_root(a: &'static Account, cpu_pdpt: u64) -> Option<pool::Page> {
     // SAFETY: a new table.
     unsafe { write(root.phys(), KERNEL_SLOT, cpu_pdpt | P | RW) };
     Some(root)
+}
+
+/// Whether the root of that CR3 has an entry for an address.
+#[inline(always)]
+pub fn has_top(cr3: u64, addr: u64) -> bool {
+    read(cr3 & ROOT, ptab::top_index(addr >> abi::PAGE_BITS)) != 0
 }
 
 /// Switches this CPU to the root without user half.

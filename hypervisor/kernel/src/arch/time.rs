@@ -21,11 +21,13 @@ impl Cpu {
         self.timer_near.set(at.saturating_sub(NEAR.load(Relaxed)));
     }
 }
-/// Counts of the local APIC's timer in a second, if it has no TSC-deadline mode.
+/// Counts of the local APIC's timer in 2^32 ticks of the TSC, if it has no TSC-deadline mode.
 ///
 /// It is periodic then, though each shot is meant to be the only one: where an emulator forgets a pending interrupt
 /// ([`catch_up`]) the next shot brings it back.
-static TIMER_HZ: AtomicU64 = AtomicU64::new(0);
+static TIMER_RATE: AtomicU64 = AtomicU64::new(0);
+/// Its shortest period.
+static SHORTEST: AtomicU64 = AtomicU64::new(1);
 
 /// Frequency of the programmable interval timer in Hz.
 const PIT_HZ: u64 = 1_193_182;
@@ -49,7 +51,8 @@ pub fn calibrate() {
     let (tsc, timer) = (0..3).map(|_| measure()).min().unwrap_or_default();
     TSC_HZ.store(tsc * PIT_HZ / PIT_COUNT, Relaxed);
     NEAR.store(frequency() / 50_000, Relaxed);
-    TIMER_HZ.store(timer * PIT_HZ / PIT_COUNT, Relaxed);
+    TIMER_RATE.store((timer << 32) / tsc.max(1), Relaxed);
+    SHORTEST.store((timer * PIT_HZ / PIT_COUNT / SHORTEST_PERIODS).max(1), Relaxed);
 }
 
 /// Ticks of TSC and local APIC timer in PIT_COUNT ticks of the PIT.
@@ -91,9 +94,9 @@ fn arm_earlier(at: u64) {
         unsafe { msr::wrmsr(msr::IA32_TSC_DEADLINE, at.max(1)) };
         return;
     }
-    let ticks = at.saturating_sub(now()) as u128 * TIMER_HZ.load(Relaxed) as u128 / frequency().max(1) as u128;
-    let shortest = TIMER_HZ.load(Relaxed) / SHORTEST_PERIODS;
-    interrupt::set_local_timer(ticks.clamp(shortest.max(1) as u128, u32::MAX as u128) as u32);
+    let ticks = at.saturating_sub(now());
+    let count = ((u128::from(ticks) * u128::from(TIMER_RATE.load(Relaxed))) >> 32) as u64;
+    interrupt::set_local_timer(count.max(SHORTEST.load(Relaxed)).min(u32::MAX.into()) as u32);
 }
 
 fn deadline(e: &Ec) -> &sched::Deadline<Ec> {
@@ -102,16 +105,34 @@ fn deadline(e: &Ec) -> &sched::Deadline<Ec> {
 
 /// The timer of this CPU fired, or the guest's time slice ended: handles what is due and arms the timer anew.
 pub fn fired() {
+    if let Some(ec) = expired() {
+        ec.unblock(Status::Timeout);
+    }
+    arm_anew();
+}
+
+/// The first half of that. Who is returned is in no queue any more, and is still to be released.
+#[inline(always)]
+pub fn expired() -> Option<&'static Ec> {
     let (c, t) = (cpu(), now());
     c.set_timer(u64::MAX);
+    let mut last = None;
     while let Some(ec) = c.timeouts.expire::<Timed>(t, deadline) {
         let sm = ec.blocked_on.take();
-        if sm.is_none_or(|s| s.forget(ec)) {
-            ec.unblock(Status::Timeout);
+        if sm.is_none_or(|s| s.forget(ec))
+            && let Some(before) = last.replace(ec)
+        {
+            Ec::unblock(before, Status::Timeout);
         }
     }
     schedule::tick(t);
     iommu::resume(t);
+    last
+}
+
+/// The second.
+pub fn arm_anew() {
+    let c = cpu();
     rearm();
     if c.timer.get() == u64::MAX && !c.uses(Switches::TSC_DEADLINE) {
         interrupt::set_local_timer(0);
@@ -136,9 +157,13 @@ pub fn is_behind() -> bool {
 /// Arms the timer for what comes next.
 pub fn rearm() {
     let c = cpu();
-    let slice = if c.ipc.payer().is_some() { c.slice_end.get() } else { u64::MAX };
-    let next = c.timeouts.next::<Timed>(deadline).unwrap_or(u64::MAX).min(slice).min(iommu::resume_at());
-    if next != u64::MAX {
-        arm(next);
-    }
+    rearm_for(if c.ipc.payer().is_some() { c.slice_end.get() } else { u64::MAX });
+}
+
+/// The same if the turn of who pays is over then.
+#[inline(always)]
+pub fn rearm_for(slice_end: u64) {
+    let next = cpu().timeouts.next::<Timed>(deadline).unwrap_or(u64::MAX);
+    // If it is `u64::MAX` the timer is armed for no later.
+    arm(next.min(slice_end).min(iommu::resume_at()));
 }

@@ -1,6 +1,6 @@
 //! Traps: exceptions and interrupts, from user mode, from the idle kernel, and on their own stacks.
 
-use super::{cpu::cpu, fast, fpu, interrupt, tables};
+use super::{cpu::cpu, fast, fault, fpu, interrupt, tables};
 use crate::object::ec::{Cont, Ec, Expect};
 use crate::schedule::{self, Next};
 use crate::{event, remote, say, trace};
@@ -15,7 +15,7 @@ pub struct Regs {
     pub gpr: [u64; 16],
     /// Vector of the exception.
     pub vector: u64,
-    /// Its error code, or 0. Of an interrupt, what its stub pushes.
+    /// Its error code, or 0.
     pub error: u64,
     /// Instruction pointer.
     pub rip: u64,
@@ -127,28 +127,25 @@ const DB: u64 = 1;
 const NMI: u64 = 2;
 const UD: u64 = 6;
 const NM: u64 = 7;
-const PF: u64 = 14;
+/// Page fault.
+pub const PF: u64 = 14;
 const MC: u64 = 18;
 
-/// The current EC, which has come by a trap from user mode. Its frame is there.
-fn trapped() -> &'static Ec {
+/// An exception in user mode. Its frame is in the current EC.
+pub extern "C" fn user_trap() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("trap from nowhere") };
+    fault::raise(cpu(), ec);
     fast::arrive(ec);
     ec.ipc.cont.set(Cont::Iret);
-    ec
+    schedule::go(user_trap_of(ec))
 }
 
-/// An exception in user mode.
-pub extern "C" fn user_trap() -> ! {
-    schedule::go(user_trap_of(trapped()))
-}
-
-/// An interrupt in user mode.
+/// An interrupt in user mode, likewise.
 pub extern "C" fn user_interrupt(vector: u32) -> ! {
-    let ec = trapped();
-    if let Some(woken) = interrupt::take(vector as u8) {
-        schedule::wake(ec, woken);
-    }
+    let Some(ec) = cpu().ec.get() else { panic!("interrupt from nowhere") };
+    fast::arrive(ec);
+    ec.ipc.cont.set(Cont::Iret);
+    interrupt::handle(vector as u8, Some(ec));
     schedule::go(Next::Run(ec))
 }
 
@@ -174,7 +171,7 @@ fn user_trap_of(ec: &'static Ec) -> Next {
 
 /// An interrupt while the CPU idles or at a preemption point.
 pub extern "C" fn kernel_interrupt(vector: u32) -> ! {
-    interrupt::handle(vector as u8);
+    interrupt::handle(vector as u8, None);
     schedule::go(Next::Resched)
 }
 

@@ -3,16 +3,16 @@
 use super::{Done, Outcome, flags, selector};
 use crate::arch::cpu::cpu;
 use crate::boot::acpi;
-use crate::mem::refs::{Ref, account_of};
+use crate::mem::refs::{Object, Ref, account_of};
 use crate::object::ec::{Ec, Timed};
 use crate::object::sm::Down;
 use crate::object::{
-    dma::DmaSpace, gst, gst::GstSpace, hst, hst::HstSpace, msr, msr::MsrSpace, obj::ObjSpace, pio, pio::PioSpace,
+    dma::DmaSpace, gst, gst::GstSpace, hst, hst::HstSpace, msr, msr::MsrSpace, obj, obj::ObjSpace, pio, pio::PioSpace,
 };
 use crate::object::{pt::Pt, sc::Sc, sm::Sm, tables::Tables};
 use crate::{arch::time, boot, remote};
 use abi::{HwOp, IN_REGISTERS, Mad, Sel, Status, perm};
-use cap::Kind;
+use cap::{Cap, Kind};
 use core::sync::atomic::Ordering::SeqCst;
 use ptab::{Full, Leaf};
 
@@ -69,42 +69,51 @@ pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
     if (range.src | range.dst) & (range.count() - 1) != 0 {
         return Err(Status::BadPar);
     }
-    let src = selector(ec);
-    match (ec.obj.get(src).kind(), ec.obj.get(dst).kind()) {
-        (Some(Kind::Obj), Some(Kind::Obj)) => delegate_obj(take(ec, src)?, grant(ec, dst)?, &range),
-        (Some(Kind::Hst), Some(Kind::Hst)) => {
-            let (s, d): (_, &HstSpace) = (take(ec, src)?, grant(ec, dst)?);
+    let (from, to) = (ec.obj.get(selector(ec)), ec.obj.get(dst));
+    match (from.kind_number(), to.kind_number()) {
+        (OBJ, OBJ) => delegate_obj(take(from)?, grant(to)?, &range),
+        (HST, HST) => {
+            let (s, d): (_, &HstSpace) = (take(from)?, grant(to)?);
             let mut mem = Tables::of(account_of(d));
             let done = delegate_mem(s, &range, hst::END_PAGE, &mut |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done
         }
-        (Some(Kind::Hst), Some(Kind::Gst)) => {
-            let (s, d): (_, &GstSpace) = (take(ec, src)?, grant(ec, dst)?);
+        (HST, GST) => {
+            let (s, d): (_, &GstSpace) = (take(from)?, grant(to)?);
             let mut mem = Tables::of(account_of(d));
             let done = delegate_mem(s, &range, gst::END_PAGE, &mut |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done
         }
-        (Some(Kind::Hst), Some(Kind::Dma)) => {
-            let (s, d): (_, &DmaSpace) = (take(ec, src)?, grant(ec, dst)?);
+        (HST, DMA) => {
+            let (s, d): (_, &DmaSpace) = (take(from)?, grant(to)?);
             let mut mem = d.tables();
             let done = delegate_mem(s, &range, d.end_page(), &mut |p, o, l| d.change(&mut mem, p, o, l));
             d.settle(mem);
             done
         }
-        (Some(Kind::Pio), Some(Kind::Pio)) => delegate_pio(take(ec, src)?, grant(ec, dst)?, &range),
-        (Some(Kind::Msr), Some(Kind::Msr)) => delegate_msr(take(ec, src)?, grant(ec, dst)?, &range),
+        (PIO, PIO) => delegate_pio(take(from)?, grant(to)?, &range),
+        (MSR, MSR) => delegate_msr(take(from)?, grant(to)?, &range),
         _ => Err(Status::BadCap),
     }
 }
 
-fn take<T: crate::mem::refs::Object>(ec: &Ec, sel: Sel) -> Result<&'static T, Status> {
-    ec.obj.find::<T>(sel, perm::Space::TAKE.bits()).ok_or(Status::BadCap)
+const OBJ: u8 = Kind::Obj as u8;
+const HST: u8 = Kind::Hst as u8;
+const GST: u8 = Kind::Gst as u8;
+const DMA: u8 = Kind::Dma as u8;
+const PIO: u8 = Kind::Pio as u8;
+const MSR: u8 = Kind::Msr as u8;
+
+#[inline]
+fn take<T: Object>(cap: Cap) -> Result<&'static T, Status> {
+    obj::resolve(cap, perm::Space::TAKE.bits()).ok_or(Status::BadCap)
 }
 
-fn grant<T: crate::mem::refs::Object>(ec: &Ec, sel: Sel) -> Result<&'static T, Status> {
-    ec.obj.find::<T>(sel, perm::Space::GRANT.bits()).ok_or(Status::BadCap)
+#[inline]
+fn grant<T: Object>(cap: Cap) -> Result<&'static T, Status> {
+    obj::resolve(cap, perm::Space::GRANT.bits()).ok_or(Status::BadCap)
 }
 
 fn delegate_obj(src: &ObjSpace, dst: &ObjSpace, r: &Range) -> Outcome {

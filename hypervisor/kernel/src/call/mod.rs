@@ -14,6 +14,7 @@ pub mod transfer;
 use crate::arch::{cpu::cpu, fast};
 use crate::mem::refs::{self, Kept};
 use crate::object::ec::{Cont, Ec};
+use crate::object::sm;
 use crate::schedule::{self, Next};
 use abi::{Hypercall, Status};
 
@@ -36,7 +37,10 @@ pub enum Done {
 pub extern "C" fn hypercall() -> ! {
     let ec = begin();
     crate::trace!(HYPERCALL, Some(ec), ec.regs().rdi(), ec.regs().rsi());
-    schedule::go(dispatch(ec))
+    match dispatch(ec) {
+        Next::Run(same) if core::ptr::eq(same, ec) => schedule::go_back(ec),
+        next => schedule::go(next),
+    }
 }
 
 /// The same for an operation on a semaphore that concerns others: nothing is to be destroyed, and it has no parts.
@@ -50,11 +54,11 @@ pub extern "C" fn ctrl_sm() -> ! {
     schedule::go(Next::Run(ec))
 }
 
-/// The same for an up that releases `woken`, which is in no queue any more.
-pub extern "C" fn woken(woken: &'static Ec) -> ! {
+/// The same for an up that releases `woken`, which is in no queue any more, and does not run at once.
+pub extern "C" fn released(woken: &'static Ec) -> ! {
     let ec = begin();
     ec.set_status(Status::Success);
-    schedule::wake(ec, woken);
+    sm::release(woken, Status::Success);
     schedule::go(Next::Run(ec))
 }
 

@@ -1,6 +1,7 @@
 //! `get_state` and `set_state` (docs/design/0010, X5).
 
 use super::{Done, Outcome, selector};
+use crate::arch::fast;
 use crate::event;
 use crate::object::ec::Ec;
 use abi::{Mtd, Status, perm};
@@ -32,7 +33,7 @@ pub fn set_state(ec: &'static Ec) -> Outcome {
     if let Some(u) = ec.utcb() {
         let call = target.regs().call();
         // It goes on with all of this, and not only with what a reply at once would load.
-        target.ipc.tag.fit.store(false, Relaxed);
+        target.ipc.tag.fit.store(fast::UNFIT, Relaxed);
         event::load(target, mtd, u.arch(), ec);
         if target.regs().call() != call {
             // A hypercall of which a part is done is another one now.

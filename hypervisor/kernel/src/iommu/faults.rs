@@ -6,7 +6,6 @@ use super::{Machine, machine};
 use crate::arch::{cpu::cpu, time};
 use crate::say;
 use ::iommu::Limit;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use spin::Mutex;
 
 struct Reports {
@@ -17,15 +16,13 @@ struct Reports {
 }
 
 static REPORTS: Mutex<Reports> = Mutex::new(Reports { limit: Limit::new(), left_out: 0, silent: false });
-/// When there is something to do without an interrupt of a unit; `u64::MAX`: never.
-static RESUME: AtomicU64 = AtomicU64::new(u64::MAX);
 /// So often in a second units are looked at that do not interrupt.
 const LOOKS: u64 = 4;
 
 /// The units are on.
 pub fn start(m: &Machine) {
     if m.polled {
-        RESUME.store(0, Relaxed);
+        cpu().look_at_iommus.set(0);
     }
 }
 
@@ -49,14 +46,14 @@ pub fn interrupt() {
         r.silent = true;
         m.units.silence(true);
         let at = time::now() + second;
-        RESUME.store(at, Relaxed);
+        cpu().look_at_iommus.set(at);
         time::arm(at);
     }
 }
 
 /// When [`resume`] has something to do on this CPU.
 pub fn resume_at() -> u64 {
-    if cpu().id.get() == 0 { RESUME.load(Relaxed) } else { u64::MAX }
+    cpu().look_at_iommus.get()
 }
 
 /// The timer fired: lets the units report again if it is time, or looks what they have.
@@ -65,7 +62,7 @@ pub fn resume(now: u64) {
         return;
     }
     let Some(m) = machine() else { return };
-    RESUME.store(if m.polled { now + time::frequency() / LOOKS } else { u64::MAX }, Relaxed);
+    cpu().look_at_iommus.set(if m.polled { now + time::frequency() / LOOKS } else { u64::MAX });
     let mut r = REPORTS.lock();
     if !core::mem::take(&mut r.silent) {
         drop(r);

@@ -7,13 +7,13 @@
 use super::member::{Joins, Member};
 use super::obj::{ObjSpace, Window};
 use super::{account::Account, hst::HstSpace, kernel_object, pio::PioSpace, sc::Sc, sm::Sm};
-use crate::arch::{cpu::cpu, fpu, guest::Vcpu, trap::Frame};
+use crate::arch::{cpu::cpu, fast, fpu, guest::Vcpu, trap::Frame};
 use crate::mem::pool::Page;
 use crate::mem::refs::{self, AnyRef, Header, Held, Object, Part, Progress, Ref, Room};
 use crate::{remote, trace};
 use abi::{Sel, Status, Utcb};
 use core::cell::{Cell, UnsafeCell};
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 pub use ipc::{Cont, Expect};
 use sched::{Deadline, Link, Node};
 use smp::Root;
@@ -97,8 +97,8 @@ impl Joins for Ec {
 pub struct Tag {
     /// A recall is pending.
     pub recall: AtomicBool,
-    /// The fast path need not look at anything else.
-    pub fit: AtomicBool,
+    /// Whether the fast path need not look at anything else.
+    pub fit: AtomicU8,
     /// Its CPU.
     pub cpu: u16,
 }
@@ -217,7 +217,7 @@ impl Ec {
             kind: n.kind,
             ipc: ipc::State::new(
                 if n.kind == EcKind::Local { Cont::Receive } else { Cont::Startup },
-                Tag { recall: AtomicBool::new(false), fit: AtomicBool::new(false), cpu: n.cpu },
+                Tag { recall: AtomicBool::new(false), fit: AtomicU8::new(fast::UNFIT), cpu: n.cpu },
             ),
             progress: Cell::new(0),
             evt: n.evt,
@@ -291,14 +291,16 @@ impl Ec {
         }
     }
 
-    /// Releases it from a semaphore, with success, if it is by that what runs next. `false`: nothing has happened.
-    #[inline]
-    pub fn unblock_to_run(&'static self) -> bool {
-        let runs = ipc::unblock_to_run(self);
+    /// Releases it from a semaphore, if it is by that what runs next, and not `current`, which its own SC pays for. It is
+    /// blocked, and its status set. `false`: nothing has happened.
+    #[inline(always)]
+    pub fn unblock_to_run(&'static self, current: &'static Ec) -> bool {
+        let runs = ipc::unblock_to_run(self, current);
         if runs {
-            cpu().timeouts.disarm::<Timed>(self);
+            if self.deadline.armed() {
+                cpu().timeouts.disarm::<Timed>(self);
+            }
             self.blocked_on.take();
-            self.set_status(Status::Success);
         }
         runs
     }
@@ -315,7 +317,7 @@ impl Ec {
     pub fn strip(&'static self) -> Progress {
         if self.ipc.linked() {
             self.kept.set(true);
-            self.ipc.tag.fit.store(false, Relaxed);
+            self.ipc.tag.fit.store(fast::UNFIT, Relaxed);
             return refs::keep(self);
         }
         if refs::is_spared(self) {

@@ -132,7 +132,7 @@ impl HstSpace {
 
     /// Switches this CPU to the space, of which `root` is the mark here, as the fast path does. `false`: that is to be gone
     /// about in the usual way, as it was changed or is destroyed.
-    #[inline]
+    #[inline(always)]
     pub fn enter_at_once(cr3: u64, root: *const Root) -> bool {
         let c = cpu();
         if c.cr3.get() == cr3 {
@@ -197,7 +197,9 @@ impl HstSpace {
 
     /// Maps or revokes 2^order pages; see [`PageTable::update`]. [`HstSpace::settle`] has to follow.
     pub fn change(&self, mem: &mut Tables, page: u64, order: u32, target: Leaf) -> Result<(), Full> {
-        let r = self.table.lock().update(mem, page, order, target);
+        let mut t = self.table.lock();
+        let at_once = if order == 0 { t.update_page(mem, page, target) } else { None };
+        let r = at_once.map_or_else(|| t.update(mem, page, order, target), Ok);
         mem.note(r)
     }
 

@@ -2,9 +2,10 @@
 
 use super::member::Member;
 use super::{account::Account, kernel_object};
+use crate::arch::{cpu::cpu, fast};
 use crate::mem::pool::Pages;
 use crate::mem::refs::{Header, Object, Part, Progress, Ref};
-use crate::{arch::cpu::cpu, remote};
+use crate::remote;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use sched::CpuSet;
 
@@ -76,7 +77,7 @@ impl PioSpace {
     /// Those that run without bitmap get it when they enter again.
     pub fn changed(&self, first: bool) {
         if first {
-            self.member.each_ec(|ec| ec.ipc.tag.fit.store(false, Relaxed));
+            self.member.each_ec(|ec| ec.ipc.tag.fit.store(fast::UNFIT, Relaxed));
             remote::shoot(&CpuSet::all(), remote::ENTER);
         } else {
             remote::shoot(&self.users, remote::ENTER);

@@ -37,8 +37,12 @@ impl ipc::Sc for Sc {
         &self.ipc
     }
 
+    #[inline(always)]
     fn switch(from: Option<&'static Sc>, to: Option<&'static Sc>) {
-        schedule::switch(from, to);
+        match (from, to) {
+            (Some(from), Some(to)) => schedule::change_payer(from, to),
+            _ => schedule::switch(from, to),
+        }
     }
 }
 
@@ -92,16 +96,24 @@ impl Sc {
 
     /// Charges ticks up to `t`, and goes on if it was running; `true`: the turn is over.
     pub fn charge(&self, ticks: u64, t: u64) -> bool {
+        let (runs, mut over) = (self.running.load(Relaxed) != 0, false);
+        self.charge_and_clock(ticks, if runs { t } else { 0 }, || over = true);
+        over
+    }
+
+    /// Charges ticks; from `t` on it runs, or no more (0). `over` is called if the turn is over.
+    #[inline(always)]
+    pub fn charge_and_clock(&self, ticks: u64, t: u64, over: impl FnOnce()) {
         let mut b = self.budget.get();
-        let over = b.charge(ticks);
+        if b.charge(ticks) {
+            over();
+        }
         self.budget.set(b);
+        let consumed = self.consumed.load(Relaxed).wrapping_add(ticks);
         // Odd while sum and start do not belong together. x86 keeps the order of stores.
         self.charges.store(self.charges.load(Relaxed).wrapping_add(1), Release);
-        self.consumed.store(b.consumed(), Release);
-        if self.running.load(Relaxed) != 0 {
-            self.running.store(t, Release);
-        }
+        self.consumed.store(consumed, Release);
+        self.running.store(t, Release);
         self.charges.store(self.charges.load(Relaxed).wrapping_add(1), Release);
-        over
     }
 }

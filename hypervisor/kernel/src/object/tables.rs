@@ -46,8 +46,11 @@ impl Tables {
     }
 
     /// Frees the retired frames. The caller has flushed what hardware knew of them.
+    #[inline]
     pub fn flushed(mut self) {
-        free_all(&mut self.retired);
+        if self.retired != 0 {
+            free_all(&mut self.retired);
+        }
     }
 }
 

@@ -33,6 +33,7 @@ pub const CHECKS: &[Check] = &[
         vectors_not_leaked,
     ),
     ("objects-30", "vector registers survive an exception whose handler uses them", vectors_exception),
+    ("objects-30", "and a page fault", vectors_page_fault),
     ("objects-47", "a semaphore that is waited on outlives its capabilities", lifetime_waiting),
     ("objects-47 objects-49", "a semaphore lives as long as a capability to it", lifetime),
     ("objects-47", "an EC lives as long as a portal to it", portal_holds_ec),
@@ -346,15 +347,32 @@ extern "C" fn holds_vectors(_: u64, _: u64, u: *mut u64) -> u64 {
     0
 }
 
+extern "C" fn holds_vectors_and_faults(_: u64, _: u64, u: *mut u64) -> u64 {
+    // MOV AL, [0x123].
+    let (a, b) = with_vectors!(pattern(79), [".byte 0x8a, 0x04, 0x25, 0x23, 0x01, 0, 0"], out("rax") _,);
+    // SAFETY: the own UTCB.
+    unsafe { u.write_volatile(u64::from(a == b)) };
+    0
+}
+
 fn vectors_exception() -> Outcome {
+    keeps_vectors(holds_vectors, 2)
+}
+
+fn vectors_page_fault() -> Outcome {
+    keeps_vectors(holds_vectors_and_faults, 7)
+}
+
+/// Its handler, which goes on behind the instruction of that length, has vector registers of its own.
+fn keeps_vectors(body: crate::scene::Body, length: u64) -> Outcome {
     let used = Arc::new(Mutex::new(false));
     let u = used.clone();
     let l = Local::new(
-        holds_vectors,
+        body,
         Some(Box::new(move |_, s| {
             let (a, b) = with_vectors!(pattern(78), ["nop"],);
             *u.lock().expect("used") = a == b;
-            s.rip += 2;
+            s.rip += length;
             Mtd::RIP
         })),
     )?;

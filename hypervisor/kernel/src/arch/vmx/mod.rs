@@ -263,7 +263,7 @@ fn reflect(ec: &Ec) -> bool {
 
 fn host_exit(h: HostExit) {
     match h {
-        HostExit::ExternalInterrupt(vector) => interrupt::handle(vector),
+        HostExit::ExternalInterrupt(vector) => interrupt::handle(vector, None),
         HostExit::Timer => {
             time::fired();
             // Bochs holds interrupts back while a guest that was entered with its own off runs. Here they come.
