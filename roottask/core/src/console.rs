@@ -27,7 +27,7 @@ mod spec {
 }
 
 /// First and last port.
-pub const PORTS: policy::PortRange = policy::PortRange { first: spec::FIRST, last: spec::FIRST + spec::COUNT - 1 };
+pub const PORTS: init::PortRange = init::PortRange { first: spec::FIRST, last: spec::FIRST + spec::COUNT - 1 };
 /// At 115200 baud a character takes 87 µs. After so many polls there is no UART.
 const POLLS: u32 = 100_000;
 

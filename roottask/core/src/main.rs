@@ -32,8 +32,9 @@ use boot::Boot;
 use core_task_logic::acpi::Tables;
 use core_task_logic::firmware::rsdp;
 use create::Creator;
+use init::Config;
 use log::Log;
-use policy::{Machine, Plan, SystemFile};
+use policy::{Machine, Plan};
 use portals::Portals;
 use rt::hypercall;
 use shared::Shared;
@@ -83,8 +84,8 @@ fn main() {
 fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, machine: Machine, log: Log) -> ! {
     let file = match system_file(&boot) {
         Ok(file) => file,
-        Err(message) => {
-            log.line(message);
+        Err(messages) => {
+            messages.into_iter().for_each(|m| log.line(m));
             power::idle()
         }
     };
@@ -98,11 +99,12 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     Supervisor::new(file, plan, boot.book, creator, shared, log).run()
 }
 
-fn system_file(boot: &Boot) -> Result<SystemFile, String> {
+/// What is wrong with it is a line each.
+fn system_file(boot: &Boot) -> Result<Config, Vec<String>> {
     let bytes =
-        boot.module(SYSTEM).ok_or_else(|| format!("there is no boot module `{SYSTEM}` with the system file"))?;
-    let text = std::str::from_utf8(bytes).map_err(|e| format!("{SYSTEM}: not UTF-8: {e}"))?;
-    SystemFile::parse(text).map_err(|e| e.to_string())
+        boot.module(SYSTEM).ok_or_else(|| vec![format!("there is no boot module `{SYSTEM}` with the system file")])?;
+    let text = std::str::from_utf8(bytes).map_err(|e| vec![format!("{SYSTEM}: not UTF-8: {e}")])?;
+    policy::system_file(text).map_err(|all| all.iter().map(|d| format!("{SYSTEM}: {d}")).collect())
 }
 
 fn machine(nova: &Nova, hip: &Hip, log: &Log) -> Machine {

@@ -14,7 +14,8 @@ use crate::shared::{Ended, Shared};
 use crate::space::SpaceError;
 use abi::{Sel, root_obj};
 use core_task_logic::fault::Fault;
-use policy::{Action, Book, Client, ComponentError, ComponentPlan, End, Level, Lifecycle, Plan, Sm, SystemFile};
+use init::Config;
+use policy::{Action, Book, Client, ComponentError, ComponentPlan, End, Level, Lifecycle, Plan, Sm};
 use rt::hypercall;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 /// Runs a plan.
 pub struct Supervisor<'a> {
     /// What is wanted.
-    file: SystemFile,
+    file: Config,
     /// What is to be run.
     plan: Plan,
     /// Free memory.
@@ -44,7 +45,7 @@ pub struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     /// One that has done nothing yet.
     pub fn new(
-        file: SystemFile,
+        file: Config,
         plan: Plan,
         book: Book,
         creator: Creator<'a>,
@@ -89,7 +90,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn restarts(&self, index: usize) -> u32 {
-        self.file.entries[index].result.as_ref().map_or(0, |c| c.restart)
+        self.file.entries[index].result.as_ref().map_or(0, |c| c.restart.value.limit)
     }
 
     /// If one cannot be created, all are created anew without it: others may have its channels, and none runs yet.

@@ -2,7 +2,8 @@
 //! it does. The package `core-task` (../core) asks here and then acts.
 //!
 //! The way from text to running components:
-//! 1. [`SystemFile::parse`] reads the system file; what is wrong in one component is an error of that component only.
+//! 1. [`system_file`] reads the system file (crate `init`), as far as the root task can do what it says; what is wrong
+//!    in one component is an error of that component only.
 //! 2. [`Plan::new`] finds modules, reads ELF images ([`Image`]), resolves routes into channels, and takes all physical
 //!    memory from the [`Book`]. Again errors are confined to a component and to those that need it.
 //! 3. [`Plan::start_info`] is what each component finds when it starts (crate `parent`).
@@ -15,7 +16,6 @@ mod exit;
 mod image;
 mod memory;
 mod plan;
-mod quantity;
 mod reclaim;
 pub mod sel;
 mod start_info;
@@ -26,8 +26,7 @@ pub use exit::{Action, End, FAULT_CODE, Lifecycle};
 pub use image::{Image, ImageError, Segment};
 pub use memory::{Book, Chunk, MemoryError, PhysRange, chunks};
 pub use plan::{ComponentError, ComponentPlan, Content, Mapping, Module, Plan, Source};
-pub use quantity::{PortRange, QuantityError, Size};
 pub use reclaim::Level;
 pub use start_info::{Grant, Machine, Sm};
-pub use system_file::{Cause, Component, Entry, FileError, Placed, SystemFile};
+pub use system_file::system_file;
 pub use wiring::{Channel, Client, LOG_LABEL, RING_LEN, channel_address};

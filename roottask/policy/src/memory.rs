@@ -2,7 +2,7 @@
 //!
 //! Key types: [`Book`], [`PhysRange`]; [`chunks`] cuts a mapping into the aligned powers of two that `ctrl_pd` takes.
 
-use crate::quantity::human;
+use init::human;
 use thiserror::Error;
 
 const PAGE: u64 = abi::PAGE_SIZE as u64;

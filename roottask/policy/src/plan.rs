@@ -7,11 +7,10 @@
 
 use crate::image::{Image, ImageError};
 use crate::memory::{Book, MemoryError, PhysRange};
-use crate::quantity::{PortRange, human};
 use crate::start_info::Machine;
-use crate::system_file::{Cause, Component, FileError, Placed, SystemFile};
 use crate::wiring::{CHANNEL_LEN, Channel, Client, Resolved, channel_address, resolve};
 use abi::perm::Mem;
+use init::{Cause, Component, Config, Defect, Placed, PortRange, human};
 use parent::{CONFIG_ROM, MAX_CHANNELS, Name, SERVICE_LOG, StartInfo, layout};
 use std::fmt::Display;
 use std::ops::{Range, Sub};
@@ -25,8 +24,8 @@ const LARGE: u64 = 2 << 20;
 #[derive(Debug, Error, PartialEq, Eq, Clone)]
 #[allow(missing_docs, reason = "the messages are the documentation")]
 pub enum ComponentError {
-    #[error("{0}")]
-    File(FileError),
+    #[error("system: {0}")]
+    File(Defect),
     #[error("component `{component}`: there is no boot module `{module}` (key `{key}`)")]
     NoModule { component: String, module: String, key: &'static str },
     #[error("component `{component}`: module `{module}` {cause}")]
@@ -156,12 +155,12 @@ pub struct Plan {
 
 impl Plan {
     /// Plans all components of `file` for this machine. Takes their memory from `book`; a component that fails takes none.
-    pub fn new(file: &SystemFile, modules: &[Module<'_>], machine: &Machine, book: &mut Book) -> Plan {
+    pub fn new(file: &Config, modules: &[Module<'_>], machine: &Machine, book: &mut Book) -> Plan {
         let mut plan = Plan {
             components: Vec::new(),
             labels: file.entries.iter().map(|e| e.label.clone()).collect(),
             channels: Vec::new(),
-            notes: file.errors.iter().map(|e| e.to_string()).collect(),
+            notes: notes(file),
             shutdown_after: file.shutdown_after.clone(),
             kmem: machine.kmem,
         };
@@ -328,6 +327,12 @@ impl Plan {
     }
 }
 
+/// What is wrong outside components, and what more than the first defect is wrong in one.
+fn notes(file: &Config) -> Vec<String> {
+    let more = file.entries.iter().flat_map(|e| &e.more);
+    file.defects.iter().chain(more).map(|d| format!("system: {d}")).collect()
+}
+
 /// A component of which all is known but its memory.
 pub(crate) struct Checked<'a> {
     component: &'a Component,
@@ -340,12 +345,12 @@ pub(crate) struct Checked<'a> {
 }
 
 pub(crate) fn checked<'a>(
-    file: &'a SystemFile,
+    file: &'a Config,
     index: usize,
     modules: &[Module<'_>],
     machine: &Machine,
 ) -> Result<Checked<'a>, ComponentError> {
-    let component = file.entries[index].result.as_ref().map_err(|e| ComponentError::File(e.clone()))?;
+    let component = file.entries[index].result.as_ref().map_err(|d| ComponentError::File(d.clone()))?;
     let find = |module: &str, key| {
         modules.iter().position(|m| m.name == module).ok_or_else(|| ComponentError::NoModule {
             component: component.name.to_string(),
@@ -360,13 +365,13 @@ pub(crate) fn checked<'a>(
     let cpus = cpus.map_err(ComponentError::File)?;
     let irqs = existing(component, "irqs", "interrupt", &component.irqs, machine.pins).map_err(ComponentError::File)?;
     let routes = resolve(file, index, component).map_err(ComponentError::File)?;
-    let module = find(&component.binary, "binary")?;
+    let module = find(&component.binary.value, "binary")?;
     let image = Image::parse(modules[module].bytes).map_err(|cause| ComponentError::Image {
         component: component.name.to_string(),
-        module: component.binary.clone(),
+        module: component.binary.value.clone(),
         cause,
     })?;
-    let rom = |n: &Name| find(n.as_str(), "roms").map(|m| (*n, m));
+    let rom = |n: &Placed<Name>| find(n.value.as_str(), "roms").map(|m| (n.value, m));
     let roms = component.roms.iter().map(rom).collect::<Result<_, _>>()?;
     Ok(Checked { component, image: (module, image), roms, routes, cpus, irqs })
 }
@@ -378,11 +383,11 @@ fn existing<T>(
     noun: &str,
     list: &[Placed<T>],
     count: T,
-) -> Result<Vec<T>, FileError>
+) -> Result<Vec<T>, Defect>
 where
     T: Copy + Ord + Display + From<u8> + Sub<Output = T>,
 {
-    let Some(Placed { value, at: (line, column) }) = list.iter().find(|p| p.value >= count) else {
+    let Some(Placed { value, at }) = list.iter().find(|p| p.value >= count) else {
         return Ok(list.iter().map(|p| p.value).collect());
     };
     let one = T::from(1);
@@ -393,7 +398,7 @@ where
     };
     let reason = format!("there is no {noun} {value}: the machine has {has}");
     let place = format!("component `{}`", component.name);
-    Err(FileError { line: *line, column: *column, cause: Cause::Value { place, key, reason } })
+    Err(Defect { at: *at, cause: Cause::Value { place, key, reason } })
 }
 
 impl Checked<'_> {
@@ -402,15 +407,15 @@ impl Checked<'_> {
         let c = self.component;
         ComponentPlan {
             name: c.name,
-            binary: c.binary.clone(),
+            binary: c.binary.value.clone(),
             priority: c.priority,
             cpus: self.cpus.clone(),
             entry: self.image.1.entry,
-            io_ports: c.io_ports.clone(),
+            io_ports: c.io_ports.iter().map(|p| p.value).collect(),
             irqs: self.irqs.clone(),
-            provides: c.provides.clone(),
-            kmem_frames: c.kmem.pages(),
-            ram_len: c.ram.bytes() - layout::STACK_LEN,
+            provides: c.provides.iter().map(|p| p.value).collect(),
+            kmem_frames: c.kernel_memory().pages(),
+            ram_len: c.ram.value.bytes() - layout::STACK_LEN,
             frames: Vec::new(),
             mappings: Vec::new(),
             contents: Vec::new(),
@@ -422,7 +427,7 @@ impl Checked<'_> {
 
     /// Takes its share of what is left of the kernel's memory.
     fn set_apart(&self, left: &mut u64) -> Result<(), ComponentError> {
-        let asked = self.component.kmem.bytes();
+        let asked = self.component.kernel_memory().bytes();
         *left = left.checked_sub(asked).ok_or_else(|| ComponentError::KernelMemory {
             component: self.component.name.to_string(),
             asked: human(asked),
@@ -444,7 +449,7 @@ impl Checked<'_> {
             Ok(()) => Ok(plan),
             Err((what, cause)) => {
                 plan.frames.into_iter().for_each(|f| book.give_back(f));
-                *kmem += self.component.kmem.bytes();
+                *kmem += self.component.kernel_memory().bytes();
                 Err(ComponentError::Memory { component: self.component.name.to_string(), what, cause })
             }
         }
@@ -462,7 +467,7 @@ impl Checked<'_> {
             Ok(range)
         };
         let image = take(plan, "image", self.image.1.memory())?;
-        let ram = take(plan, "RAM", self.component.ram.bytes())?;
+        let ram = take(plan, "RAM", self.component.ram.value.bytes())?;
         plan.info = take(plan, "start information", StartInfo::PAGES as u64 * PAGE)?;
         let config = match &self.component.config {
             Some(text) => Some((text, take(plan, "configuration", text.len() as u64)?)),

@@ -40,7 +40,7 @@ pub(crate) fn book() -> Book {
 }
 
 pub(crate) fn plan_with(text: &str, list: &[(&str, &[u8])], book: &mut Book) -> Plan {
-    Plan::new(&SystemFile::parse(text).unwrap(), &modules(list), &MACHINE, book)
+    Plan::new(&crate::system_file(text).unwrap(), &modules(list), &MACHINE, book)
 }
 
 /// The plan of `text` with all modules there and good.
@@ -200,7 +200,7 @@ fn a_cpu_that_the_machine_lacks_keeps_that_component_from_starting() {
     let elf = good();
     let list = ["uart.elf", "console.elf", "vm.elf", "kernel"].map(|n| (n, elf.as_slice()));
     let one =
-        Plan::new(&SystemFile::parse(&text).unwrap(), &modules(&list), &Machine { cpus: 1, ..MACHINE }, &mut book());
+        Plan::new(&crate::system_file(&text).unwrap(), &modules(&list), &Machine { cpus: 1, ..MACHINE }, &mut book());
     assert!(errors(&one)[0].ends_with("there is no CPU 1: the machine has only 0"), "{:?}", errors(&one));
     assert_eq!(started(&one), ["uart", "console"], "all CPUs are one");
 }

@@ -9,8 +9,8 @@
 use crate::memory::Book;
 use crate::plan::{ComponentError, Module, Plan, checked};
 use crate::start_info::{Machine, Sm};
-use crate::system_file::SystemFile;
 use crate::wiring::Client;
+use init::Config;
 
 impl Plan {
     /// Component `index` has ended. Returns the semaphores that nobody uses any more. Of a channel both ends have to be
@@ -44,7 +44,7 @@ impl Plan {
     pub fn again(
         &mut self,
         index: usize,
-        file: &SystemFile,
+        file: &Config,
         modules: &[Module<'_>],
         machine: &Machine,
         book: &mut Book,
@@ -99,14 +99,14 @@ mod tests {
 
     /// Frames and kernel memory that somebody has, and the book.
     struct World {
-        file: SystemFile,
+        file: Config,
         plan: Plan,
         book: Book,
     }
 
     impl World {
         fn new(book: Book) -> World {
-            let file = SystemFile::parse(&system()).unwrap();
+            let file = crate::system_file(&system()).unwrap();
             let (elf, mut book) = (good(), book);
             let list = NAMES.map(|n| (n, elf.as_slice()));
             let plan = Plan::new(&file, &modules(&list), &MACHINE, &mut book);

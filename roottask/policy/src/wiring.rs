@@ -3,8 +3,9 @@
 //! Key types: [`Channel`] and, inside the crate, [`resolve`], which turns the names in routes into indices.
 
 use crate::memory::PhysRange;
-use crate::system_file::{Cause, Component, FileError, Route, SystemFile};
+use init::{Cause, Component, Config, Defect, Route};
 use parent::{Name, layout};
+use session::Target;
 
 /// Length of one ring, header included, in bytes: room for 16 KiB. A channel has two, one behind the other.
 pub const RING_LEN: u64 = 20 << 10;
@@ -59,52 +60,31 @@ pub(crate) struct Resolved {
 
 /// Finds the provider of each route. A provider whose own entry is wrong counts as one: that it does not start is
 /// found later.
-pub(crate) fn resolve(file: &SystemFile, index: usize, component: &Component) -> Result<Vec<Resolved>, FileError> {
-    let one = |r: &Route| provider(file, index, r).map(|p| Resolved { service: r.service, provider: p });
-    let fail = |r: &Route, reason| FileError {
-        line: r.at.0,
-        column: r.at.1,
-        cause: Cause::Value { place: format!("component `{}`", component.name), key: "routes", reason },
-    };
-    component.routes.iter().map(|r| one(r).map_err(|reason| fail(r, reason))).collect()
-}
-
-fn provider(file: &SystemFile, client: usize, route: &Route) -> Result<usize, String> {
-    let Route { service, provider, .. } = route;
-    let Some(index) = file.index_of(provider) else {
-        return Err(format!("`{service}` goes to `{provider}`, but there is no such component"));
-    };
-    if index == client {
-        return Err(format!("`{service}` goes to the component itself"));
+pub(crate) fn resolve(file: &Config, index: usize, component: &Component) -> Result<Vec<Resolved>, Defect> {
+    let mut all: Vec<Resolved> = Vec::new();
+    for Route { rule, at, .. } in &component.routes {
+        // `system_file` lets no other rules pass.
+        let (Some(service), Target::Child(child)) = (rule.service, rule.target) else { continue };
+        if all.iter().any(|r| r.service == service) {
+            continue;
+        }
+        let provider = file.provider(index, &service, &child).map_err(|reason| {
+            let place = format!("component `{}`", component.name);
+            Defect { at: *at, cause: Cause::Value { place, key: "routes", reason } }
+        })?;
+        all.push(Resolved { service, provider });
     }
-    match &file.entries[index].result {
-        Ok(c) if !c.provides.contains(service) => Err(not_provided(file, service, provider)),
-        _ => Ok(index),
-    }
-}
-
-fn not_provided(file: &SystemFile, service: &Name, provider: &str) -> String {
-    let providers: Vec<String> = file
-        .entries
-        .iter()
-        .filter(|e| e.result.as_ref().is_ok_and(|c| c.provides.contains(service)))
-        .map(|e| format!("`{}`", e.label))
-        .collect();
-    let who = match providers.as_slice() {
-        [] => "no component does".into(),
-        list => format!("{} does", list.join(", ")),
-    };
-    format!("`{provider}` does not provide `{service}`; {who}")
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(tail: &str) -> SystemFile {
+    fn file(tail: &str) -> Config {
         let head = "[[component]]\nname = \"a\"\nbinary = \"m\"\nram = \"1M\"\npriority = 1\nprovides = [\"log\"]\n";
         let b = "[[component]]\nname = \"b\"\nbinary = \"m\"\nram = \"1M\"\npriority = 1\n";
-        SystemFile::parse(&format!("{head}{b}{tail}")).unwrap()
+        crate::system_file(&format!("{head}{b}{tail}")).unwrap()
     }
 
     fn routes_of_b(tail: &str) -> Result<Vec<Resolved>, String> {
@@ -119,20 +99,26 @@ mod tests {
     }
 
     #[test]
+    fn the_first_route_of_a_service_counts() {
+        let r = routes_of_b("route = [{ service = \"log\", to = \"a\" }]\nroutes = { log = \"b\" }").unwrap();
+        assert_eq!(r, [Resolved { service: Name::new("log").unwrap(), provider: 0 }]);
+    }
+
+    #[test]
     fn wrong_routes_name_place_and_cause() {
         for (tail, want) in [
             (
                 "routes = { log = \"x\" }",
-                "system: line 12, column 18: component `b`, key `routes`: `log` goes to `x`, but there is no such \
-                 component",
+                "line 12, column 18: component `b`, key `routes`: `log` goes to `x`, but there is no such \
+                 component; there are `a`, `b`",
             ),
             (
                 "routes = { nic = \"a\" }",
-                "system: line 12, column 18: component `b`, key `routes`: `a` does not provide `nic`; no component does",
+                "line 12, column 18: component `b`, key `routes`: `a` does not provide `nic`; no component does",
             ),
             (
                 "[component.routes]\nlog = \"b\"",
-                "system: line 13, column 7: component `b`, key `routes`: `log` goes to the component itself",
+                "line 13, column 7: component `b`, key `routes`: `log` goes to the component itself",
             ),
         ] {
             assert_eq!(routes_of_b(tail).unwrap_err(), want);

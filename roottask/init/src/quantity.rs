@@ -1,6 +1,6 @@
-//! Quantities in system files: memory sizes ("264M") and port ranges ("0x3f8-0x3ff").
+//! Quantities in configurations: memory sizes ("264M"), times ("100ms") and port ranges ("0x3f8-0x3ff").
 //!
-//! Key types: [`Size`], [`PortRange`]. Used by `system_file`.
+//! Key types: [`Size`], [`Period`], [`PortRange`]. Used by `parse`.
 
 use std::fmt;
 use thiserror::Error;
@@ -20,6 +20,12 @@ pub enum QuantityError {
     /// Not whole pages.
     #[error("\"{0}\" is not a multiple of 4K")]
     Unaligned(String),
+    /// Not digits followed by a unit.
+    #[error("\"{0}\" is no time: digits and ms, s or m are expected, as in \"100ms\"")]
+    Period(String),
+    /// Longer than a day, or no time at all.
+    #[error("\"{0}\" is not between 1ms and a day")]
+    PeriodRange(String),
     /// Not a port or two.
     #[error("\"{0}\" is no port range: one port or two, as in \"0x3f8-0x3ff\", are expected")]
     Ports(String),
@@ -33,6 +39,9 @@ pub enum QuantityError {
 pub struct Size(u64);
 
 impl Size {
+    /// A page.
+    pub const PAGE: Size = Size(abi::PAGE_SIZE as u64);
+
     /// Reads digits with an optional unit K, M or G (powers of 1024).
     pub fn parse(text: &str) -> Result<Size, QuantityError> {
         let digits = text.trim_end_matches(['K', 'M', 'G']);
@@ -55,8 +64,8 @@ impl Size {
         }
     }
 
-    /// What the kernel may use for a component with so much RAM, if the system file does not say: objects of an ordinary
-    /// component or of a few virtual CPUs, and page tables, the more the more RAM.
+    /// What the kernel may use for a component with so much RAM, if the system file does not say: objects of an
+    /// ordinary component or of a few virtual CPUs, and page tables, the more the more RAM.
     pub fn kernel_memory(ram: Size) -> Size {
         Size((1 << 20) + (ram.0 >> 10).next_multiple_of(abi::PAGE_SIZE as u64))
     }
@@ -73,13 +82,48 @@ impl Size {
 }
 
 /// Prints bytes in the largest unit that fits without a remainder, else rounded down to KiB.
-pub(crate) fn human(bytes: u64) -> String {
+pub fn human(bytes: u64) -> String {
     for (shift, unit) in [(30, "G"), (20, "M"), (10, "K")] {
         if bytes >= 1 << shift && bytes.is_multiple_of(1 << shift) {
             return format!("{}{unit}", bytes >> shift);
         }
     }
     if bytes >= 1 << 10 { format!("{}K", bytes >> 10) } else { format!("{bytes} bytes") }
+}
+
+/// A time in ms: at least one, at most a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(u64);
+
+impl Period {
+    /// 100 ms.
+    pub const TENTH: Period = Period(100);
+    /// A second.
+    pub const SECOND: Period = Period(1000);
+    /// A day.
+    pub const LONGEST: Period = Period(24 * 60 * 60 * 1000);
+
+    /// Reads digits with a unit: ms, s or m.
+    pub fn parse(text: &str) -> Result<Period, QuantityError> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit_ms = match &text[digits.len()..] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            _ => return Err(QuantityError::Period(text.into())),
+        };
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(QuantityError::Period(text.into()));
+        }
+        let ms = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));
+        let fits = ms.filter(|ms| (1..=Period::LONGEST.0).contains(ms));
+        fits.map(Period).ok_or_else(|| QuantityError::PeriodRange(text.into()))
+    }
+
+    /// In ms.
+    pub const fn ms(self) -> u64 {
+        self.0
+    }
 }
 
 /// Inclusive range of I/O ports.
@@ -108,6 +152,11 @@ impl PortRange {
     /// Whether any port is in both.
     pub fn overlaps(self, other: PortRange) -> bool {
         self.first <= other.last && other.first <= self.last
+    }
+
+    /// Whether all ports of `other` are in these.
+    pub fn contains(self, other: PortRange) -> bool {
+        self.first <= other.first && other.last <= self.last
     }
 
     /// Number of ports.
@@ -167,6 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn periods_have_units() {
+        for (text, ms) in [("1ms", 1), ("100ms", 100), ("2s", 2000), ("1440m", 86_400_000)] {
+            assert_eq!(Period::parse(text).map(Period::ms), Ok(ms), "{text}");
+        }
+        for text in ["", "1", "ms", "1 s", "-1s", "1h", "1.5s", "1sm", "üs"] {
+            assert_eq!(Period::parse(text), Err(QuantityError::Period(text.into())), "{text}");
+        }
+        for text in ["0ms", "1441m", "99999999999999999999s", "18446744073709551615m"] {
+            assert_eq!(Period::parse(text), Err(QuantityError::PeriodRange(text.into())), "{text}");
+        }
+    }
+
+    #[test]
     fn port_ranges() {
         assert_eq!(PortRange::parse("0x3f8-0x3ff"), Ok(PortRange { first: 0x3f8, last: 0x3ff }));
         assert_eq!(PortRange::parse("0 - 65535").map(PortRange::count), Ok(65536));
@@ -182,6 +244,7 @@ mod tests {
         fn sizes_never_panic(text in ".{0,12}") {
             let _ = Size::parse(&text);
             let _ = PortRange::parse(&text);
+            let _ = Period::parse(&text);
         }
 
         #[test]
@@ -191,6 +254,7 @@ mod tests {
             let shared = (x.first..=x.last).any(|p| (y.first..=y.last).contains(&p));
             prop_assert_eq!(x.overlaps(y), shared);
             prop_assert_eq!(y.overlaps(x), shared);
+            prop_assert_eq!(x.contains(y), (y.first..=y.last).all(|p| (x.first..=x.last).contains(&p)));
         }
     }
 }

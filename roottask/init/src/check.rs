@@ -1,0 +1,274 @@
+//! Whether a configuration can work, decided without running it: each route leads to somebody who serves, quotas fit,
+//! nobody waits for himself, what is to be loaded is there. And who can reach whom.
+//!
+//! Key types: [`check`], [`World`], [`Verdict`], [`Reach`]. `reach` follows routes through inits.
+
+use crate::config::{Component, Config};
+use crate::defect::Defect;
+use crate::document::{At, Placed};
+use crate::quantity::human;
+use crate::reach::{Frame, ROM, Reach, Walker};
+use parent::Name;
+use petgraph::algo::kosaraju_scc;
+use petgraph::graphmap::DiGraphMap;
+use session::Routes;
+use std::collections::BTreeSet;
+use std::fmt::Display;
+
+/// What a system is to run in, as far as it is known.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// RAM for components in bytes.
+    pub ram: Option<u64>,
+    /// Kernel memory for components in bytes.
+    pub kmem: Option<u64>,
+    /// CPUs.
+    pub cpus: Option<u16>,
+    /// Boot modules; `None`: any that is asked for.
+    pub modules: Option<BTreeSet<String>>,
+    /// Services of the root task.
+    pub services: Vec<Name>,
+}
+
+/// What became of a check.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What keeps the system, or a component, from working.
+    pub errors: Vec<Finding>,
+    /// What is of no use, or may be meant otherwise.
+    pub warnings: Vec<Finding>,
+    /// Who can reach whom.
+    pub reach: Vec<Reach>,
+}
+
+/// Something that was found, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The place.
+    pub at: At,
+    /// What.
+    pub text: String,
+}
+
+impl Finding {
+    pub(crate) fn new(at: At, text: impl Display) -> Finding {
+        Finding { at, text: text.to_string() }
+    }
+}
+
+impl From<&Defect> for Finding {
+    fn from(d: &Defect) -> Finding {
+        Finding::new(d.at, &d.cause)
+    }
+}
+
+/// Checks all of a configuration, nested ones included. Components that have defects of their own are taken as they
+/// would be if these were mended: as somebody who may serve, and asks for nothing.
+pub fn check(config: &Config, world: &World) -> Verdict {
+    let mut verdict = Verdict::default();
+    verdict.errors.extend(config.all_defects().into_iter().map(Finding::from));
+    let root = Frame { config, path: String::new(), parent: None };
+    let budget =
+        Budget { ram: world.ram, kmem: world.kmem, caps: None, whose: "the machine".into(), at: At::default() };
+    Checker { world, verdict: &mut verdict }.all(&root, &budget);
+    unused(&root, &mut verdict);
+    cycles(&mut verdict);
+    for list in [&mut verdict.errors, &mut verdict.warnings] {
+        list.sort();
+        list.dedup();
+    }
+    verdict
+}
+
+/// What the parent of some components has for them.
+struct Budget {
+    ram: Option<u64>,
+    kmem: Option<u64>,
+    caps: Option<u64>,
+    whose: String,
+    at: At,
+}
+
+struct Checker<'a> {
+    world: &'a World,
+    verdict: &'a mut Verdict,
+}
+
+impl Checker<'_> {
+    fn error(&mut self, at: At, text: impl Display) {
+        self.verdict.errors.push(Finding::new(at, text));
+    }
+
+    fn warn(&mut self, at: At, text: impl Display) {
+        self.verdict.warnings.push(Finding::new(at, text));
+    }
+
+    fn all(&mut self, frame: &Frame<'_>, budget: &Budget) {
+        self.quotas(frame.config, budget);
+        for (index, entry) in frame.config.entries.iter().enumerate() {
+            let Ok(c) = &entry.result else { continue };
+            let walker = Walker { frame, world: self.world };
+            walker.routes(index, c, self.verdict);
+            self.loaded(&walker, index, c);
+            self.shadowed(frame, c);
+            self.words(frame, c);
+            self.nested(frame, index, c);
+        }
+    }
+
+    fn nested(&mut self, frame: &Frame<'_>, index: usize, c: &Component) {
+        let path = frame.path_of(c.name.as_str());
+        let Some(config) = &c.nested else {
+            if c.binary.value == crate::INIT {
+                self.warn(c.at, format!("`{path}` is an init without a configuration: it starts nothing"));
+            }
+            return;
+        };
+        let caps = c.caps.map(|caps| u64::from(caps.value));
+        let (ram, kmem) = (Some(c.ram.value.bytes()), Some(c.kernel_memory().bytes()));
+        let budget = Budget { ram, kmem, caps, whose: format!("`{path}`"), at: c.ram.at };
+        for inner in config.components() {
+            self.within(c, inner, &path);
+        }
+        self.offered(c, config, &path);
+        let inner = Frame { config, path, parent: Some((frame, index)) };
+        self.all(&inner, &budget);
+    }
+
+    /// What init offers is what its parent believes it does.
+    fn offered(&mut self, c: &Component, config: &Config, path: &str) {
+        for p in &c.provides {
+            if !config.services.iter().any(|s| s.name == p.value) {
+                self.error(p.at, format!("`{path}` is to provide `{}`, but has no [[service]] of that name", p.value));
+            }
+        }
+        for s in config.services.iter().filter(|s| !c.provides(&s.name)) {
+            self.warn(s.at, format!("`{}` is not among what `{path}` provides: nobody asks for it", s.name));
+        }
+    }
+
+    /// A component of an init has no devices and CPUs but those of init.
+    fn within(&mut self, outer: &Component, inner: &Component, path: &str) {
+        let (outer_name, name) = (path, format!("{path}{}{}", session::ARROW, inner.name));
+        for p in &inner.io_ports {
+            if !outer.io_ports.iter().any(|o| o.value.contains(p.value)) {
+                self.error(p.at, format!("`{name}` is to have ports {}, which `{outer_name}` has not", p.value));
+            }
+        }
+        for i in inner.irqs.iter().filter(|i| !outer.irqs.iter().any(|o| o.value == i.value)) {
+            self.error(i.at, format!("`{name}` is to have interrupt {}, which `{outer_name}` has not", i.value));
+        }
+        let Some(cpus) = &outer.cpus else { return };
+        for c in inner.cpus.iter().flatten().filter(|c| !cpus.iter().any(|o| o.value == c.value)) {
+            self.error(c.at, format!("`{name}` is to use CPU {}, which `{outer_name}` may not", c.value));
+        }
+    }
+
+    fn quotas(&mut self, config: &Config, budget: &Budget) {
+        let sum = |of: fn(&Component) -> u64| config.components().map(of).fold(0u64, u64::saturating_add);
+        let ram = sum(|c| c.ram.value.bytes()).saturating_add(config.preserve.ram);
+        let kmem = sum(|c| c.kernel_memory().bytes());
+        let caps = sum(|c| c.caps.map_or(0, |caps| caps.value.into())).saturating_add(config.preserve.caps.into());
+        let bytes: fn(u64) -> String = human;
+        for (what, asked, there, shown) in [
+            ("RAM", ram, budget.ram, bytes),
+            ("kernel memory", kmem, budget.kmem, bytes),
+            ("capabilities", caps, budget.caps, |n| n.to_string()),
+        ] {
+            if let Some(there) = there.filter(|&there| asked > there) {
+                let (whose, asked, there) = (&budget.whose, shown(asked), shown(there));
+                self.error(budget.at, format!("{what}: {asked} are given out, but {whose} has {there} for components"));
+            }
+        }
+    }
+
+    /// Binaries and ROMs are there, CPUs as well.
+    fn loaded(&mut self, walker: &Walker<'_>, index: usize, c: &Component) {
+        let binary = (c.binary.value.as_str(), c.binary.at, "binary");
+        let roms = c.roms.iter().map(|r| (r.value.as_str(), r.at, "roms"));
+        for (module, at, key) in std::iter::once(binary).chain(roms) {
+            if let Err(why) = walker.rom(index, c, module) {
+                self.error(at, format!("component `{}`, key `{key}`: {why}", walker.frame.path_of(c.name.as_str())));
+            }
+        }
+        let Some(cpus) = self.world.cpus else { return };
+        for cpu in c.cpus.iter().flatten().filter(|cpu| cpu.value >= cpus) {
+            let path = walker.frame.path_of(c.name.as_str());
+            self.error(
+                cpu.at,
+                format!("component `{path}`, key `cpus`: there is no CPU {}: the machine has {cpus}", cpu.value),
+            );
+        }
+    }
+
+    fn shadowed(&mut self, frame: &Frame<'_>, c: &Component) {
+        let rules = Routes(c.routes.iter().map(|r| r.rule.clone()).collect());
+        for (index, before) in rules.unreachable() {
+            let (route, before) = (&c.routes[index], &c.routes[before]);
+            if !route.default {
+                let path = frame.path_of(c.name.as_str());
+                self.warn(
+                    route.at,
+                    format!("component `{path}`: this route is never reached, because of that in {}", before.at),
+                );
+            }
+        }
+    }
+
+    /// What contradicts itself.
+    fn words(&mut self, frame: &Frame<'_>, c: &Component) {
+        let Some(beat) = c.heartbeat else { return };
+        if beat.value.restart_after.is_some() && c.restart.value.limit == 0 {
+            let path = frame.path_of(c.name.as_str());
+            self.warn(beat.at, format!("component `{path}` is stopped when its heart stops: it has no `restart`"));
+        }
+    }
+}
+
+/// Services that nobody can reach, and ways that nobody goes.
+fn unused(frame: &Frame<'_>, verdict: &mut Verdict) {
+    let reached = |path: &str, service: &Name| verdict.reach.iter().any(|r| r.passes(path, service));
+    let mut found = Vec::new();
+    for c in frame.config.components() {
+        let path = frame.path_of(c.name.as_str());
+        for p in c.provides.iter().filter(|p| !reached(&path, &p.value)) {
+            found.push(Finding::new(p.at, format!("nobody can reach `{}` of `{path}`", p.value)));
+        }
+    }
+    // Binaries come from the parent without a route.
+    let by_route = |s: &&Placed<Name>| s.value.as_str() != ROM;
+    for s in frame.config.parent_provides.iter().flatten().filter(by_route) {
+        let to_parent = |r: &Reach| r.service == s.value && r.left.contains(&frame.path);
+        if !verdict.reach.iter().any(to_parent) {
+            found.push(Finding::new(s.at, format!("no component can reach `{}` of the parent", s.value)));
+        }
+    }
+    verdict.warnings.extend(found);
+    for (index, c) in frame.config.entries.iter().enumerate() {
+        let Ok(c) = &c.result else { continue };
+        if let Some(config) = &c.nested {
+            let path = frame.path_of(c.name.as_str());
+            unused(&Frame { config, path, parent: Some((frame, index)) }, verdict);
+        }
+    }
+}
+
+/// Components that wait for each other before they can serve. Nobody waits for the log.
+fn cycles(verdict: &mut Verdict) {
+    let edges: Vec<&Reach> =
+        verdict.reach.iter().filter(|r| r.needed && r.service.as_str() != parent::SERVICE_LOG).collect();
+    let graph: DiGraphMap<&str, ()> = edges.iter().map(|r| (r.client.as_str(), r.server.as_str())).collect();
+    for circle in kosaraju_scc(&graph).into_iter().filter(|circle| circle.len() > 1) {
+        let inside = |r: &&&Reach| circle.contains(&r.client.as_str()) && circle.contains(&r.server.as_str());
+        let steps: Vec<&&Reach> = edges.iter().filter(inside).collect();
+        let at = steps.iter().map(|r| r.at).min().unwrap_or_default();
+        let steps: Vec<_> =
+            steps.iter().map(|r| format!("`{}` needs `{}` of `{}`", r.client, r.service, r.server)).collect();
+        let text = format!("none of these can serve before the others do: {}", steps.join(", "));
+        verdict.errors.push(Finding::new(at, text));
+    }
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;
