@@ -138,9 +138,7 @@ fn component(name: &str, flavour: Flavour, objcopy: &[&str]) -> Result<Binary> {
 
 /// A component's binary is a package of that name with the feature `component`.
 fn check_packages(binaries: &[String]) -> Result<()> {
-    let mut c = cargo();
-    let text = exec::query(c.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(tree::root()))?;
-    let known = component_packages(&serde_json::from_str(&text)?);
+    let known = packages()?;
     for b in binaries {
         ensure!(
             known.contains(b),
@@ -149,6 +147,13 @@ fn check_packages(binaries: &[String]) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Packages of components.
+pub fn packages() -> Result<Vec<String>> {
+    let mut c = cargo();
+    let text = exec::query(c.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(tree::root()))?;
+    Ok(component_packages(&serde_json::from_str(&text)?))
 }
 
 fn component_packages(metadata: &serde_json::Value) -> Vec<String> {

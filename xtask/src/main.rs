@@ -1,4 +1,5 @@
-//! The developer's commands, one file a verb: `run`, `test`, `image`, `perf`, `spec`, `size`, `coverage`, `sessions`, `platforms`.
+//! The developer's commands, one file a verb: `run`, `test`, `check`, `image`, `perf`, `spec`, `size`, `coverage`,
+//! `sessions`, `platforms`.
 //!
 //! Below the verbs: [`packages`] (Debian packages), [`guest`] (kernel and initramfs of the guest), [`build`] (our
 //! binaries), [`iso`] (the boot image), [`emulator`] (what boots it), [`session`] (a running emulator and its
@@ -6,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod check;
 mod cost;
 mod coverage;
 mod debug;
@@ -57,6 +59,8 @@ enum Verb {
     Run(run::Args),
     /// Run the host tests and the tests in emulators.
     Test(test::Args),
+    /// Decide whether a configuration can work, and tell who can reach whom, without running anything.
+    Check(check::Args),
     /// Make the bootable ISO of a system and print its path.
     Image(image::Args),
     /// Measure what perf/budgets.toml promises.
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Run(args) => run::main(&args),
         Verb::Test(args) => test::main(&args),
+        Verb::Check(args) => check::main(&args),
         Verb::Image(args) => image::main(&args),
         Verb::Perf(args) => perf::main(&args),
         Verb::Spec => spec::main(),

@@ -28,6 +28,20 @@ struct Component {
     binary: String,
     #[serde(default)]
     roms: Vec<String>,
+    config: Option<toml::Value>,
+}
+
+impl File {
+    /// All components, those of inits behind their init.
+    fn all(self) -> Result<Vec<Component>> {
+        let mut all = Vec::new();
+        for mut c in self.component {
+            let inner = c.config.take().filter(|_| c.binary == init::INIT).map(File::deserialize).transpose()?;
+            all.push(c);
+            all.extend(inner.map(File::all).transpose()?.unwrap_or_default());
+        }
+        Ok(all)
+    }
 }
 
 impl System {
@@ -43,10 +57,10 @@ impl System {
 
     /// Takes the names of modules from the text.
     pub fn parse(text: String) -> Result<System> {
-        let file: File = toml::from_str(&text)?;
-        let binaries = unique(file.component.iter().map(|c| &c.binary));
+        let all = toml::from_str::<File>(&text)?.all()?;
+        let binaries = unique(all.iter().map(|c| &c.binary));
         // A binary that a component reads is in the image anyway.
-        let roms = unique(file.component.iter().flat_map(|c| &c.roms).filter(|r| !binaries.contains(r)));
+        let roms = unique(all.iter().flat_map(|c| &c.roms).filter(|r| !binaries.contains(r)));
         Ok(System { text, binaries, roms })
     }
 
@@ -88,6 +102,14 @@ mod tests {
         let text = "[[component]]\nbinary='x'\nroms=['k','y']\n[[component]]\nbinary='y'\n";
         let s = System::parse(text.into()).unwrap();
         assert_eq!((s.binaries, s.roms), (vec!["x".into(), "y".into()], vec!["k".to_string()]));
+    }
+
+    #[test]
+    fn modules_of_nested_inits_are_collected() {
+        let text = "[[component]]\nbinary='init'\n[[component.config.component]]\nbinary='x'\nroms=['k']\n\
+                    [[component]]\nbinary='vmm'\nconfig = { component = 1 }\n";
+        let s = System::parse(text.into()).unwrap();
+        assert_eq!((s.binaries, s.roms), (vec!["init".into(), "x".into(), "vmm".into()], vec!["k".to_string()]));
     }
 
     #[test]

@@ -121,14 +121,18 @@ pub fn rom(name: &str) -> Result<PathBuf> {
         _ => {}
     }
     let guests = all()?;
-    let kernels = guests.iter().filter_map(|(_, g)| Some((g.text("kernel")?, &g.kernel)));
-    match kernels.clone().find(|(n, _)| *n == name) {
+    let mut kernels = guests.iter().filter_map(|(_, g)| Some((g.text("kernel")?, &g.kernel)));
+    match kernels.find(|(n, _)| *n == name) {
         Some((_, kernel)) => kernel.file().with_context(|| format!("making the ROM {name:?}")),
-        None => {
-            let known: BTreeSet<_> = kernels.map(|(n, _)| n).chain([INITRAMFS, "realmode", "testkernel"]).collect();
-            bail!("nothing makes a ROM {name:?}; there are {}", Vec::from_iter(known).join(", "))
-        }
+        None => bail!("nothing makes a ROM {name:?}; there are {}", Vec::from_iter(roms()?).join(", ")),
     }
+}
+
+/// The names of ROMs that can be made.
+pub fn roms() -> Result<BTreeSet<String>> {
+    let guests = all()?;
+    let kernels = guests.iter().filter_map(|(_, g)| g.text("kernel"));
+    Ok(kernels.chain([INITRAMFS, "realmode", "testkernel"]).map(String::from).collect())
 }
 
 #[cfg(test)]
