@@ -192,11 +192,12 @@ impl Checker<'_> {
             }
         }
         let Some(cpus) = self.world.cpus else { return };
+        let has = if cpus == 1 { "only 0".into() } else { format!("0 to {}", cpus.saturating_sub(1)) };
         for cpu in c.cpus.iter().flatten().filter(|cpu| cpu.value >= cpus) {
             let path = walker.frame.path_of(c.name.as_str());
             self.error(
                 cpu.at,
-                format!("component `{path}`, key `cpus`: there is no CPU {}: the machine has {cpus}", cpu.value),
+                format!("component `{path}`, key `cpus`: there is no CPU {}: the machine has {has}", cpu.value),
             );
         }
     }

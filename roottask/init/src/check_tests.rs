@@ -261,9 +261,11 @@ fn what_is_loaded_must_be_there() {
     let v = check(&at_root, &World { modules: modules(&["a.elf", "kernel"]), cpus: Some(4), ..world() });
     let want = [
         "component `a`, key `roms`: there is no boot module `kernle`; did you mean `kernel`?",
-        "component `a`, key `cpus`: there is no CPU 4: the machine has 4",
+        "component `a`, key `cpus`: there is no CPU 4: the machine has 0 to 3",
     ];
     assert_eq!(texts(&v.errors), want);
+    let one = check(&at_root, &World { cpus: Some(1), ..world() });
+    assert!(one.errors[0].text.ends_with("there is no CPU 4: the machine has only 0"), "{:?}", one.errors);
 
     let inner = [
         ("a", "roms = [\"data\"]\nroute = [{ service = \"rom\", label = \"data\", to = \"fs\" }]"),

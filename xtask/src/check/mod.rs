@@ -39,12 +39,13 @@ const IMAGES: u64 = 4 << 20;
 /// Prints the table and what was found; fails if something is wrong.
 pub fn main(args: &Args) -> Result<ExitCode> {
     let path = named(&args.config)?;
-    let world = world(args)?;
+    let platform = platform::choose(args.on.as_deref())?;
+    let world = world(args, &platform)?;
     let text = tree::read_text(&path)?;
     let name = tree::shown(&path);
     let verdict = verdict(&text, &world);
     print!("{}", table(&verdict));
-    eprint!("{}", findings(&name, &verdict));
+    eprint!("{}", findings(&name, &platform.name, &verdict));
     if let Some(file) = &args.picture {
         std::fs::write(file, picture::draw(&name, &verdict.reach)).with_context(|| file.display().to_string())?;
         println!("{}", file.display());
@@ -55,14 +56,13 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 /// A path, or the name of a system.
 fn named(config: &Path) -> Result<PathBuf> {
     let system = tree::root().join("configs/systems").join(config).with_extension("toml");
-    let path = if !config.exists() && config.components().count() == 1 { system } else { config.to_path_buf() };
+    let path = if !config.is_file() && config.components().count() == 1 { system } else { config.to_path_buf() };
     ensure!(path.is_file(), "{}: there is no such file, nor a system of that name", config.display());
     Ok(path.canonicalize()?)
 }
 
-fn world(args: &Args) -> Result<World> {
-    let platform = platform::choose(args.on.as_deref())?;
-    let mut world = of_platform(&platform);
+fn world(args: &Args, platform: &platform::Platform) -> Result<World> {
+    let mut world = of_platform(platform);
     if let Some(memory) = &args.memory {
         world.ram = Some(Size::parse(memory).map_err(|e| anyhow!("--memory: {e}"))?.bytes());
     }
@@ -117,7 +117,7 @@ fn table(verdict: &Verdict) -> String {
     text
 }
 
-fn findings(name: &str, verdict: &Verdict) -> String {
+fn findings(name: &str, platform: &str, verdict: &Verdict) -> String {
     let kinds = verdict.errors.iter().map(|f| ("error", f)).chain(verdict.warnings.iter().map(|f| ("warning", f)));
     let mut all: Vec<_> = kinds.collect();
     all.sort_by_key(|(_, f)| f.at);
@@ -128,7 +128,7 @@ fn findings(name: &str, verdict: &Verdict) -> String {
     let mut text: String = all.iter().map(|(kind, f)| format!("{name}{}: {kind}: {}\n", place(f), f.text)).collect();
     let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let (errors, warnings) = (plural(verdict.errors.len(), "error"), plural(verdict.warnings.len(), "warning"));
-    let _ = writeln!(text, "{name}: {errors}, {warnings}");
+    let _ = writeln!(text, "{name} on {platform}: {errors}, {warnings}");
     text
 }
 
@@ -170,8 +170,8 @@ mod tests {
                     x.toml:32:13: warning: component `vm`, key `heartbeat`: the root task cannot do that yet\n\
                     x.toml:33:9: error: component `vm`, key `roms`: there is no boot module `bzImages`; did you mean \
                     `bzImage`?\n\
-                    x.toml: 2 errors, 1 warning\n";
-        assert_eq!(findings("x.toml", &v), want);
+                    x.toml on qemu: 2 errors, 1 warning\n";
+        assert_eq!(findings("x.toml", "qemu", &v), want);
     }
 
     #[test]
@@ -181,7 +181,10 @@ mod tests {
                     uart     log       uart -> *     console\n\
                     console  terminal  console -> *  uart\n";
         assert_eq!(table(&v), want);
-        assert!(findings("hello", &v).ends_with("hello: 0 errors, 1 warning\n"), "nobody uses its terminal");
+        assert!(
+            findings("hello", "qemu", &v).ends_with("hello on qemu: 0 errors, 1 warning\n"),
+            "nobody uses its terminal"
+        );
     }
 
     #[test]
@@ -189,7 +192,11 @@ mod tests {
         let v = check("a = = 1\nb = \"\n");
         assert_eq!(v.errors.iter().map(|f| f.at.line).collect::<Vec<_>>(), [1, 2]);
         let v = check("");
-        assert!(findings("x", &v).starts_with("x:1:1: error: there is no [[component]]\n"), "{}", findings("x", &v));
+        assert!(
+            findings("x", "qemu", &v).starts_with("x:1:1: error: there is no [[component]]\n"),
+            "{}",
+            findings("x", "qemu", &v)
+        );
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Drawing = Graph<NodeLabel, EdgeLabel>;
 
-/// Pixels of a character, nearly, and of what is around text.
+/// Pixels of a character, nearly, of one at an arrow, and of what is around text.
 const CHARACTER: f64 = 7.5;
+const SMALL: f64 = 6.6;
 const LINE: f64 = 16.0;
 const PADDING: f64 = 12.0;
 const MARGIN: f64 = 24.0;
@@ -56,15 +57,18 @@ fn last(path: &str) -> &str {
     path.rsplit(ARROW).next().unwrap_or(path)
 }
 
-fn width(text: &str) -> f64 {
-    text.chars().count() as f64 * CHARACTER
+fn width(text: &str, character: f64) -> f64 {
+    text.chars().count() as f64 * character
 }
 
 fn graph(services: &BTreeMap<(&str, &str), BTreeSet<&str>>) -> Drawing {
-    let mut graph = Graph::with_options(GraphOptions { directed: true, multigraph: false, compound: true });
+    let mut graph = Graph::with_options(GraphOptions { directed: true, multigraph: true, compound: true });
     for path in services.keys().flat_map(|(client, server)| [*client, *server]) {
-        let label =
-            NodeLabel { width: width(last(path)) + 2.0 * PADDING, height: LINE + PADDING, ..NodeLabel::default() };
+        let label = NodeLabel {
+            width: width(last(path), CHARACTER) + 2.0 * PADDING,
+            height: LINE + PADDING,
+            ..NodeLabel::default()
+        };
         graph.set_node(path, Some(label));
         let mut child = path;
         for init in inits(path).into_iter().rev() {
@@ -74,7 +78,7 @@ fn graph(services: &BTreeMap<(&str, &str), BTreeSet<&str>>) -> Drawing {
         }
     }
     for ((client, server), services) in services {
-        let (width, height) = (width(&words(services)) + PADDING, LINE);
+        let (width, height) = (width(&words(services), SMALL) + PADDING, LINE);
         let label = EdgeLabel { width, height, labelpos: LabelPos::Center, ..EdgeLabel::default() };
         graph.set_edge(*client, *server, Some(label), None);
     }
@@ -90,7 +94,7 @@ fn svg(title: &str, graph: &Drawing, services: &BTreeMap<(&str, &str), BTreeSet<
     let most = |of: &dyn Fn(&NodeLabel) -> f64| nodes.iter().filter_map(|n| graph.node(n)).map(of).fold(0.0, f64::max);
     let points = || services.keys().filter_map(|(c, s)| graph.edge(c, s, None)).flat_map(|e| &e.points);
     let far = |of: fn(&Point) -> f64| points().map(of).fold(0.0, f64::max);
-    let width = most(&right).max(far(|p| p.x)).max(width(title)) + MARGIN;
+    let width = most(&right).max(far(|p| p.x)).max(width(title, CHARACTER)) + MARGIN;
     let height = most(&bottom).max(far(|p| p.y)) + MARGIN;
     html! {
         svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (px(width)) " \
@@ -135,10 +139,11 @@ fn arrow(graph: &Drawing, client: &str, server: &str, services: &BTreeSet<&str>)
     let steps: Vec<String> = edge.points.iter().map(|p| format!("{},{}", px(p.x), px(p.y))).collect();
     let dots = if services.iter().all(|s| *s == "log") { "2 3" } else { "none" };
     let text = words(services);
+    let wide = width(&text, SMALL);
     let (x, y) = (edge.x.unwrap_or(0.0), edge.y.unwrap_or(0.0));
     html! {
         polyline points=(steps.join(" ")) fill="none" stroke="#59636e" stroke-dasharray=(dots) marker-end="url(#tip)" {}
-        rect x=(px(x - width(&text) / 2.0)) y=(px(y - LINE / 2.0)) width=(px(width(&text))) height=(px(LINE))
+        rect x=(px(x - wide / 2.0)) y=(px(y - LINE / 2.0)) width=(px(wide)) height=(px(LINE))
             fill="#ffffff" fill-opacity="0.85" {}
         text x=(px(x)) y=(px(y)) text-anchor="middle" dominant-baseline="central" font-size="12" fill="#0b6e99" {
             (text)
@@ -196,6 +201,16 @@ mod tests {
             assert_eq!(svg.matches(&format!(">{name}</text>")).count(), 1, "{name}");
         }
         assert_eq!(svg.matches("<polyline").count(), 2);
+    }
+
+    #[test]
+    fn arrows_there_and_back_do_not_hide_each_other() {
+        let services = reach(&[("a", "x", "b"), ("b", "log", "a")]);
+        let services = arrows(&services);
+        let mut graph = graph(&services);
+        layout(&mut graph, None);
+        let middle = |client, server| graph.edge(client, server, None).map(|e| (e.x.unwrap(), e.y.unwrap())).unwrap();
+        assert_ne!(middle("a", "b"), middle("b", "a"));
     }
 
     #[test]
