@@ -1,4 +1,5 @@
 use super::*;
+use crate::reach::CORE;
 use proptest::prelude::*;
 
 /// A system of components with 1M of RAM; each is its name and what more is to be said.
@@ -346,7 +347,60 @@ fn defects_of_components_are_errors_and_the_rest_is_checked_as_if_they_were_mend
     assert_eq!(reach(&v), ["b x \"b -> *\" a"]);
 }
 
+/// A rule for `x` in text: its selector, its target, and whether it changes the label.
+fn rules(targets: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let selector = prop_oneof![
+        Just(String::new()),
+        "(label|label_prefix|label_suffix|label_last) = \"(c|a|b| -> ){1,3}\", ".prop_map(|s| s),
+    ];
+    let relabel = prop_oneof![3 => Just(""), 1 => Just("relabel = \"a\", ")];
+    let one = (selector, prop::sample::select(targets), relabel, any::<bool>());
+    let text = one.prop_map(|(selector, to, relabel, all)| {
+        let service = if all { "" } else { "service = \"x\", " };
+        format!("{{ {service}{selector}{relabel}to = \"{to}\" }}")
+    });
+    prop::collection::vec(text, 1..4).prop_map(|list| format!("route = [{}]", list.join(", ")))
+}
+
+/// Where a request of `c`, which is in the init `i`, really ends: each parent asks its rules, one after the other.
+fn served(config: &Config, label: &session::Label) -> Option<String> {
+    let name = |text: &str| Name::new(text).unwrap();
+    let rules = |c: &Component| Routes(c.routes.iter().map(|r| r.rule.clone()).collect());
+    let outer = config.component(&name("i"))?;
+    let inner = outer.nested.as_ref()?.component(&name("c"))?;
+    let (mut label, none) = (label.clone(), session::Args::default());
+    for c in [inner, outer] {
+        let rules = rules(c);
+        let rule = rules.find(&name("x"), &label)?;
+        label = rule.rewrite(&c.name, &label, &none).ok()?.0;
+        match rule.target {
+            session::Target::Child(child) => return Some(child.to_string()),
+            session::Target::AnyChild if c.name == name("i") => return Some("s".into()),
+            session::Target::Parent => (),
+            _ => return None,
+        }
+    }
+    Some(CORE.into())
+}
+
 proptest! {
+    #[test]
+    fn whatever_is_reached_is_in_the_table(
+        inner in rules(&["parent", "nobody"]),
+        outer in rules(&["parent", "nobody", "s", "t", "any-child"]),
+        label in "(a|b| -> ){0,3}",
+    ) {
+        let servers = system(&[("s", "provides = [\"x\"]"), ("t", "provides = [\"x\"]")]);
+        let text = format!("{servers}{}", inside("i", "", &[("c", &inner)], &outer));
+        let config = Config::parse(&text).unwrap();
+        let world = World { services: vec![Name::new("x").unwrap()], ..World::default() };
+        let v = check(&config, &world);
+        if let Some(server) = served(&config, &session::Label::new(&label).unwrap()) {
+            let found = v.reach.iter().any(|r| r.client == "i -> c" && r.server == server);
+            prop_assert!(found, "{label:?} {server}\n{text}\n{:#?}", reach(&v));
+        }
+    }
+
     #[test]
     fn no_configuration_panics(edits in prop::collection::vec((0usize..600, "[a-z\"\\[\\]{}=\n,]{0,3}"), 0..4)) {
         let client = system(&[("c", "route = [{ to = \"parent\" }, { service = \"x\", label = \"l\", to = \"i\" }]")]);

@@ -133,6 +133,14 @@ fn a_bad_image_names_component_module_and_cause() {
 }
 
 #[test]
+fn all_that_is_wrong_with_a_component_is_told() {
+    let p = plan(&default_system().replace("irqs = [4]", "irqs = [-1]\nkmme = \"1M\""));
+    assert!(errors(&p)[0].starts_with("system: line 8, column 9: component `uart`, key `irqs`"), "{:?}", errors(&p));
+    let more = "system: line 9, column 1: unknown key `kmme` in component `uart`; did you mean `kmem`?";
+    assert_eq!(p.notes[0], more);
+}
+
+#[test]
 fn without_a_provider_a_client_does_not_start_unless_it_is_the_log() {
     let elf = good();
     let list = [("uart.elf", &elf[..]), ("kernel", &elf), ("vm.elf", &elf), ("console.elf", b"#!")];
