@@ -251,6 +251,41 @@ fn a_server_that_keeps_a_donation_for_good_is_stopped() {
 }
 
 #[test]
+fn that_it_is_ready_is_not_said_any_more_when_it_is_gone() {
+    let mut house = House::usual();
+    house.call("console", Call::Announce(name("log"))).unwrap();
+    house.request("shell", 1, "log", quota(9, 9)).unwrap();
+    let number = house.obey("console");
+    house.spend("console", quota(108, 108));
+    house.call("console", Call::Respond(number, Response::Gone)).unwrap();
+    assert_eq!(house.phase(number), Some(Phase::Settling(End::Gone)));
+    assert_eq!(house.hears("shell"), []);
+    house.release("console", quota(8, 8));
+    house.tick(MS);
+    assert_eq!(house.hears("shell"), ended(1, End::Gone));
+}
+
+#[test]
+fn what_waits_for_a_server_is_not_given_to_others() {
+    let mut house = House::usual();
+    house.request("shell", 1, "log", quota(50, 50)).unwrap();
+    let mut large = spec("large", &[], &[]);
+    large.quota = quota(801, 801);
+    let large = house.add(large);
+    assert!(!house.child("large").runs(), "850 are there, of which 50 are the session's");
+
+    house.call("console", Call::Announce(name("log"))).unwrap();
+    let console = house.life("console");
+    house.turn(|turn| {
+        turn.set_quota(large, quota(901, 901));
+        turn.died(console, Cause::Fault);
+    });
+    assert!(!house.child("large").runs(), "the same when its server has died: 950, and 50");
+    house.turn(|turn| turn.set_quota(large, quota(900, 900)));
+    assert!(house.child("large").runs());
+}
+
+#[test]
 fn the_parent_serves_itself_what_is_its_own() {
     let mut house = House::usual();
     house.request("shell", 1, "rom", quota(3, 3)).unwrap();
