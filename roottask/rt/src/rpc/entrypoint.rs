@@ -142,7 +142,7 @@ unsafe extern "C" fn message(pid: u64, mtd: u32, ep: &'static Inner) -> u64 {
     let (me, items) = (tcb::my(), Mtd::item_count(mtd));
     let mut frame = InUtcb { utcb: me.utcb, words: Mtd::word_count(mtd), items };
     // SAFETY: the own UTCB, of which nobody has a reference now.
-    let arrived = Arrivals::of(unsafe { &*me.utcb }, items);
+    let arrived = (items > 0).then(|| Arrivals::of(unsafe { &*me.utcb }, items));
     // SAFETY: as in `registers`.
     let sent = unsafe {
         let state = ep.state.get();
@@ -155,8 +155,8 @@ unsafe extern "C" fn message(pid: u64, mtd: u32, ep: &'static Inner) -> u64 {
             None => rpc::refuse(&mut frame, 0, Bad::Method),
         }
     };
-    arrived.release(0);
-    if items > 0 {
+    if let Some(arrived) = arrived {
+        arrived.release(0);
         // Without memory for a new window, what finds no room is missing in messages, and their senders are told.
         let _ = arrivals::make_room(me);
     }

@@ -70,10 +70,12 @@ impl Port for Portal {
         let mtd = called.map_err(error)?;
         let utcb = ipc::utcb();
         let (words, items) = (Mtd::word_count(mtd), Mtd::item_count(mtd));
-        let arrivals = Arrivals::of(&utcb, items);
+        let arrivals = (items > 0).then(|| Arrivals::of(&utcb, items));
         let mut from = Reader::of_utcb(&utcb.words, words, items);
         let answer = take(&mut from);
-        arrivals.release(if answer.is_ok() { from.items_taken() } else { 0 });
+        if let Some(arrivals) = arrivals {
+            arrivals.release(if answer.is_ok() { from.items_taken() } else { 0 });
+        }
         answer
     }
 }
