@@ -23,6 +23,8 @@ pub struct Cpu {
     pub host_vmcb: Cell<u64>,
     /// Why the fast path is not used: bits of [`super::fast::slow`].
     pub slow: Cell<u32>,
+    /// Vector of an interrupt that came between a VM exit and what the exit should have waited for (SVM); 0: none did.
+    pub early: Cell<u32>,
     /// What the state of an EC reads as that can be called at once, and of one that can be replied to at once.
     pub receives: Cell<u64>,
     /// See there.

@@ -39,6 +39,8 @@ global_asm!(
     HOST_VMCB = const CPU + offset_of!(Cpu, host_vmcb),
     CPU_EC = const CPU + offset_of!(Cpu, ec),
     CPU_SLOW = const CPU + offset_of!(Cpu, slow),
+    CPU_EARLY = const CPU + offset_of!(Cpu, early),
+    SLOW_EXIT = const fast::slow::REGISTERS,
     CPU_CR3 = const CPU + offset_of!(Cpu, cr3),
     CPU_FREE = const CPU + offset_of!(Cpu, receives),
     CPU_WAITS = const CPU + offset_of!(Cpu, waits),

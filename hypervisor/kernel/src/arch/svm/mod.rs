@@ -10,7 +10,7 @@ pub use quick::{reply_at_once, vm_exit};
 pub use vcpu::Vcpu;
 
 use super::cpu::{self, cpu, cpuid};
-use super::{fast, fpu, guest, tables, time};
+use super::{fast, fpu, guest, interrupt, tables, time};
 use crate::event;
 use crate::mem::pool::{Page, Pages};
 use crate::object::account::KERNEL;
@@ -175,6 +175,9 @@ fn exit_slowly() -> ! {
     let Some(ec) = cpu().ec.get() else { panic!("VM exit from nowhere") };
     ec.ipc.cont.set(Cont::Guest);
     ipc::is_leaf(ec);
+    if let early @ 1.. = cpu().early.take() {
+        interrupt::handle(early as u8, None);
+    }
     time::catch_up();
     schedule::go(exit_of(ec))
 }

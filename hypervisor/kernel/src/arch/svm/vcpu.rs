@@ -3,15 +3,21 @@
 use super::DENY;
 use crate::arch::cpu::cpu;
 use crate::arch::guest::Spaces;
+use crate::arch::trap::Regs;
 use crate::mem::pool::Page;
 use crate::object::account::Account;
 use core::cell::Cell;
 use svm::{Asid, Controls, GuestSetup, Vmcb};
 use virt::VcpuRegs;
 
+/// Room for the rest of a trap frame that ends where the general-purpose registers do: see entry.S, `svm_exited`.
+const ROOM: usize = 64;
+
+const _: () = assert!(size_of::<Regs>() <= ROOM + size_of::<[u64; 16]>());
+
 /// Virtual CPU.
 pub struct Vcpu {
-    /// [`VcpuRegs`] at its start.
+    /// [`VcpuRegs`] behind [`ROOM`] bytes.
     block: Page,
     vmcb: Page,
     vmcb_phys: u64,
@@ -30,7 +36,7 @@ impl Vcpu {
         let vmcb_phys = vmcb.phys();
         let v = Vcpu { block, vmcb, vmcb_phys, controls: c, asid: Cell::default(), epoch: Cell::new(0) };
         // SAFETY: a frame of our own.
-        unsafe { v.block.at().write(VcpuRegs::RESET) };
+        unsafe { v.block.at().byte_add(ROOM).write(VcpuRegs::RESET) };
         svm::init(v.vmcb(), c, &v.setup(0, None, None)?);
         Some(v)
     }
@@ -55,7 +61,7 @@ impl Vcpu {
     #[allow(clippy::mut_from_ref, reason = "they belong to the vCPU's CPU, and no two borrows live at once")]
     pub fn regs(&self) -> &mut VcpuRegs {
         // SAFETY: the block holds them as long as the vCPU lives.
-        unsafe { self.block.at().as_mut() }
+        unsafe { self.block.at().byte_add(ROOM).as_mut() }
     }
 
     /// Its VMCB.
