@@ -627,7 +627,7 @@ interrupt:
     clear_ac
     call {user_interrupt}
     ud2
-1:  lea rax, [rip + svm_exited]
+1:  lea rax, [rip + .Lsvm_exited]
     cmp rax, [rsp + 18 * 8]             # RIP of the frame
     je 2f
     mov rsp, {STACK_TOP}                  # what was interrupted, idling or a long chain, does not go on
@@ -637,7 +637,7 @@ interrupt:
     or dword ptr [{CPU_SLOW}], {SLOW_EXIT}
     pop_gprs
     lea rsp, [rsp + 7 * 8]
-    jmp svm_exited
+    jmp .Lsvm_exited
 
 trap_on_ist:
     push_gprs
@@ -699,7 +699,7 @@ svm_enter:
     pop rcx; pop rdx; pop rbx; lea rsp, [rsp + 8]; pop rbp; pop rsi; pop rdi
     pop r8; pop r9; pop r10; pop r11; pop r12; pop r13; pop r14; pop r15
     vmrun rax
-svm_exited:
+.Lsvm_exited:
     vmsave rax
     push r15; push r14; push r13; push r12; push r11; push r10; push r9; push r8
     push rdi; push rsi; push rbp; push rsp; push rbx; push rdx; push rcx
