@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Arguments of `test`.
@@ -223,9 +223,21 @@ fn timed(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Result<()> + 
     noted(name, outcomes, move || (test(), None))
 }
 
+/// The host, which emulators share.
+static HOST: RwLock<()> = RwLock::new(());
+
+/// Whether its machine fills the host: QEMU has a thread for each CPU, and meets its races between them (CAVEATS.md) the more
+/// often the longer they wait for the host.
+fn fills_the_host(s: &Scenario) -> bool {
+    s.machine().is_ok_and(|p| p.emulator == Emulator::Qemu && p.cpus > 1)
+}
+
 fn in_machine(s: Scenario, kit: Arc<Kit>, outcomes: &Outcomes) -> Trial {
     let second = outcomes.1.clone();
     noted(format!("system::{}", s.name), outcomes, move || {
+        let alone = fills_the_host(&s);
+        let _alone = alone.then(|| HOST.write().unwrap_or_else(PoisonError::into_inner));
+        let _shared = (!alone).then(|| HOST.read().unwrap_or_else(PoisonError::into_inner));
         let (result, left) = trial::run(&s, &kit);
         let (result, left) = match (result, s.machine().ok().and_then(|p| p.second_try)) {
             // A check that failed, a panic, a machine that died are no defect of the emulator.
