@@ -259,7 +259,11 @@ pub extern "C" fn run_released(from: &'static Ec, ec: &'static Ec, s: Status) ->
 #[inline(always)]
 fn change(from: &'static Ec, to: &'static Ec) -> ! {
     // What is done by now may have left something to destroy.
-    if cpu().slow.get() & !slow::PORTS != 0 || !exchange(from, to, false) {
+    if cpu().slow.get() & !slow::PORTS != 0 {
+        fpu::owned_by(from);
+        go(Next::Run(to))
+    }
+    if !exchange(from, to, false) {
         go(Next::Run(to))
     }
     if cpu().slow.get() != 0 || fast::has_ports(to) {
