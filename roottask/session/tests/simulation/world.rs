@@ -3,6 +3,7 @@
 
 use crate::scripts::{Deed, Script};
 use crate::tree::{self, LIMITS, MS, Program, quota};
+use rtlogic::Mixer;
 use session::{
     Account, AccountId, Bank, BookError, Books, Call, Cap, Cause, Closed, Effect, Life, Notice, Parent, Party, Quota,
     Refusal, Response, Shortage, Time,
@@ -17,17 +18,13 @@ fn is_client(text: &str) -> bool {
     text.starts_with("cli") || text.starts_with("liar")
 }
 
-/// Splitmix64.
+/// Numbers that can be repeated.
 #[derive(Debug, Clone)]
-pub struct Rng(u64);
+pub struct Rng(Mixer);
 
 impl Rng {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     pub fn below(&mut self, end: u64) -> u64 {
@@ -190,7 +187,7 @@ impl World {
         let total = quota(3000, 3000);
         let (books, account) = Books::new(total);
         let mut world = World {
-            rng: Rng(seed),
+            rng: Rng(Mixer::new(seed)),
             now: 0,
             total,
             books,

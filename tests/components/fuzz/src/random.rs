@@ -1,8 +1,10 @@
 //! Numbers that can be repeated, and the values at which kernels break.
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+use rtlogic::Mixer;
+
+/// A sequence that its seed determines.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(Mixer);
 
 /// User addresses end here.
 pub const USER_END: u64 = 1 << 47;
@@ -10,16 +12,12 @@ pub const USER_END: u64 = 1 << 47;
 impl Random {
     /// Begins at a seed.
     pub fn new(seed: u64) -> Random {
-        Random(seed)
+        Random(Mixer::new(seed))
     }
 
     /// The next number.
     pub fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     /// The next number below `end`, which is not 0.
