@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Interfaces with a page.
-const INTERFACES: &[&Table] = &[<dyn rpc_test::Tally as Interface>::TABLE];
+const INTERFACES: &[&Table] = &[<dyn services::Timer as Interface>::TABLE, <dyn rpc_test::Tally as Interface>::TABLE];
 
 fn folder() -> PathBuf {
     tree::root().join("docs/sessions")

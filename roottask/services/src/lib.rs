@@ -1,0 +1,10 @@
+//! The interfaces of services: what core, drivers and servers offer, and clients ask for. One file a service; its
+//! reference page in docs/sessions is made from it.
+//!
+//! Nothing here does anything: who serves implements the trait, who asks has the client that the macro makes.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod timer;
+
+pub use timer::{Timer, TimerClient, TimerServer};
