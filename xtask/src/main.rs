@@ -13,6 +13,7 @@ mod coverage;
 mod debug;
 mod emulator;
 mod exec;
+mod failure;
 mod guest;
 mod host;
 mod image;

@@ -2,6 +2,7 @@
 
 use crate::build::{self, Flavour};
 use crate::cost::{Budget, Spent};
+use crate::failure::{self, Failure};
 use crate::iso::Module;
 use crate::matrix::Matrix;
 use crate::platform::{self, Emulator, Platform, Presence};
@@ -33,13 +34,25 @@ pub struct Args {
 struct Outcome {
     name: String,
     time: Duration,
-    passed: bool,
+    /// Why it failed, if it did.
+    cause: Option<String>,
     /// Of a scenario: itself, and what the machine left.
     machine: Option<(Scenario, Left)>,
 }
 
-/// What the tests that have ended leave for the report, and the names of those that needed a second try.
-type Outcomes = (Arc<Mutex<Vec<Outcome>>>, Arc<Mutex<Vec<String>>>);
+impl Outcome {
+    fn passed(&self) -> bool {
+        self.cause.is_none()
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let log = self.machine.as_ref().map_or(vec![], |(_, left)| left.end.clone());
+        Some(Failure { name: self.name.clone(), cause: self.cause.clone()?, log })
+    }
+}
+
+/// What the tests that have ended leave for the report, and the first tries of those that needed a second one.
+type Outcomes = (Arc<Mutex<Vec<Outcome>>>, Arc<Mutex<Vec<Failure>>>);
 
 /// Fails if any test failed.
 pub fn main(args: &Args) -> Result<ExitCode> {
@@ -49,17 +62,20 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
     let began = Instant::now();
     let (host, prepared) = match args.filter.as_deref() {
-        None => side_by_side(host::run, || prepare(args)),
-        Some("host") => return Ok(ExitCode::from(u8::from(!host::run()?))),
-        Some(_) => (Ok(true), prepare(args)),
+        None => side_by_side(host::run, || Some(prepare(args))),
+        Some("host") => (host::run(), None),
+        Some(_) => (Ok(vec![]), Some(prepare(args))),
     };
-    let (host, images) = (host?, prepared?.run(args)?);
-    if !host {
-        println!("host tests failed; see above");
-    }
+    let mut failed = host?;
+    let (images, second_tries) = prepared.map_or(Ok(Ended::default()), |p| p?.run(args))?;
+    failed.extend(images);
     println!("all of it took {:.0} s", began.elapsed().as_secs_f32());
-    Ok(ExitCode::from(u8::from(!(host && images))))
+    failure::lines(&failed, &second_tries).iter().for_each(|line| println!("{line}"));
+    Ok(ExitCode::from(u8::from(!failed.is_empty())))
 }
+
+/// Tests that failed, and the first tries of those that needed a second one.
+type Ended = (Vec<Failure>, Vec<Failure>);
 
 /// Our own binaries are optimised as a whole, each on one CPU; others need not idle meanwhile.
 fn side_by_side<A: Send, B: Send>(a: impl FnOnce() -> A + Send, b: impl FnOnce() -> B + Send) -> (A, B) {
@@ -88,8 +104,7 @@ fn prepare(args: &Args) -> Result<Prepared> {
 }
 
 impl Prepared {
-    /// Whether none failed.
-    fn run(self, args: &Args) -> Result<bool> {
+    fn run(self, args: &Args) -> Result<Ended> {
         let arguments = Arguments { filter: args.filter.clone(), test_threads: args.threads, ..Arguments::default() };
         println!("\ntests of images and in emulators; logs: build/logs/TEST/");
         let conclusion = libtest_mimic::run(&arguments, self.trials);
@@ -98,10 +113,13 @@ impl Prepared {
         print_times(&outcomes);
         print_matrix(&outcomes, &self.all, &self.platforms);
         Budget::load()?.report(&spent(&outcomes), args.filter.is_none()).iter().for_each(|line| println!("{line}"));
-        for name in second.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            println!("second try: {name}: what its first run said is above");
+        let mut failed: Vec<Failure> = outcomes.iter().filter_map(Outcome::failure).collect();
+        // One that panicked leaves nothing; and a filter that nothing matches is a mistake.
+        if (failed.len() as u64) < conclusion.num_failed.max(u64::from(conclusion.num_passed == 0)) {
+            let cause = format!("{} passed, {} failed; see above", conclusion.num_passed, conclusion.num_failed);
+            failed.push(Failure { name: "tests of images and in emulators".into(), cause, log: vec![] });
         }
-        Ok(!conclusion.has_failed() && conclusion.num_passed > 0)
+        Ok((failed, second.lock().unwrap_or_else(PoisonError::into_inner).clone()))
     }
 }
 
@@ -242,8 +260,9 @@ fn in_machine(s: Scenario, kit: Arc<Kit>, outcomes: &Outcomes) -> Trial {
         let (result, left) = match (result, s.machine().ok().and_then(|p| p.second_try)) {
             // A check that failed, a panic, a machine that died are no defect of the emulator.
             (Err(e), Some(why)) if left.hung => {
-                println!("\n{}: a second try, as {why}. The first: {e:#}", s.name);
-                second.lock().unwrap_or_else(PoisonError::into_inner).push(s.name.clone());
+                println!("\n{}: a second try, as {why}. The first: {e:#}{}", s.name, left.shown());
+                let first = Failure { name: s.name.clone(), cause: format!("{e:#}"), log: vec![] };
+                second.lock().unwrap_or_else(PoisonError::into_inner).push(first);
                 trial::run(&s, &kit)
             }
             (result, _) => (result, left),
@@ -259,9 +278,12 @@ fn noted(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Noted + Send 
     Trial::test(name, move || {
         let began = Instant::now();
         let (result, machine) = test();
-        let outcome = Outcome { name: key, time: began.elapsed(), passed: result.is_ok(), machine };
+        let cause = result.err().map(|e| format!("{e:#}"));
+        let shown = machine.as_ref().map_or(String::new(), |(_, left)| left.shown());
+        let failed = cause.as_ref().map_or(Ok(()), |cause| Err(Failed::from(format!("{cause}{shown}"))));
+        let outcome = Outcome { name: key, time: began.elapsed(), cause, machine };
         outcomes.0.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
-        result.map_err(|e| Failed::from(format!("{e:#}")))
+        failed
     })
 }
 
@@ -269,7 +291,7 @@ fn noted(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Noted + Send 
 fn print_times(outcomes: &[Outcome]) {
     for o in outcomes {
         let cpu = o.machine.as_ref().map_or(String::new(), |(_, left)| format!("{:.1} s", left.cpu.as_secs_f32()));
-        let passed = if o.passed { "pass" } else { "FAIL" };
+        let passed = if o.passed() { "pass" } else { "FAIL" };
         println!("{:>8.1} s  {cpu:>8} CPU  {passed}  {}", o.time.as_secs_f32(), o.name);
     }
 }
@@ -290,7 +312,7 @@ fn print_matrix(outcomes: &[Outcome], all: &[Scenario], platforms: &[Platform]) 
     let mut matrix = Matrix::default();
     for o in outcomes {
         if let Some((s, left)) = &o.machine {
-            matrix.ran(s, o.passed, &left.inner);
+            matrix.ran(s, o.passed(), &left.inner);
         }
     }
     matrix.fill(all, platforms, Platform::presence);
@@ -332,8 +354,10 @@ mod tests {
         let quiet = Arguments { logfile: Some("/dev/null".into()), ..Arguments::default() };
         let conclusion = libtest_mimic::run(&quiet, trials);
         assert_eq!((conclusion.num_passed, conclusion.num_failed), (1, 1));
-        let mut seen: Vec<_> = outcomes.0.lock().unwrap().iter().map(|o| (o.name.clone(), o.passed)).collect();
+        let mut seen: Vec<_> = outcomes.0.lock().unwrap().iter().map(|o| (o.name.clone(), o.cause.clone())).collect();
         seen.sort();
-        assert_eq!(seen, [("a".to_owned(), true), ("b".to_owned(), false)]);
+        assert_eq!(seen, [("a".to_owned(), None), ("b".to_owned(), Some("no".to_owned()))]);
+        let failed: Vec<_> = outcomes.0.lock().unwrap().iter().filter_map(Outcome::failure).collect();
+        assert_eq!(failed, [Failure { name: "b".into(), cause: "no".into(), log: vec![] }]);
     }
 }

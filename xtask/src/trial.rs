@@ -65,6 +65,19 @@ pub struct Left {
     pub cpu: Duration,
     /// It went on, but what was waited for did not come; and nothing that it printed says that something failed.
     pub hung: bool,
+    /// The last lines on its serial line, without control characters.
+    pub end: Vec<String>,
+}
+
+impl Left {
+    /// How the serial output ended, to be shown behind an error.
+    pub fn shown(&self) -> String {
+        if self.end.is_empty() {
+            return String::new();
+        }
+        let lines: String = self.end.iter().map(|l| format!("\n  | {l}")).collect();
+        format!("\nthe serial output ends:{lines}")
+    }
 }
 
 /// Boots the scenario's system and goes through its steps. What the emulator left is then in `build/logs/<name>`.
@@ -84,7 +97,7 @@ fn kept(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
     let logs = tree::build_dir("logs")?.join(&s.name);
     let _ = std::fs::remove_dir_all(&logs);
     tree::publish(dir, &logs)?;
-    result.map_err(|e| anyhow!("{e:#}\n(all of it: {})", tree::shown(&logs.join("serial.log"))))
+    result.map_err(|e| anyhow!("{e:#} ({})", tree::shown(&logs.join("serial.log"))))
 }
 
 fn boot(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
@@ -109,8 +122,8 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
     let text = session.text();
     let result = result.and_then(|()| if s.budgets { perf::keeps_limits(&s.platform, &text) } else { Ok(()) });
     let hung = result.as_ref().is_err_and(|e| hung(e, &text));
-    *left = Left { inner: matrix::inner(&text), cpu: session.cpu_used(), hung };
-    result.map_err(|e| anyhow!("{e:#}\nthe serial output ends:\n{}", tail(&session.text())))
+    *left = Left { inner: matrix::inner(&text), cpu: session.cpu_used(), hung, end: tail(&session.text()) };
+    result
 }
 
 fn in_gdb(g: &Gdb, symbols: &Symbols, dir: &Path, port: u16, deadline: Instant) -> Result<()> {
@@ -215,11 +228,10 @@ fn hung(error: &anyhow::Error, serial: &str) -> bool {
     late && !FAILURE.is_match(serial.as_bytes())
 }
 
-fn tail(text: &str) -> String {
+fn tail(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(SHOWN_LINES);
-    let shown: Vec<String> = lines[from..].iter().map(|l| format!("  | {}", l.trim_end().escape_debug())).collect();
-    shown.join("\n")
+    lines[from..].iter().map(|l| l.trim_end().escape_debug().to_string()).collect()
 }
 
 /// The kernel has no instruction that would need the vector or floating-point state saved.
@@ -292,9 +304,10 @@ mod tests {
     #[test]
     fn a_failure_shows_the_last_lines_without_control_characters() {
         let text: String = (0..50).map(|i| format!("line {i}\x1b[6n\r\n")).collect();
-        let shown = tail(&text);
+        let shown = Left { end: tail(&text), ..Left::default() }.shown();
         assert!(shown.contains("| line 10\\u{1b}[6n\n") && shown.contains("line 49"), "{shown}");
         assert!(!shown.contains("line 9\\") && !shown.contains('\x1b'), "{shown}");
+        assert_eq!(Left::default().shown(), "", "of a machine that was not started");
     }
 
     #[test]
