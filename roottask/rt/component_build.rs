@@ -7,21 +7,9 @@ use std::env;
 const ROOT_TASKS: &[(&str, &str)] =
     &[("core-task", "_start_root"), ("iommu-root", "_start_root"), ("root-probe", "root_probe_start")];
 
-/// One fixed-address static ELF without libraries, interpreter, dynamic section or relocations.
-const ARGS: &[&str] = &[
-    "-nostartfiles",
-    "-nodefaultlibs",
-    "-static",
-    "-no-pie",
-    // parent::layout::IMAGE
-    "-Wl,--image-base=0x400000",
-    // Whoever maps the image gives each page the permissions of one segment: no page may belong to two.
-    "-Wl,-z,separate-loadable-segments",
-    "-Wl,-z,norelro",
-    "-Wl,-z,noexecstack",
-    "-Wl,--build-id=none",
-    "-Wl,--gc-sections",
-];
+/// One fixed-address static ELF without libraries, interpreter, dynamic section or relocations, at parent::layout::IMAGE.
+/// Whoever maps it gives each page the permissions of one segment, so no page may belong to two.
+const ARGS: &str = include_str!("link-args.txt");
 
 fn main() {
     // Nothing but the feature and the package name decides, and cargo runs the script again when those change.
@@ -29,7 +17,7 @@ fn main() {
     if env::var_os("CARGO_FEATURE_COMPONENT").is_none() {
         return;
     }
-    for arg in ARGS {
+    for arg in ARGS.lines() {
         println!("cargo::rustc-link-arg-bins={arg}");
     }
     let name = env::var("CARGO_PKG_NAME").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Our own binaries: the kernel, the root task, the components. Built by cargo, stripped into `build/images`.
 
 use crate::progress::Step;
-use crate::{exec, lint, tree};
+use crate::{exec, lint, port, tree};
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
 
@@ -124,6 +124,12 @@ pub fn user_land(binaries: &[String], flavour: Flavour) -> Result<(Binary, Vec<B
 /// would depend on which others there are.
 fn component(name: &str, flavour: Flavour, objcopy: &[&str]) -> Result<Binary> {
     let step = Step::begin(format!("building {name}"));
+    if let Some(port) = port::find(name)? {
+        let linked = port.build(&step)?;
+        let image = strip(&linked, name, flavour, objcopy, &step)?;
+        step.done("");
+        return Ok(Binary { linked, image });
+    }
     let target = tree::build("components");
     let mut c = cargo();
     c.arg("build").args(flavour.cargo_args());
@@ -136,24 +142,24 @@ fn component(name: &str, flavour: Flavour, objcopy: &[&str]) -> Result<Binary> {
     Ok(Binary { linked, image })
 }
 
-/// A component's binary is a package of that name with the feature `component`.
+/// A component's binary is a package of that name with the feature `component`, or a port.
 fn check_packages(binaries: &[String]) -> Result<()> {
     let known = packages()?;
     for b in binaries {
         ensure!(
             known.contains(b),
-            "the system file names the binary {b:?}, but no package of that name has the feature \"component\"; there are: {}",
+            "the system file names the binary {b:?}, but no package of that name has the feature \"component\", and there is no ports/{b}.toml; there are: {}",
             known.join(", ")
         );
     }
     Ok(())
 }
 
-/// Packages of components.
+/// Binaries of components: packages and ports.
 pub fn packages() -> Result<Vec<String>> {
     let mut c = cargo();
     let text = exec::query(c.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(tree::root()))?;
-    Ok(component_packages(&serde_json::from_str(&text)?))
+    Ok([component_packages(&serde_json::from_str(&text)?), port::names()?].concat())
 }
 
 fn component_packages(metadata: &serde_json::Value) -> Vec<String> {
@@ -162,7 +168,8 @@ fn component_packages(metadata: &serde_json::Value) -> Vec<String> {
     components.filter_map(|p| p["name"].as_str().map(str::to_owned)).filter(|n| n != ROOT_TASK).collect()
 }
 
-fn cargo() -> std::process::Command {
+/// Cargo.
+pub fn cargo() -> std::process::Command {
     // The cargo that runs us, if one does.
     exec::command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -247,6 +247,11 @@ impl Disassembly {
         self.offenders(|i| RED_ZONE.is_match(i) && !i.starts_with("lea"))
     }
 
+    /// Functions that enter the kernel by themselves.
+    pub fn system_calls(&self) -> impl Iterator<Item = &str> {
+        self.instructions().filter(|(_, i)| i.split_whitespace().next() == Some("syscall")).map(|(f, _)| f)
+    }
+
     /// Number of instructions: to know that there was something to check.
     pub fn len(&self) -> usize {
         self.instructions().count()
@@ -278,6 +283,12 @@ mod tests {
         assert_eq!(disassembly(&["mov %rax,-0x8(%rsp)"]).red_zone_uses().len(), 1);
         let good = ["mov %rax,0x8(%rsp)", "lea -0x80(%rsp),%rsp", "mov -0x1(%rsp,%rcx,1),%al", "mov -0x8(%rbp),%rax"];
         assert!(disassembly(&good).red_zone_uses().is_empty());
+    }
+
+    #[test]
+    fn a_call_of_a_function_of_that_name_is_no_system_call() {
+        assert_eq!(disassembly(&["syscall"]).system_calls().collect::<Vec<_>>(), ["core::fmt"]);
+        assert_eq!(disassembly(&["call 401000 <syscall>", "sysret"]).system_calls().count(), 0);
     }
 
     /// A minimal ELF file with one program header.

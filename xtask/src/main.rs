@@ -27,6 +27,7 @@ mod packages;
 mod perf;
 mod platform;
 mod platforms;
+mod port;
 mod progress;
 mod run;
 mod scenario;

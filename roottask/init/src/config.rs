@@ -129,6 +129,8 @@ pub struct Component {
     pub roms: Vec<Placed<Name>>,
     /// TOML text of the ROM "config".
     pub config: Option<String>,
+    /// Arguments of its program, behind its name; no zeros in them.
+    pub args: Vec<String>,
     /// If it is an init: its configuration.
     pub nested: Option<Box<Config>>,
     /// When and how often it is started again.

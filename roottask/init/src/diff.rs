@@ -71,6 +71,7 @@ pub struct Born {
     io_ports: Vec<(u16, u16)>,
     irqs: Vec<u32>,
     roms: Vec<Name>,
+    args: Vec<String>,
 }
 
 impl Born {
@@ -85,6 +86,7 @@ impl Born {
             io_ports: c.io_ports.iter().map(|p| (p.value.first, p.value.last)).collect(),
             irqs: c.irqs.iter().map(|i| i.value).collect(),
             roms: c.roms.iter().map(|r| r.value).collect(),
+            args: c.args.clone(),
         }
     }
 }

@@ -74,6 +74,7 @@ fn each_change_has_its_action() {
         "io_ports = [\"1\"]",
         "irqs = [1]",
         "roms = [\"r\"]",
+        "args = [\"-v\"]",
         "kmem = \"64K\"",
     ] {
         let (more, priority) = if more == "priority2" { ("", true) } else { (more, false) };

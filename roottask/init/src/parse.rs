@@ -11,7 +11,7 @@ use crate::reader::{Reader, inner, numbered};
 use crate::rules::{routes, service};
 use crate::values::{caps, cpus, heartbeat, period, priority, ram, restart, size};
 use abi::TraceKinds;
-use parent::{CONFIG_ROM, MAX_IRQS, MAX_ROMS, Name};
+use parent::{ARGS_ROM, CONFIG_ROM, MAX_ARGS, MAX_IRQS, MAX_ROMS, Name};
 
 /// Binary of which the configuration is one of these.
 pub const INIT: &str = "init";
@@ -208,7 +208,8 @@ impl Checker<'_> {
         let heartbeat = r.optional("heartbeat", heartbeat).or(self.defaults.heartbeat);
         let exit = r.optional("exit", |r, key, n| Some(Placed { value: r.word(key, n, &Exit::WORDS)?, at: n.at }));
         let config = r.get("config");
-        few_roms(r, &roms, config.is_some());
+        let args = args(r);
+        few_roms(r, &roms, &[(CONFIG_ROM, config.is_some()), (ARGS_ROM, !args.is_empty())]);
         let text = config.and_then(|n| config_text(r, n));
         let is_init = binary.as_ref().is_some_and(|b| b.value == INIT);
         let nested = config.filter(|_| is_init).and_then(|n| self.nested(r, n, name.as_ref()?.value));
@@ -229,6 +230,7 @@ impl Checker<'_> {
             routes,
             roms,
             config: text,
+            args,
             nested: nested.map(Box::new),
             restart: restart.unwrap_or(Placed { value: Restart::times(0), at }),
             heartbeat,
@@ -327,14 +329,31 @@ fn filled<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<P
     Some(Placed { value: text.into(), at: node.at })
 }
 
-fn few_roms(r: &mut Reader<'_>, roms: &[Placed<Name>], has_config: bool) {
-    let most = MAX_ROMS - usize::from(has_config);
-    if let Some(extra) = roms.get(most) {
-        r.wrong(extra.at, "roms", format!("a component has at most {MAX_ROMS}, \"config\" included"));
+/// Those that are made of keys, and whether they are, count.
+fn few_roms(r: &mut Reader<'_>, roms: &[Placed<Name>], made: &[(&str, bool)]) {
+    let made: Vec<&str> = made.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    if let Some(extra) = roms.get(MAX_ROMS - made.len()) {
+        r.wrong(extra.at, "roms", format!("a component has at most {MAX_ROMS}, those of `config` and `args` included"));
     }
-    if let Some(rom) = roms.iter().find(|rom| has_config && rom.value.as_str() == CONFIG_ROM) {
-        r.wrong(rom.at, "roms", "`config` is the name of the ROM made from [component.config]");
+    for rom in roms.iter().filter(|rom| made.contains(&rom.value.as_str())) {
+        r.wrong(rom.at, "roms", format!("`{0}` is the name of the ROM made from the key `{0}`", rom.value));
     }
+}
+
+/// Arguments of a program.
+fn args(r: &mut Reader<'_>) -> Vec<String> {
+    let all = r.each("args", |r, key, n| {
+        let text = r.text(key, n)?;
+        if text.contains('\0') {
+            r.wrong(n.at, key, "an argument ends at a zero");
+            return None;
+        }
+        Some(Placed { value: String::from(text), at: n.at })
+    });
+    if let Some(extra) = all.get(MAX_ARGS) {
+        r.wrong(extra.at, "args", format!("a program has at most {MAX_ARGS}"));
+    }
+    all.into_iter().map(|arg| arg.value).collect()
 }
 
 fn config_text(r: &mut Reader<'_>, node: &Node) -> Option<String> {

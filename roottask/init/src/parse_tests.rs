@@ -155,7 +155,7 @@ fn each_value_is_checked() {
         ("provides = [\"a\", \"a\"]", "provides`: `a` is there twice"),
         ("provides = [\"\"]", "provides`: \"\" is no name"),
         ("provides = [\"a b\"]", "provides`: \"a b\" is no name"),
-        ("roms = [\"config\"]\nconfig = {}", "roms`: `config` is the name of the ROM made from"),
+        ("roms = [\"config\"]\nconfig = {}", "roms`: `config` is the name of the ROM made from the key `config`"),
         ("routes = { log = 1 }", "routes`: a string is expected"),
         ("routes = 1", "routes`: a table is expected, found an integer"),
         ("routes = { log = \"\" }", "routes`: \"\" is no name"),
@@ -194,6 +194,8 @@ fn too_many_roms() {
     assert!(roms(16, "").entries[0].result.is_ok());
     assert!(roms(17, "").entries[0].result.is_err());
     assert!(roms(16, "config = {}").entries[0].result.is_err(), "no room for the ROM `config`");
+    assert!(roms(15, "config = {}").entries[0].result.is_ok());
+    assert!(roms(15, "config = {}\nargs = [\"a\"]").entries[0].result.is_err(), "no room for both");
 }
 
 #[test]

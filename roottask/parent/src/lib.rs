@@ -90,6 +90,11 @@ pub const MAX_ROMS: usize = 16;
 pub const MAX_IRQS: usize = 8;
 /// Name of the ROM that holds the component's configuration (TOML), if the system file gives one.
 pub const CONFIG_ROM: &str = "config";
+/// Name of the ROM that holds the arguments of the component's program, if the system file gives any: each with a zero
+/// behind it. The component's label comes before them.
+pub const ARGS_ROM: &str = "args";
+/// Most arguments.
+pub const MAX_ARGS: usize = 64;
 /// Value of RAX with which a thread executes `ud2` to end itself: the parent answers the #UD event with POISON.
 pub const THREAD_EXIT: u64 = 0x7469_7865_6572_6874;
 /// Name of the byte-stream service that takes lines of log text.

@@ -11,7 +11,7 @@ use crate::start_info::Machine;
 use crate::wiring::{CHANNEL_LEN, Channel, Client, Resolved, channel_address, resolve};
 use abi::perm::Mem;
 use init::{Cause, Component, Config, Defect, Placed, PortRange, human};
-use parent::{CONFIG_ROM, MAX_CHANNELS, Name, SERVICE_LOG, StartInfo, layout};
+use parent::{ARGS_ROM, CONFIG_ROM, MAX_CHANNELS, Name, SERVICE_LOG, StartInfo, layout};
 use std::fmt::Display;
 use std::ops::{Range, Sub};
 use thiserror::Error;
@@ -469,14 +469,23 @@ impl Checked<'_> {
         let image = take(plan, "image", self.image.1.memory())?;
         let ram = take(plan, "RAM", self.component.ram.value.bytes())?;
         plan.info = take(plan, "start information", StartInfo::PAGES as u64 * PAGE)?;
-        let config = match &self.component.config {
-            Some(text) => Some((text, take(plan, "configuration", text.len() as u64)?)),
-            None => None,
-        };
+        let mut texts = Vec::new();
+        for (name, text) in self.texts() {
+            let frames = take(plan, "configuration", text.len() as u64)?;
+            texts.push((name, text, frames));
+        }
         self.place_image(plan, image);
         place_ram(plan, ram);
-        self.place_roms(plan, modules, config);
+        self.place_roms(plan, modules, texts);
         Ok(())
+    }
+
+    /// ROMs that are made of the description.
+    fn texts(&self) -> impl Iterator<Item = (Name, String)> {
+        let Component { config, args, .. } = self.component;
+        let args = (!args.is_empty()).then(|| args.iter().flat_map(|arg| [arg.as_str(), "\0"]).collect());
+        let made = [(CONFIG_ROM, config.clone()), (ARGS_ROM, args)];
+        made.into_iter().filter_map(|(name, text)| Some((Name::new(name)?, text?)))
     }
 
     fn place_image(&self, plan: &mut ComponentPlan, frames: PhysRange) {
@@ -490,7 +499,7 @@ impl Checked<'_> {
         }
     }
 
-    fn place_roms(&self, plan: &mut ComponentPlan, modules: &[Module<'_>], config: Option<(&String, PhysRange)>) {
+    fn place_roms(&self, plan: &mut ComponentPlan, modules: &[Module<'_>], texts: Vec<(Name, String, PhysRange)>) {
         let mut next = layout::ROMS;
         let mut place = |plan: &mut ComponentPlan, name, phys: PhysRange| {
             let virt = next + phys.start % LARGE;
@@ -503,9 +512,9 @@ impl Checked<'_> {
         for &(name, module) in &self.roms {
             place(plan, name, modules[module].phys);
         }
-        if let (Some((text, frames)), Some(name)) = (config, Name::new(CONFIG_ROM)) {
+        for (name, text, frames) in texts {
             place(plan, name, PhysRange::new(frames.start, text.len() as u64));
-            plan.contents.push(Content { phys: frames.start, source: Source::Text(text.clone()) });
+            plan.contents.push(Content { phys: frames.start, source: Source::Text(text) });
         }
     }
 }

@@ -110,6 +110,16 @@ fn roms_are_mapped_where_they_are_and_read_only() {
 }
 
 #[test]
+fn arguments_are_a_rom_with_a_zero_behind_each() {
+    let p = plan(&component("vm", "args = [\"-v\", \"\", \"a b\"]"));
+    let vm = p.component(0).unwrap();
+    let rom = vm.roms.iter().find(|r| r.name.as_str() == ARGS_ROM).unwrap();
+    let text = "-v\0\0a b\0";
+    assert_eq!(rom.len, text.len() as u64);
+    assert!(vm.contents.iter().any(|c| c.source == Source::Text(text.into())));
+}
+
+#[test]
 fn a_missing_module_stops_only_its_component() {
     let elf = good();
     let mut list = vec![("uart.elf", &elf[..]), ("console.elf", &elf), ("kernel", &elf)];

@@ -302,11 +302,18 @@ extern "C" fn dup(_: i32) -> i32 {
     fail(ENOSYS) as i32
 }
 
+const ENOTTY: i32 = 25;
+
 #[unsafe(no_mangle)]
 extern "C" fn isatty(_: i32) -> i32 {
-    const ENOTTY: i32 = 25;
     crate::tcb::set_errno(ENOTTY);
     0
+}
+
+/// No descriptor is a device.
+#[unsafe(no_mangle)]
+extern "C" fn ioctl(_: i32, _: u64, _: usize) -> i32 {
+    fail(ENOTTY) as i32
 }
 
 #[unsafe(no_mangle)]

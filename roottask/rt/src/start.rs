@@ -12,7 +12,7 @@ use abi::{Sel, Status, Utcb};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::ffi::c_char;
-use parent::{NAME_LEN, layout};
+use parent::{ARGS_ROM, MAX_ARGS, NAME_LEN, layout};
 
 global_asm!(
     ".section .text._start, \"ax\", @progbits",
@@ -111,11 +111,11 @@ pub unsafe fn run(first: First, sel_free: Sel, sel_end: Sel, name: &str) -> ! {
     unsafe {
         ((*t).ec, (*t).sc, (*t).utcb, (*t).stack) = (first.ec, first.sc, first.utcb, first.stack);
         tcb::enter(t);
-        let argv = arguments(name);
+        let (argc, argv) = arguments(name);
         for init in initialisers() {
-            init(1, argv, env::environment());
+            init(argc, argv, env::environment());
         }
-        c_exit(main(1, argv, env::environment()))
+        c_exit(main(argc, argv, env::environment()))
     }
 }
 
@@ -128,19 +128,23 @@ fn initialisers() -> &'static [Main] {
     }
 }
 
-/// argv: the component's name.
+/// argv: the component's name, then what the parent says, then null.
 struct Arguments {
     name: UnsafeCell<[u8; NAME_LEN + 1]>,
-    list: UnsafeCell<[*const c_char; 2]>,
+    list: UnsafeCell<[*const c_char; MAX_ARGS + 2]>,
 }
 // SAFETY: written once by the first thread.
 unsafe impl Sync for Arguments {}
 
+/// argc and argv.
+///
 /// # Safety
 /// Once, by the first thread.
-unsafe fn arguments(name: &str) -> *const *const c_char {
-    static ARGUMENTS: Arguments =
-        Arguments { name: UnsafeCell::new([0; NAME_LEN + 1]), list: UnsafeCell::new([core::ptr::null(); 2]) };
+unsafe fn arguments(name: &str) -> (i32, *const *const c_char) {
+    static ARGUMENTS: Arguments = Arguments {
+        name: UnsafeCell::new([0; NAME_LEN + 1]),
+        list: UnsafeCell::new([core::ptr::null(); MAX_ARGS + 2]),
+    };
     let len = name.len().min(NAME_LEN);
     // SAFETY: contract; the last byte stays zero.
     unsafe {
@@ -148,7 +152,11 @@ unsafe fn arguments(name: &str) -> *const *const c_char {
         text.copy_from_nonoverlapping(name.as_ptr(), len);
         let list = ARGUMENTS.list.get().cast::<*const c_char>();
         list.write(text.cast());
-        list
+        // Only what has its zero, as the others are pointers into the ROM.
+        let args = domain::rom(ARGS_ROM).unwrap_or_default().split_inclusive(|b| *b == 0);
+        let args = args.filter(|arg| arg.ends_with(&[0])).take(MAX_ARGS);
+        let count = args.enumerate().map(|(n, arg)| list.add(n + 1).write(arg.as_ptr().cast())).count();
+        (1 + count as i32, list)
     }
 }
 
