@@ -278,10 +278,12 @@ fn noted(name: String, outcomes: &Outcomes, test: impl FnOnce() -> Noted + Send 
     Trial::test(name, move || {
         let began = Instant::now();
         let (result, machine) = test();
+        // Not what it has waited for the host.
+        let time = machine.as_ref().map_or_else(|| began.elapsed(), |(_, left)| left.took);
         let cause = result.err().map(|e| format!("{e:#}"));
         let shown = machine.as_ref().map_or(String::new(), |(_, left)| left.shown());
         let failed = cause.as_ref().map_or(Ok(()), |cause| Err(Failed::from(format!("{cause}{shown}"))));
-        let outcome = Outcome { name: key, time: began.elapsed(), cause, machine };
+        let outcome = Outcome { name: key, time, cause, machine };
         outcomes.0.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
         failed
     })

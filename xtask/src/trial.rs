@@ -61,6 +61,8 @@ impl Kit {
 pub struct Left {
     /// The tests that ran inside it.
     pub inner: Vec<Inner>,
+    /// Time that passed.
+    pub took: Duration,
     /// CPU time of the emulator: unlike the time that passed, nearly the same however busy the host is.
     pub cpu: Duration,
     /// It went on, but what was waited for did not come; and nothing that it printed says that something failed.
@@ -84,9 +86,9 @@ impl Left {
 ///
 /// It fails, too, if one of the tests inside the machine failed.
 pub fn run(s: &Scenario, kit: &Kit) -> (Result<()>, Left) {
-    let mut left = Left::default();
+    let (mut left, began) = (Left::default(), Instant::now());
     let result = tree::run_dir(&s.name).and_then(|dir| kept(s, kit, &dir, &mut left));
-    (result, left)
+    (result, Left { took: began.elapsed(), ..left })
 }
 
 fn kept(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
@@ -122,7 +124,8 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
     let text = session.text();
     let result = result.and_then(|()| if s.budgets { perf::keeps_limits(&s.platform, &text) } else { Ok(()) });
     let hung = result.as_ref().is_err_and(|e| hung(e, &text));
-    *left = Left { inner: matrix::inner(&text), cpu: session.cpu_used(), hung, end: tail(&session.text()) };
+    let (inner, cpu, end) = (matrix::inner(&text), session.cpu_used(), tail(&session.text()));
+    *left = Left { inner, cpu, hung, end, ..Left::default() };
     result
 }
 

@@ -67,7 +67,7 @@ fn perform(ec: &'static Ec, cont: Cont) -> Next {
 fn tidy_up(ec: &'static Ec, cont: Cont) -> bool {
     // None: it worked for somebody who is gone, and nothing refers to it any more.
     let Some(held) = Kept::new(ec) else { return false };
-    refs::portion(false);
+    refs::portion(refs::BACKLOG);
     // If somebody was ended, nobody pays now: that counts as preempted.
     let same = ec.ipc.cont.get() == cont && !cpu().ipc.preempted();
     drop(held);
@@ -145,17 +145,21 @@ fn idle() -> Next {
     charge(None);
     trace!(SCHEDULE, None, 0, 0);
     leave_space();
-    if refs::chores_left() {
-        refs::portion(true);
-        preemption_point();
-        // That may have released somebody.
-        return Next::Resched;
-    }
     if let Some(i) = remote::idle() {
         i.clock(cpu().since.get());
     }
     cpu().idles.set(true);
     time::rearm();
+    if refs::chores_left() {
+        // Other CPUs may be long in coming, and whoever is to be woken here must not wait for them.
+        while !refs::portion(usize::MAX) {
+            core::hint::spin_loop();
+            preemption_point();
+        }
+        preemption_point();
+        // That may have released somebody.
+        return Next::Resched;
+    }
     // SAFETY: interrupts go to `kernel_trap`, which schedules.
     unsafe { arch::idle_halt() }
 }

@@ -412,8 +412,8 @@ impl Reclaim {
     }
 }
 
-/// So many dead objects are let pile up before this CPU waits for a grace period.
-const BACKLOG: usize = 64;
+/// So many dead objects are let pile up before this CPU waits for a grace period, while it has something to run.
+pub const BACKLOG: usize = 64;
 /// Objects that are ended or destroyed at one kernel exit. Large ones are taken apart in portions, of which one is as
 /// good as all of these.
 pub const PORTION: u32 = 32;
@@ -437,7 +437,7 @@ static UNDESTROYED: AtomicU32 = AtomicU32::new(0);
 /// Only at a quiescent point: what the caller wants to see again it has to count on.
 pub fn work() -> bool {
     if chores_left() {
-        portion(true);
+        portion(0);
     } else if UNDESTROYED.load(Ordering::Relaxed) != 0 {
         // Other CPUs do a portion whenever they leave the kernel.
         remote::wait_for_grace(remote::begin_grace());
@@ -447,10 +447,10 @@ pub fn work() -> bool {
     true
 }
 
-/// A quiescent point of this CPU: destroys a portion of what is to be destroyed here. `patient`: waits for a grace
-/// period that is not over.
+/// A quiescent point of this CPU: destroys a portion of what is to be destroyed here. If `most` or more
+/// wait for the next grace period, waits for one that is not over. `false`: it did nothing, as that is not over.
 #[cold]
-pub fn portion(mut patient: bool) {
+pub fn portion(mut most: usize) -> bool {
     let r = &cpu().reclaim;
     let mut left = PORTION;
     while left > 0 {
@@ -458,11 +458,11 @@ pub fn portion(mut patient: bool) {
             left = left.saturating_sub(bury(d));
         } else if !r.waiting.is_empty() {
             if !remote::grace_over(r.period.get()) {
-                if !patient && r.dead.len.get() < BACKLOG {
-                    return;
+                if r.dead.len.get() < most {
+                    return left < PORTION;
                 }
                 remote::wait_for_grace(r.period.get());
-                patient = false;
+                most = BACKLOG;
             }
             r.condemned.become_list(r.waiting.take());
         } else if !r.dead.is_empty() {
@@ -470,9 +470,10 @@ pub fn portion(mut patient: bool) {
             r.waiting.become_list(r.dead.take());
         } else {
             note_chores(false);
-            return;
+            return true;
         }
     }
+    true
 }
 
 /// Objects of another CPU that only this one may end or destroy.

@@ -5,7 +5,8 @@ use crate::early::{self, found};
 use crate::firmware::{self, available, free_memory, hip, modules};
 use crate::own::sel;
 use crate::scene::{
-    DENIED, FETCH, NOT_MAPPED, PAGE, Slot, Touch, WRITE, copy, faults, in_ms, ms, peek, poke, utcb_page, window, works,
+    DENIED, FETCH, NOT_MAPPED, PAGE, Slot, Touch, WRITE, copy, faults, in_ms, ms, peek, poke, sleep_ms, utcb_page,
+    window, works,
 };
 use abi::{CreatePdOp, Mad, SEL_NUM, Scd, Status, perm, root_obj};
 use rt::hypercall::{self as hc, EcArgs};
@@ -193,7 +194,7 @@ fn own_sc() -> Outcome {
     let e = crate::create_sc::Thread::new(notes_when, 0)?;
     let begin = done("ctrl_sc", hc::ctrl_sc(root_obj::ROOT_SC))?;
     e.start(126, 10)?;
-    rt::Semaphore::new(0).down_until(in_ms(20));
+    sleep_ms(20);
     holds("one of priority 126 ran while we waited", FIRST_RAN.swap(0, SeqCst) != 0)?;
     let equal_one = crate::create_sc::Thread::new(notes_when, 0)?;
     equal_one.start(127, 10)?;

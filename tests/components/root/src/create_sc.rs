@@ -2,7 +2,7 @@
 
 use crate::check::{Check, NOT_HERE, Outcome, done, equal, holds, refused};
 use crate::own::sel;
-use crate::scene::{Events, Slot, THREAD, THREAD_EVENTS, copy, in_ms, memory, utcb_page};
+use crate::scene::{Events, Slot, THREAD, THREAD_EVENTS, copy, memory, sleep_ms, utcb_page};
 use abi::{ArchState, Hypercall, Mtd, SEL_NUM, Scd, Sel, Status, event, perm};
 use rt::hypercall::{self as hc, EcArgs};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -97,15 +97,11 @@ extern "C" fn notes(arg: u64) -> ! {
     unsafe { std::arch::asm!("ud2", options(noreturn)) }
 }
 
-fn wait_ms(n: u64) {
-    rt::Semaphore::new(0).down_until(in_ms(n));
-}
-
 /// Runs so far, when threads of the checks before are done.
 fn runs() -> u64 {
     loop {
         let n = RUNS.load(SeqCst);
-        wait_ms(20);
+        sleep_ms(20);
         if RUNS.load(SeqCst) == n {
             return n;
         }
@@ -115,7 +111,7 @@ fn runs() -> u64 {
 fn fresh() -> Outcome {
     let (t, before) = (Thread::new(notes, 4711)?, RUNS.load(SeqCst));
     t.start(50, 10)?;
-    wait_ms(5);
+    sleep_ms(5);
     equal("it has run", (RUNS.load(SeqCst), LAST.load(SeqCst)), (before + 1, 4711))?;
     holds("ctrl_sc with CTRL", t.consumed()? > 0)?;
     // No other permission is there: a copy with all but CTRL is null.
@@ -131,7 +127,7 @@ fn runs_first() -> Outcome {
         let low = RUNS.load(SeqCst) - before;
         higher.start(126, 10)?;
         let high = RUNS.load(SeqCst) - before;
-        wait_ms(5);
+        sleep_ms(5);
         equal("have run: after the lower, after the higher, in the end", (low, high), (0, 1))?;
         equal("in the end", RUNS.load(SeqCst) - before, 2)
     });
@@ -147,7 +143,7 @@ fn bad_cap() -> Outcome {
     for (what, pd) in [("null", s.0), ("semaphore", sm.0), ("no SC", weak.0), ("beyond", SEL_NUM), ("EC", t.ec.0)] {
         refused(&format!("owner {what}"), create(s.0, pd, t.ec.0, SCD), Status::BadCap)?;
     }
-    wait_ms(2);
+    sleep_ms(2);
     equal("nothing has run", RUNS.load(SeqCst), before)?;
     done("the slot stayed null, the EC free", create(s.0, sel::PD, t.ec.0, SCD))
 }
@@ -175,7 +171,7 @@ fn aborted() -> Outcome {
     let (t, s) = (Thread::new(notes, 0)?, Slot::new());
     t.start(50, 10)?;
     refused("it has one", create(s.0, sel::PD, t.ec.0, SCD), Status::Aborted)?;
-    wait_ms(5);
+    sleep_ms(5);
     refused("it is dead", create(s.0, sel::PD, t.ec.0, SCD), Status::Aborted)?;
     refused(
         "its SC is gone, too",
@@ -199,7 +195,7 @@ fn bad_par() -> Outcome {
     ] {
         refused(what, create(s.0, sel::PD, t.ec.0, scd), Status::BadPar)?;
     }
-    wait_ms(2);
+    sleep_ms(2);
     equal("nothing has run", RUNS.load(SeqCst), before)?;
     // Bits above the descriptor have no meaning.
     let raw = Hypercall::CreateSc.identifier(0, s.0);
@@ -215,14 +211,14 @@ fn bad_par() -> Outcome {
 
 fn priorities() -> Outcome {
     // Those of checks before, too.
-    wait_ms(10);
+    sleep_ms(10);
     let before = RUNS.load(SeqCst);
     let threads: Vec<_> =
         (1..=127).step_by(9).map(|p| Ok((p, Thread::new(notes, 0)?))).collect::<Result<_, String>>()?;
     for (prio, t) in &threads {
         t.start(*prio, 1)?;
     }
-    wait_ms(20);
+    sleep_ms(20);
     equal("have run", RUNS.load(SeqCst) - before, threads.len() as u64)
 }
 

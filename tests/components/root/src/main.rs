@@ -30,6 +30,7 @@ mod scene;
 mod schedule;
 
 use check::{Check, NOT_HERE};
+use vcpu_tests::{Emulator, Facts};
 
 const PAGES: [(&str, &[Check]); 8] = [
     ("boot", boot::CHECKS),
@@ -51,6 +52,9 @@ fn main() {
     if power::is_second_start() {
         println!("root: the machine was reset");
         power::off();
+    }
+    if Facts::here().emulator == Emulator::Tcg {
+        scene::be_patient(5);
     }
     println!("root: {} CPUs", firmware::hip().cpu_num);
     let (mut passed, mut failed) = (0, 0);

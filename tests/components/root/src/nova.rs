@@ -6,7 +6,8 @@ use crate::firmware::{self, free_memory, give_ports, hip, own_ports, table, take
 use crate::own::sel;
 use crate::ports::{self, GP};
 use crate::scene::{
-    DENIED, Events, FETCH, NOT_MAPPED, PAGE, Slot, Touch, WRITE, faults, in_ms, memory, peek, poke, window, works,
+    DENIED, Events, FETCH, NOT_MAPPED, PAGE, Slot, Touch, WRITE, faults, in_ms, memory, peek, poke, sleep_ms, window,
+    works,
 };
 use abi::{CreatePdOp, Features, Mad, Mtd, Scd, Segment, Status, event, nova_obj, perm};
 use rt::hypercall as hc;
@@ -291,6 +292,10 @@ struct Accesses {
 }
 
 impl Accesses {
+    fn done(&self) -> bool {
+        self.at == self.list.len()
+    }
+
     /// Answers an event. An exception is one that the access itself raised in the guest: it was granted.
     fn answer(&mut self, n: u64, s: &mut abi::ArchState) -> Mtd {
         match n {
@@ -377,7 +382,10 @@ fn accesses(list: Vec<u64>) -> Result<Vec<(bool, bool)>, String> {
     let sc = Slot::new();
     let scd = Scd { cos: 0, prio: 50, budget_ms: 10 };
     done("create_sc", hc::create_sc(sc.0, sel::PD, vcpu.sel(), scd))?;
-    rt::Semaphore::new(0).down_until(in_ms(100));
+    let end = in_ms(5000);
+    while !state.lock().expect("state").done() && rt::time::tsc() < end {
+        sleep_ms(10);
+    }
     let exits = state.lock().expect("state").exits.clone();
     Ok(exits)
 }

@@ -5,7 +5,7 @@ use crate::check::{Check, Outcome, done, equal, holds};
 use crate::create_sc::Thread;
 use crate::firmware::{hip, take};
 use crate::own::sel;
-use crate::scene::{Slot, in_ms, ms, spin_ms};
+use crate::scene::{Slot, in_ms, ms, sleep_ms, spin_ms};
 use abi::{CreatePdOp, Mad, Scd, Sel, perm, root_obj};
 use rt::hypercall::{self as hc, EcArgs};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -35,22 +35,73 @@ fn race(list: &[(u8, u16)], time_ms: u64) -> Result<Vec<u64>, String> {
     STOP.store(false, SeqCst);
     let threads: Vec<_> = list.iter().map(|l| Ok((Thread::new(spins, 0)?, l))).collect::<Result<_, String>>()?;
     threads.iter().try_for_each(|(t, l)| t.start(l.0, l.1))?;
-    wait_ms(time_ms);
+    sleep_ms(time_ms);
     let consumed = threads.iter().map(|(t, _)| t.consumed()).collect();
     STOP.store(true, SeqCst);
-    wait_ms(time_ms);
+    sleep_ms(time_ms);
     consumed
 }
 
-fn wait_ms(n: u64) {
-    rt::Semaphore::new(0).down_until(in_ms(n));
+/// Who ran last of those that take turns.
+static RUNNING: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// Turns of one of them that have ended, and the shortest.
+struct Turns {
+    count: AtomicU64,
+    shortest: AtomicU64,
 }
 
+static TURNS: [Turns; 3] = [const { Turns { count: AtomicU64::new(0), shortest: AtomicU64::new(0) } }; 3];
+
+/// Measures each turn from its first to its last look at the clock.
+extern "C" fn takes_turns(me: u64) -> ! {
+    let (mut begun, mut last) = (0, 0);
+    while !STOP.load(SeqCst) {
+        let now = rt::time::tsc();
+        if RUNNING.swap(me, SeqCst) != me {
+            if begun != 0 {
+                TURNS[me as usize].count.fetch_add(1, SeqCst);
+                TURNS[me as usize].shortest.fetch_min(last - begun, SeqCst);
+            }
+            begun = now;
+        }
+        last = now;
+    }
+    // SAFETY: the handler kills this thread.
+    unsafe { std::arch::asm!("ud2", options(noreturn)) }
+}
+
+/// Turns of threads with these budgets, in number and shortest length.
+fn turns(budgets: &[u16; 3]) -> Result<[(u64, u64); 3], String> {
+    STOP.store(false, SeqCst);
+    TURNS.iter().for_each(|t| {
+        t.count.store(0, SeqCst);
+        t.shortest.store(u64::MAX, SeqCst);
+    });
+    let threads: Vec<_> = (0..3).map(|n| Thread::new(takes_turns, n)).collect::<Result<_, String>>()?;
+    threads.iter().zip(budgets).try_for_each(|(t, b)| t.start(50, *b))?;
+    rt::Semaphore::new(0).down_until(in_ms(200));
+    STOP.store(true, SeqCst);
+    sleep_ms(40);
+    Ok([0, 1, 2].map(|n| (TURNS[n].count.load(SeqCst), TURNS[n].shortest.load(SeqCst))))
+}
+
+/// Where the clock is the host's, a turn may be longer, and seem shorter, by what the host does meanwhile: not the shortest
+/// of several, unless it is busy. So there is more than one try.
 fn shares() -> Outcome {
-    let used = race(&[(50, 5), (50, 10), (50, 5)], 200)?;
-    let fair = |a: u64, b: u64| a < 2 * b && b < 2 * a;
-    holds(&format!("budgets 5, 10, 5: consumed {used:?}"), fair(used[0], used[2]))?;
-    holds(&format!("the second twice as much: {used:?}"), fair(used[0] * 2, used[1]))
+    let budgets = [5, 10, 5];
+    let fair = |t: &[(u64, u64); 3]| {
+        let (least, most) = (t.iter().map(|t| t.0).min(), t.iter().map(|t| t.0).max());
+        let full = |(turn, budget): (&(u64, u64), &u16)| {
+            turn.1 > ms(u64::from(*budget)) * 3 / 4 && turn.1 < ms(u64::from(*budget)) * 5 / 4
+        };
+        least >= Some(2) && most <= least.map(|l| l + 1) && t.iter().zip(&budgets).all(full)
+    };
+    let mut tries = Vec::new();
+    while tries.len() < 5 && !tries.last().is_some_and(fair) {
+        tries.push(turns(&budgets)?);
+    }
+    holds(&format!("turns and the shortest of them, {} a ms: {tries:?}", ms(1)), tries.last().is_some_and(fair))
 }
 
 fn alone() -> Outcome {
@@ -74,7 +125,7 @@ fn idle() -> Outcome {
     let before = idle_time(own)?;
     spin_ms(10);
     equal("while we spin", idle_time(own)?, before)?;
-    wait_ms(20);
+    sleep_ms(20);
     let waited = idle_time(own)? - before;
     holds(&format!("while we wait for 20 ms: {waited}, {}", ms(20)), waited > ms(15))?;
     let none = take(hip().cpu_num.into(), perm::ALL)?;
@@ -104,17 +155,17 @@ fn orphan() -> Outcome {
     STOP.store(false, SeqCst);
     let mut t = Thread::new(counts, 0)?;
     t.start(50, 10)?;
-    wait_ms(5);
+    sleep_ms(5);
     // Both capabilities, to SC and EC.
     t.sc = Slot::new();
     t.ec = Slot::new();
     let before = COUNT.load(SeqCst);
-    wait_ms(10);
+    sleep_ms(10);
     let after = COUNT.load(SeqCst);
     STOP.store(true, SeqCst);
-    wait_ms(5);
+    sleep_ms(5);
     let end = COUNT.load(SeqCst);
-    wait_ms(5);
+    sleep_ms(5);
     holds(&format!("it goes on: {before}, {after}"), before > 0 && after > before)?;
     equal("it ends when it is killed", COUNT.load(SeqCst), end)
 }
@@ -142,7 +193,7 @@ fn killed() -> Outcome {
     done("create_sc", hc::create_sc(sc.0, pd.0, ec.0, Scd { cos: 0, prio: 50, budget_ms: 10 }))?;
     let full = used(pd.0)?;
     // Nobody answers its STARTUP: that kills it.
-    wait_ms(5);
+    sleep_ms(5);
     drop(sc);
     let held = used(pd.0)?;
     drop(ec);
