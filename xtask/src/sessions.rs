@@ -8,7 +8,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Interfaces with a page.
-const INTERFACES: &[&Table] = &[<dyn services::Timer as Interface>::TABLE, <dyn rpc_test::Tally as Interface>::TABLE];
+const INTERFACES: &[&Table] = &[
+    <dyn services::Rtc as Interface>::TABLE,
+    <dyn services::Timer as Interface>::TABLE,
+    <dyn rpc_test::Tally as Interface>::TABLE,
+];
 
 fn folder() -> PathBuf {
     tree::root().join("docs/sessions")

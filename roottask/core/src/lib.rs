@@ -1,5 +1,5 @@
 //! The logic of the root task that has to do with the platform but not with the hypervisor: firmware tables, the
-//! clock chip, the log's backlog, the screen, the words of fault reports, lines of the kernel's trace. Tested on the host.
+//! log's backlog, the screen, the words of fault reports, lines of the kernel's trace. Tested on the host.
 //!
 //! What the root task decides about components is in the package `policy`; `main.rs` and its modules only act.
 #![forbid(unsafe_code)]
@@ -9,6 +9,5 @@ pub mod backlog;
 pub mod fault;
 pub mod firmware;
 pub mod mbuf;
-pub mod rtc;
 pub mod screen;
 pub mod trace;

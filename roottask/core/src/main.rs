@@ -108,8 +108,8 @@ fn system_file(boot: &Boot) -> Result<Config, Vec<String>> {
 }
 
 fn machine(nova: &Nova, hip: &Hip, log: &Log) -> Machine {
-    let wall_base_ns = clock::wall_base_ns(nova).unwrap_or_else(|| {
-        log.line("the clock chip tells no time: it is 1970");
+    let wall_base_ns = clock::wall_base_ns(nova).unwrap_or_else(|e| {
+        log.line(format!("it is 1970: {e}"));
         0
     });
     rt::root::set_wall_base(wall_base_ns);

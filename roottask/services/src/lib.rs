@@ -5,6 +5,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+mod rtc;
 mod timer;
 
+pub use rtc::{Date, Rtc, RtcClient, RtcError, RtcServer};
 pub use timer::{Timer, TimerClient, TimerServer};

@@ -3,10 +3,10 @@
 //! Flags are brought up to date when someone looks ([`Rtc::account`]), from the stretch of the guest's time that has
 //! passed since. Only an enabled source whose flag is still clear needs a deadline.
 
-use super::calendar::DAY_S;
-use super::spec::*;
 use super::{NS, Rtc};
 use crate::dev::timebase::NEVER;
+use mc146818::DAY_S;
+use mc146818::spec::*;
 
 impl Rtc {
     /// Level of interrupt line 8.

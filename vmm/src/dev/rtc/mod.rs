@@ -4,16 +4,14 @@
 //! clock changes an offset. Periodic, alarm and update-ended interrupts drive line 8: [`Rtc::irq`] is its level.
 //! The interrupt part is in `events`.
 
-mod calendar;
 mod events;
-mod spec;
 #[cfg(test)]
 mod tests;
 
 use super::timebase::Timebase;
 use crate::layout::RTC_CENTURY;
-use calendar::Civil;
-use spec::*;
+use mc146818::Civil;
+use mc146818::spec::*;
 
 const NS: u64 = 1_000_000_000;
 

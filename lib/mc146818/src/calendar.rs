@@ -7,7 +7,8 @@ pub const DAY_S: u64 = 86_400;
 
 /// A moment in civil time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Civil {
+pub struct Civil {
+    /// In full.
     pub year: u64,
     /// 1..=12
     pub month: u64,
@@ -15,8 +16,11 @@ pub(super) struct Civil {
     pub day: u64,
     /// Sunday is 0.
     pub weekday: u64,
+    /// 0..=23
     pub hour: u64,
+    /// 0..=59
     pub minute: u64,
+    /// 0..=59
     pub second: u64,
 }
 
@@ -26,7 +30,8 @@ const ERA_DAYS: u64 = 146_097;
 const EPOCH_DAYS: u64 = 719_468;
 
 impl Civil {
-    pub(super) fn from_unix(seconds: u64) -> Self {
+    /// The moment so many seconds after 1970 began.
+    pub fn from_unix(seconds: u64) -> Self {
         let (days, of_day) = (seconds / DAY_S, seconds % DAY_S);
         let (era, day_of_era) = ((days + EPOCH_DAYS) / ERA_DAYS, (days + EPOCH_DAYS) % ERA_DAYS);
         let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -44,8 +49,19 @@ impl Civil {
         }
     }
 
+    /// Days of its month, 0 if there is none of that number.
+    pub fn days_in_month(self) -> u64 {
+        let leap = self.year.is_multiple_of(4) && (!self.year.is_multiple_of(100) || self.year.is_multiple_of(400));
+        match self.month {
+            2 => 28 + u64::from(leap),
+            4 | 6 | 9 | 11 => 30,
+            1..=12 => 31,
+            _ => 0,
+        }
+    }
+
     /// Seconds since 1970; fields out of range carry over, moments before 1970 give 0.
-    pub(super) fn to_unix(self) -> u64 {
+    pub fn to_unix(self) -> u64 {
         let month = self.month.clamp(1, 12);
         let year = self.year - u64::from(month <= 2 && self.year > 0);
         let (era, year_of_era) = (year / 400, year % 400);
@@ -75,6 +91,13 @@ mod tests {
     }
 
     #[test]
+    fn months_have_their_days() {
+        let days = |year, month| Civil { year, month, ..Civil::from_unix(0) }.days_in_month();
+        assert_eq!([2000, 2023, 2024, 2100].map(|y| days(y, 2)), [29, 28, 29, 28]);
+        assert_eq!([0, 1, 4, 12, 13].map(|m| days(2026, m)), [0, 31, 30, 31, 0]);
+    }
+
+    #[test]
     fn before_1970_is_1970() {
         assert_eq!(Civil { year: 0, month: 1, ..Civil::from_unix(0) }.to_unix(), 0);
     }
@@ -82,7 +105,9 @@ mod tests {
     proptest! {
         #[test]
         fn there_and_back(seconds in 0u64..300_000_000_000) {
-            prop_assert_eq!(Civil::from_unix(seconds).to_unix(), seconds);
+            let civil = Civil::from_unix(seconds);
+            prop_assert_eq!(civil.to_unix(), seconds);
+            prop_assert!((1..=civil.days_in_month()).contains(&civil.day));
         }
     }
 }

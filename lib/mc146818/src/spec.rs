@@ -73,5 +73,9 @@ pub const EXTENDED_MEMORY: u8 = 0x17;
 pub const EXTENDED_MEMORY_FOUND: u8 = 0x30;
 /// Memory above 16 MiB in units of 64 KiB, low byte; high byte follows.
 pub const MEMORY_ABOVE_16M: u8 = 0x34;
+/// Index port of a PC; the data port follows.
+pub const INDEX_PORT: u16 = 0x70;
+/// Ports of the chip in a PC.
+pub const PORT_COUNT: u16 = 2;
 /// Index port: the other bit masks NMIs.
 pub const INDEX_MASK: u8 = 0x7f;
