@@ -4,6 +4,7 @@ use std::collections::{TryReserveError, VecDeque};
 
 use crate::client::{self, LINE_MAX};
 use crate::history::History;
+use rtlogic::printable;
 
 /// See above.
 #[derive(Debug)]
@@ -51,23 +52,10 @@ impl Log {
         if text.last() == Some(&b'\r') {
             text.pop();
         }
-        let line = format!("[{}] {}\r\n", self.label, printable(&text)).into_bytes();
+        let line = format!("[{}] {}\r\n", self.label, printable(&text).collect::<String>()).into_bytes();
         self.history.push(number, &line);
         line
     }
-}
-
-/// Text without anything that could move the cursor or change the terminal, so that no client can fake another's
-/// lines. Never longer than `text`.
-fn printable(text: &[u8]) -> String {
-    let mut s = String::with_capacity(text.len());
-    for chunk in text.utf8_chunks() {
-        s.extend(chunk.valid().chars().map(|c| if c.is_control() && c != '\t' { '?' } else { c }));
-        if !chunk.invalid().is_empty() {
-            s.push('?');
-        }
-    }
-    s
 }
 
 #[cfg(test)]
