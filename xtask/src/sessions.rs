@@ -11,6 +11,7 @@ use std::process::ExitCode;
 const INTERFACES: &[&Table] = &[
     <dyn services::Rtc as Interface>::TABLE,
     <dyn services::Timer as Interface>::TABLE,
+    <dyn services::Trace as Interface>::TABLE,
     <dyn rpc_test::Tally as Interface>::TABLE,
 ];
 

@@ -5,8 +5,12 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+#[macro_use]
+mod record;
 mod rtc;
 mod timer;
+mod trace;
 
 pub use rtc::{Date, Rtc, RtcClient, RtcError, RtcServer};
 pub use timer::{Timer, TimerClient, TimerServer};
+pub use trace::{Client, Component, LABEL_LEN, NAME_LEN, NO_PARENT, State, Trace, TraceClient, TraceServer, Use};
