@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 /// Interfaces with a page.
 const INTERFACES: &[&Table] = &[
+    <dyn services::Journal as Interface>::TABLE,
+    <dyn services::Report as Interface>::TABLE,
     <dyn services::Rtc as Interface>::TABLE,
     <dyn services::Timer as Interface>::TABLE,
     <dyn services::Trace as Interface>::TABLE,

@@ -157,6 +157,7 @@ mod tests {
             all[3].ram = Use { limit: 3 << 19, used: 1 << 20, peak: 1 << 20 };
             all[4].ram = Use { limit: 262 << 20, used: 257 << 20, peak: 260 << 20 };
             all[4].sessions = 2;
+            all[2].ram.used = 5 << 20;
             all[5].state = State::Ended;
             sample(1000 * at, &[600 * at, 100 * at], &all)
         };
@@ -184,7 +185,7 @@ up 2.000, 5 of 6 components run; CPU% 40.0 90.0
 COMPONENT                  CPU%     TIME   RAM  USED  PEAK      CAPS        KMEM SESS
 core                       30.0    0.600    1M  900K 1000K    20/100      40K/1M    0
   uart                      2.0    0.040    1M  900K 1000K    20/100      40K/1M    0
-  init                      0.0    0.005    1M  900K 1000K    20/100      40K/1M    0
+  init                      0.0    0.005    1M    5M 1000K    20/100      40K/1M    0
     shell                  50.0    1.000  1.5M    1M    1M    20/100      40K/1M    0
   vm                      140.0    2.800  262M  257M  260M    20/100      40K/1M    2
   old                     ended   1:10.0    1M  900K 1000K    20/100      40K/1M    0"
@@ -198,7 +199,7 @@ core                       30.0    0.600    1M  900K 1000K    20/100      40K/1M
             text.lines().skip(3).map(|l| l.split(' ').next().unwrap().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(names(Order::Cpu), ["vm", "shell", "core", "uart", "init", "old"]);
-        assert_eq!(names(Order::Ram), ["vm", "shell", "core", "uart", "init", "old"]);
+        assert_eq!(names(Order::Ram), ["vm", "init", "shell", "core", "uart", "old"]);
     }
 
     #[test]

@@ -7,10 +7,14 @@
 
 #[macro_use]
 mod record;
+mod journal;
+mod report;
 mod rtc;
 mod timer;
 mod trace;
 
+pub use journal::{JOURNAL_LINE, Journal, JournalClient, JournalLine, JournalServer};
+pub use report::{REPORT_PART, Report, ReportClient, ReportError, ReportServer};
 pub use rtc::{Date, Rtc, RtcClient, RtcError, RtcServer};
 pub use timer::{Timer, TimerClient, TimerServer};
 pub use trace::{Client, Component, LABEL_LEN, NAME_LEN, NO_PARENT, State, Trace, TraceClient, TraceServer, Use};
