@@ -125,7 +125,7 @@ pub fn user_land(binaries: &[String], flavour: Flavour) -> Result<(Binary, Vec<B
 fn component(name: &str, flavour: Flavour, objcopy: &[&str]) -> Result<Binary> {
     let step = Step::begin(format!("building {name}"));
     if let Some(port) = port::find(name)? {
-        let linked = port.build(&step)?;
+        let linked = port.build(name, &step)?;
         let image = strip(&linked, name, flavour, objcopy, &step)?;
         step.done("");
         return Ok(Binary { linked, image });
@@ -165,7 +165,10 @@ pub fn packages() -> Result<Vec<String>> {
 fn component_packages(metadata: &serde_json::Value) -> Vec<String> {
     let packages = metadata["packages"].as_array().into_iter().flatten();
     let components = packages.filter(|p| p["features"].get("component").is_some());
-    components.filter_map(|p| p["name"].as_str().map(str::to_owned)).filter(|n| n != ROOT_TASK).collect()
+    components
+        .filter_map(|p| p["name"].as_str().map(str::to_owned))
+        .filter(|n| n != ROOT_TASK && n != port::C_PROGRAM)
+        .collect()
 }
 
 /// Cargo.

@@ -42,6 +42,10 @@ pub const FOR_BOCHS: &[Need] = &[
 /// To run QEMU.
 pub const FOR_QEMU: &[Need] = &[need("qemu-system-x86_64", "qemu-system-x86"), need("setpriv", "util-linux")];
 
+/// To build C programs.
+pub const FOR_C: &[Need] =
+    &[need("cc", "gcc"), need("make", "make"), need("tar", "tar"), need("gzip", "gzip"), need("xz", "xz-utils")];
+
 /// UEFI for QEMU.
 pub const FOR_UEFI: &[Need] = &[need("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf")];
 /// To debug.
@@ -53,6 +57,9 @@ pub const FOR_GDB: &[Need] = &[need("gdb", "gdb"), need("setpriv", "util-linux")
 pub struct Missing {
     command: String,
 }
+
+/// What Debian 12 is called.
+const RELEASE: &str = "bookworm";
 
 fn present(n: &Need) -> bool {
     if n.probe.starts_with('/') { Path::new(n.probe).exists() } else { exec::find(n.probe) }
@@ -178,6 +185,51 @@ pub fn unpacked(wanted: &Wanted) -> Result<Unpacked> {
     Ok(Unpacked { dir, version })
 }
 
+/// A source package, unpacked.
+pub struct Source {
+    /// Where.
+    pub dir: PathBuf,
+    /// Name and version, such as `musl 1.2.3`.
+    pub version: String,
+}
+
+/// Fetches what upstream has published of a source package of Debian 12, as Debian has it, into `build/packages` and unpacks
+/// it, unless that was done before. Apt checks it; Debian's own changes are left out.
+pub fn source(package: &str, step: &Step) -> Result<Source> {
+    let base = tree::build_dir("packages")?;
+    let (dir, record) = (base.join(format!("{package}-source")), base.join(format!("{package}-source.version")));
+    if let Ok(version) = std::fs::read_to_string(&record)
+        && dir.is_dir()
+    {
+        return Ok(Source { dir, version });
+    }
+    let lists = Lists::of_sources(step).with_context(|| format!("fetching the source of {package}"))?;
+    let into = base.join(format!("{package}-source.download"));
+    let _ = std::fs::remove_dir_all(&into);
+    std::fs::create_dir_all(&into)?;
+    step.note(&format!("fetching the source of {package}"));
+    exec::run(lists.apt("apt-get").args(["source", "--download-only", package]).current_dir(&into), step)?;
+    let files: Vec<PathBuf> = std::fs::read_dir(&into)?.map(|e| Ok(e?.path())).collect::<Result<_>>()?;
+    let (archive, version) = files
+        .iter()
+        .find_map(|f| Some((f, upstream(f)?)))
+        .with_context(|| format!("the source package {package} has no archive of upstream that is named as such"))?;
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir)?;
+    let mut tar = exec::command("tar");
+    exec::run(tar.arg("--extract").arg("--file").arg(archive).arg("--strip-components=1").arg("-C").arg(&dir), step)?;
+    std::fs::write(&record, &version)?;
+    std::fs::remove_dir_all(&into)?;
+    Ok(Source { dir, version })
+}
+
+/// Name and version of an archive such as `musl_1.2.3.orig.tar.gz`.
+fn upstream(file: &Path) -> Option<String> {
+    let (name, kind) = file.file_name()?.to_str()?.split_once(".orig.tar.")?;
+    let (package, version) = name.split_once('_')?;
+    ["gz", "xz", "bz2"].contains(&kind).then(|| format!("{package} {version}"))
+}
+
 /// Downloads; a second time after an update of the package lists if these are missing or out of date.
 fn fetch(wanted: &Wanted, base: &Path, step: &Step) -> Result<PathBuf> {
     let package = wanted.package;
@@ -227,13 +279,28 @@ impl Lists {
         let server = server(&targets, release).with_context(|| {
             format!("{suite} comes from the server of {release}, and none of apt's sources in /etc/apt has {release}")
         })?;
-        let dir = private_dir(&format!("apt-{suite}"))?;
-        std::fs::write(dir.join("sources.list"), source(server, suite))?;
-        step.note(&format!("updating the package lists of {suite}"));
+        Lists::fetched(&format!("apt-{suite}"), &line("deb", server, suite), step)
+            .with_context(|| format!("the package lists of {suite} cannot be had from the server of {release}"))
+    }
+
+    /// The source packages of Debian 12.
+    fn of_sources(step: &Step) -> Result<Lists> {
+        let format =
+            ["--no-release-info", "--format", "$(RELEASE) $(REPO_URI)", "indextargets", "Created-By: Packages"];
+        let targets = exec::query(exec::command("apt-get").args(format)).context("asking apt for its sources")?;
+        let server = server(&targets, RELEASE).context("none of apt's sources in /etc/apt has Debian 12")?;
+        Lists::fetched("apt-sources", &line("deb-src", server, RELEASE), step)
+            .context("the lists of source packages cannot be had from the server of Debian 12")
+    }
+
+    /// Lists of what that line of a sources.list names, and nothing else.
+    fn fetched(folder: &str, line: &str, step: &Step) -> Result<Lists> {
+        let dir = private_dir(folder)?;
+        std::fs::write(dir.join("sources.list"), line)?;
+        step.note(&format!("updating the package lists in {folder}"));
         let lists = Lists::Suite(dir);
         // Whatever cannot be had would only be a warning otherwise.
-        exec::run(lists.apt("apt-get").args(["-o", "APT::Update::Error-Mode=any", "update"]), step)
-            .with_context(|| format!("the package lists of {suite} cannot be had from the server of {release}"))?;
+        exec::run(lists.apt("apt-get").args(["-o", "APT::Update::Error-Mode=any", "update"]), step)?;
         Ok(lists)
     }
 
@@ -291,11 +358,12 @@ fn server<'a>(targets: &'a str, release: &str) -> Option<&'a str> {
     targets.lines().filter_map(|l| l.split_once(' ')).find(|(r, _)| *r == release).map(|(_, server)| server)
 }
 
-/// A line of a sources.list. The key is named because it need not be among those that apt trusts for everything.
-fn source(server: &str, suite: &str) -> String {
+/// A line of a sources.list, for packages or sources. The key is named because it need not be among those that apt trusts for
+/// everything.
+fn line(kind: &str, server: &str, suite: &str) -> String {
     let key = Some("/usr/share/keyrings/debian-archive-keyring.gpg").filter(|k| Path::new(k).exists());
     let options = key.map_or(String::new(), |k| format!("[signed-by={k}] "));
-    format!("deb {options}{server} {suite} main\n")
+    format!("{kind} {options}{server} {suite} main\n")
 }
 
 /// The first dependency in the output of `apt-cache depends` whose name begins with `prefix`.
@@ -319,11 +387,21 @@ mod tests {
         let targets = "bookworm-updates http://a.example/debian/\nbookworm http://b.example/debian/\n";
         assert_eq!(server(targets, "bookworm"), Some("http://b.example/debian/"));
         assert_eq!(server(targets, "trixie"), None);
-        let line = source("http://b.example/debian/", "bookworm-backports");
+        let line = line("deb", "http://b.example/debian/", "bookworm-backports");
         assert!(
             line.starts_with("deb ") && line.ends_with("http://b.example/debian/ bookworm-backports main\n"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn upstream_s_archive_is_told_from_debian_s() {
+        let of = |name: &str| upstream(Path::new(name));
+        assert_eq!(of("/x/musl_1.2.3.orig.tar.gz").as_deref(), Some("musl 1.2.3"));
+        assert_eq!(of("/x/lua5.4_5.4.4.orig.tar.xz").as_deref(), Some("lua5.4 5.4.4"));
+        for other in ["/x/musl_1.2.3-1.debian.tar.xz", "/x/musl_1.2.3-1.dsc", "/x/musl_1.2.3.orig.tar.gz.asc"] {
+            assert_eq!(of(other), None, "{other}");
+        }
     }
 
     #[test]

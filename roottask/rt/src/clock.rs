@@ -20,7 +20,7 @@ fn read(id: i32) -> Option<u64> {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn clock_gettime(id: i32, ts: *mut Timespec) -> i32 {
+pub unsafe extern "C" fn clock_gettime(id: i32, ts: *mut Timespec) -> i32 {
     let Some(ns) = read(id) else { return fail(EINVAL) as i32 };
     // SAFETY: C's contract.
     unsafe { ts.write(Timespec::from_ns(ns)) };
@@ -44,7 +44,7 @@ pub(crate) fn sleep(ns: u64) {
 const TIMER_ABSTIME: i32 = 1;
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn clock_nanosleep(id: i32, flags: i32, ts: *const Timespec, _rest: *mut Timespec) -> i32 {
+pub unsafe extern "C" fn clock_nanosleep(id: i32, flags: i32, ts: *const Timespec, _rest: *mut Timespec) -> i32 {
     // SAFETY: C's contract: null or a valid time.
     let Some(ts) = (unsafe { ts.as_ref() }) else { return EFAULT };
     let (Some(ns), Some(now)) = (ts.ns(), read(id)) else { return EINVAL };
@@ -54,7 +54,7 @@ unsafe extern "C" fn clock_nanosleep(id: i32, flags: i32, ts: *const Timespec, _
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn nanosleep(ts: *const Timespec, rest: *mut Timespec) -> i32 {
+pub unsafe extern "C" fn nanosleep(ts: *const Timespec, rest: *mut Timespec) -> i32 {
     // SAFETY: passed on.
     match unsafe { clock_nanosleep(CLOCK_MONOTONIC, 0, ts, rest) } {
         0 => 0,

@@ -67,7 +67,7 @@ unsafe fn open_file(path: *const c_char, flags: i32) -> Result<usize, i32> {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn open64(path: *const c_char, flags: i32, _mode: u32) -> i32 {
+pub unsafe extern "C" fn open64(path: *const c_char, flags: i32, _mode: u32) -> i32 {
     // SAFETY: C's contract.
     ret(unsafe { open_file(path, flags) }) as i32
 }
@@ -79,7 +79,7 @@ unsafe extern "C" fn open(path: *const c_char, flags: i32, mode: u32) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn close(fd: i32) -> i32 {
+pub extern "C" fn close(fd: i32) -> i32 {
     let index = usize::try_from(fd).ok().and_then(|n| n.checked_sub(FIRST));
     let closed = FILES.with(|t| index.and_then(|i| t.get_mut(i)).and_then(Option::take));
     if closed.is_some() { 0 } else { fail(EBADF) as i32 }
@@ -98,7 +98,7 @@ unsafe fn copy_out(bytes: &[u8], at: u64, p: *mut u8, n: usize) -> usize {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn read(fd: i32, p: *mut u8, n: usize) -> isize {
+pub unsafe extern "C" fn read(fd: i32, p: *mut u8, n: usize) -> isize {
     ret(with_file(fd, |f| {
         // SAFETY: C's contract.
         let n = unsafe { copy_out(f.bytes, f.at, p, n) };
@@ -108,7 +108,7 @@ unsafe extern "C" fn read(fd: i32, p: *mut u8, n: usize) -> isize {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pread64(fd: i32, p: *mut u8, n: usize, at: i64) -> isize {
+pub unsafe extern "C" fn pread64(fd: i32, p: *mut u8, n: usize, at: i64) -> isize {
     let Ok(at) = u64::try_from(at) else { return fail(EINVAL) };
     // SAFETY: C's contract.
     ret(with_file(fd, |f| Ok(unsafe { copy_out(f.bytes, at, p, n) })))
@@ -132,7 +132,7 @@ unsafe fn vectors<'a>(v: *const IoVec, n: i32) -> &'a [IoVec] {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn readv(fd: i32, v: *const IoVec, n: i32) -> isize {
+pub unsafe extern "C" fn readv(fd: i32, v: *const IoVec, n: i32) -> isize {
     let mut done = 0;
     // SAFETY: C's contract.
     for part in unsafe { vectors(v, n) } {
@@ -146,7 +146,7 @@ unsafe extern "C" fn readv(fd: i32, v: *const IoVec, n: i32) -> isize {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn write(fd: i32, p: *const u8, n: usize) -> isize {
+pub unsafe extern "C" fn write(fd: i32, p: *const u8, n: usize) -> isize {
     if !matches!(fd, 1 | 2) {
         return fail(EBADF);
     }
@@ -158,7 +158,7 @@ unsafe extern "C" fn write(fd: i32, p: *const u8, n: usize) -> isize {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn writev(fd: i32, v: *const IoVec, n: i32) -> isize {
+pub unsafe extern "C" fn writev(fd: i32, v: *const IoVec, n: i32) -> isize {
     let mut done = 0;
     // SAFETY: C's contract.
     for part in unsafe { vectors(v, n) } {
@@ -172,7 +172,7 @@ unsafe extern "C" fn writev(fd: i32, v: *const IoVec, n: i32) -> isize {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn lseek64(fd: i32, offset: i64, whence: i32) -> i64 {
+pub extern "C" fn lseek64(fd: i32, offset: i64, whence: i32) -> i64 {
     ret(with_file(fd, |f| {
         let base = match whence {
             0 => 0,
@@ -241,19 +241,19 @@ unsafe fn report(found: Result<usize, i32>, st: *mut Stat) -> i32 {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn fstat64(fd: i32, st: *mut Stat) -> i32 {
+pub unsafe extern "C" fn fstat64(fd: i32, st: *mut Stat) -> i32 {
     // SAFETY: C's contract.
     unsafe { report(with_file(fd, |f| Ok(f.bytes.len())), st) }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn stat64(path: *const c_char, st: *mut Stat) -> i32 {
+pub unsafe extern "C" fn stat64(path: *const c_char, st: *mut Stat) -> i32 {
     // SAFETY: C's contract.
     unsafe { report(find(path).map(<[u8]>::len), st) }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn lstat64(path: *const c_char, st: *mut Stat) -> i32 {
+pub unsafe extern "C" fn lstat64(path: *const c_char, st: *mut Stat) -> i32 {
     // SAFETY: C's contract.
     unsafe { stat64(path, st) }
 }
@@ -265,7 +265,7 @@ const FD_CLOEXEC: i32 = 1;
 const O_WRONLY: i32 = 1;
 
 #[unsafe(no_mangle)]
-extern "C" fn fcntl(fd: i32, cmd: i32, arg: i32) -> i32 {
+pub extern "C" fn fcntl(fd: i32, cmd: i32, arg: i32) -> i32 {
     let open = (0..FIRST as i32).contains(&fd) || with_file(fd, |_| Ok(())).is_ok();
     match cmd {
         _ if !open => fail(EBADF) as i32,
@@ -312,7 +312,7 @@ extern "C" fn isatty(_: i32) -> i32 {
 
 /// No descriptor is a device.
 #[unsafe(no_mangle)]
-extern "C" fn ioctl(_: i32, _: u64, _: usize) -> i32 {
+pub extern "C" fn ioctl(_: i32, _: u64, _: usize) -> i32 {
     fail(ENOTTY) as i32
 }
 

@@ -28,6 +28,7 @@ pub mod hw;
 pub mod hypercall;
 mod ipc;
 mod keys;
+mod linux;
 mod lock;
 mod math;
 mod output;

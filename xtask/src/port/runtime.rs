@@ -1,92 +1,38 @@
-//! Programs of others as components, their source unchanged (`ports/*.toml`; its README is the reference).
+//! What programs of others are linked with: `rt` in place of glibc, by flags alone.
 //!
-//! Key type: [`Port`]. A Rust program is built by `cargo install` and linked with `rt` in place of glibc by flags alone.
+//! Key type: [`Runtime`].
 
 use crate::build::cargo;
 use crate::progress::Step;
 use crate::{exec, lint, tree};
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 /// The target, named so that flags reach no build script.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// How components are linked.
-const LINK_ARGS: &str = include_str!("../../roottask/rt/link-args.txt");
-
-/// A file of `ports/`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Port {
-    /// The package on crates.io with a program of its name.
-    #[serde(rename = "crate")]
-    package: String,
-    /// Its version.
-    version: String,
-}
-
-/// Names of all ports.
-pub fn names() -> Result<Vec<String>> {
-    Ok(tree::toml_files("ports")?.into_iter().map(|(name, _)| name).collect())
-}
-
-/// The port of that name, if there is one.
-pub fn find(name: &str) -> Result<Option<Port>> {
-    let path = tree::root().join("ports").join(format!("{name}.toml"));
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let parse = || Port::parse(name, &tree::read_text(&path)?);
-    parse().map(Some).with_context(|| format!("reading {}", tree::shown(&path)))
-}
-
-impl Port {
-    fn parse(name: &str, text: &str) -> Result<Port> {
-        let port: Port = toml::from_str(text)?;
-        ensure!(port.package == name, "the program is {:?}, so the file has to be {0}.toml", port.package);
-        Ok(port)
-    }
-
-    /// Builds it, unless program and runtime are what they were; returns the linked program.
-    pub fn build(&self, step: &Step) -> Result<PathBuf> {
-        let runtime = Runtime::build(step)?;
-        let dir = tree::build_dir(Path::new("ports").join(&self.package))?;
-        let (program, stamp) = (dir.join("bin").join(&self.package), dir.join("stamp"));
-        let made_of = format!("{self:?} {:016x}", runtime.hash);
-        if program.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|there| there == made_of) {
-            return Ok(program);
-        }
-        let mut c = cargo();
-        c.args(["install", &self.package, "--version", &format!("={}", self.version), "--locked", "--force"]);
-        c.args(["--no-track", "--target", TARGET, "--root"]).arg(&dir);
-        c.arg("--target-dir").arg(tree::build_dir("ports/target")?);
-        c.envs([("CARGO_PROFILE_RELEASE_PANIC", "abort"), ("CARGO_PROFILE_RELEASE_LTO", "off")]);
-        c.env("CARGO_ENCODED_RUSTFLAGS", runtime.flags().join("\x1f"));
-        exec::run(c.current_dir(&dir), step)?;
-        runtime.check(&program).with_context(|| format!("{} as a component", self.package))?;
-        std::fs::write(&stamp, made_of)?;
-        Ok(program)
-    }
-}
+const LINK_ARGS: &str = include_str!("../../../roottask/rt/link-args.txt");
+/// Cargo's folder for it, below `build`.
+pub const FOLDER: &str = "ports/rt";
 
 /// `rt` and what it needs, as libraries for the linker.
-struct Runtime {
+pub struct Runtime {
     /// Each before those that it needs.
     libraries: Vec<PathBuf>,
     /// Folder with empty archives in place of the C libraries that std names.
     empty: PathBuf,
     /// Changes with their contents.
-    hash: u64,
+    pub hash: u64,
 }
 
 impl Runtime {
-    fn build(step: &Step) -> Result<Runtime> {
+    pub fn build(step: &Step) -> Result<Runtime> {
         let mut c = cargo();
         c.args(["build", "--release", "--package", "rt", "--target", TARGET, "--message-format", "json"]);
         // Machine code, not what a later link would compile.
-        c.env("CARGO_PROFILE_RELEASE_LTO", "off").arg("--target-dir").arg(tree::build_dir("ports/rt")?);
+        c.env("CARGO_PROFILE_RELEASE_LTO", "off").arg("--target-dir").arg(tree::build_dir(FOLDER)?);
         Runtime::of(&exec::run(c.current_dir(tree::root()), step)?)
     }
 
@@ -124,7 +70,7 @@ impl Runtime {
     }
 
     /// Flags of rustc.
-    fn flags(&self) -> Vec<String> {
+    pub fn flags(&self) -> Vec<String> {
         let codegen = |flag: String| ["-C".to_owned(), flag];
         let linked = LINK_ARGS.lines().map(str::to_owned).chain(["-Wl,-u,_start".to_owned()]);
         let linked = linked.chain(self.libraries.iter().map(|l| l.display().to_string()));
@@ -141,11 +87,9 @@ impl Runtime {
         flags.extend(["rustix_use_libc".to_owned(), runtime].into_iter().flat_map(|cfg| ["--cfg".to_owned(), cfg]));
         flags
     }
-}
 
-impl Runtime {
     /// A program with system calls of its own would make hypercalls that it does not mean.
-    fn check(&self, program: &Path) -> Result<()> {
+    pub fn check(&self, program: &Path) -> Result<()> {
         let symbols =
             exec::query(exec::command("nm").args(["--defined-only", "--format=just-symbols"]).args(&self.libraries))?;
         let ours: BTreeSet<&str> = symbols.lines().collect();
@@ -166,24 +110,6 @@ fn is_rt(package: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn all_ports_are_read() {
-        let names = names().unwrap();
-        assert!(!names.is_empty());
-        for name in names {
-            assert!(find(&name).unwrap().is_some(), "{name}");
-        }
-        assert_eq!(find("no-such-port").unwrap(), None);
-    }
-
-    #[test]
-    fn a_file_has_the_name_of_its_program() {
-        let e = Port::parse("b2sum", "crate = \"b3sum\"\nversion = \"1\"").unwrap_err().to_string();
-        assert!(e.contains("b3sum.toml"), "{e}");
-        let e = Port::parse("b3sum", "crate = \"b3sum\"\nversion = \"1\"\nfeature = []").unwrap_err().to_string();
-        assert!(e.contains("feature"), "{e}");
-    }
 
     #[test]
     fn the_runtime_is_what_cargo_has_built_for_the_target() {
