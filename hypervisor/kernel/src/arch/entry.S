@@ -285,6 +285,7 @@ syscall_entry:
     return_to_r10
 9:  stage slow_exit
     mov rcx, [r10 + {RIP}]
+    jmp go_on_slowly
 
 # ipc_call with flag R alone. RBX: callee, R15: portal.
 8:  stage entry
