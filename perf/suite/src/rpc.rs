@@ -1,6 +1,7 @@
 //! Calls of an interface, and signals: what they cost above the kernel's calls that they are made of.
 
-use crate::clock::{OVERHEAD, report, sample};
+use crate::clock::{OVERHEAD, missing, report, sample};
+use crate::semaphores::{ONE_CPU, other_cpu};
 use rpc::Signal;
 use rt::rpc::{Entrypoint, Managed, Portal, raise};
 use std::arch::asm;
@@ -73,6 +74,15 @@ fn signals(ep: Entrypoint) -> Result<Vec<u32>, String> {
     raiser.join().map_err(|_| "the raising thread panicked")?
 }
 
+/// The first call makes the courier.
+fn elsewhere(cpu: u16) -> Result<Vec<u32>, String> {
+    let ep = Entrypoint::new(cpu, 64 << 10).map_err(|e| format!("an entry point: {e:?}"))?;
+    let object = server(ep)?;
+    let client = SumClient::new(Portal::to(object.cap()));
+    let (a, b) = black_box((3, 4));
+    sample(|| timed(|| client.two(a, b), 7))
+}
+
 /// All rows of this file.
 pub fn run(cpu: u16) -> Result<(), String> {
     let ep = Entrypoint::new(cpu, 64 << 10).map_err(|e| format!("an entry point: {e:?}"))?;
@@ -82,6 +92,11 @@ pub fn run(cpu: u16) -> Result<(), String> {
     report("rpc_two_words", sample(|| timed(|| client.two(a, b), 7)), OVERHEAD);
     let (a, b) = black_box(((0, 0, 0, 3), (0, 0, 0, 4)));
     report("rpc_eight_words", sample(|| timed(|| client.eight(a, b), 7)), OVERHEAD);
+    let row = "rpc_two_words_other_cpu";
+    match other_cpu(cpu) {
+        Some(other) => report(row, elsewhere(other), OVERHEAD),
+        None => missing(row, ONE_CPU),
+    }
     report("signal_to_handler", signals(ep), OVERHEAD);
     Ok(())
 }

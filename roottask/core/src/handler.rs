@@ -134,7 +134,16 @@ impl Caller<'_> {
             Call::StartThread { ec, sc, lower } => start_thread(self.component, ec, sc, lower),
             Call::CreateEc { ec, cpu, flags, page, sp, events } => {
                 let args = EcArgs { utcb_page: page, cpu, sp, evt: events, ..EcArgs::default() };
-                self.create_ec(ec, args.with_flags(flags))
+                if !self.component.cpus.contains(&cpu) {
+                    return Err(Refusal::NotYourCpu);
+                }
+                self.create_ec(ec, args.with_flags(flags), perm::Ec::all())
+            }
+            Call::CreateCourier { ec, cpu, page, sp, events } => {
+                let args = EcArgs { utcb_page: page, cpu, sp, evt: events, fpu: true, ..EcArgs::default() };
+                let args = EcArgs { global_or_offset: true, ..args };
+                let create = || self.create_ec(ec, args, perm::Ec::CTRL | perm::Ec::BIND_SC);
+                self.component.another_courier(cpu, create).unwrap_or(Err(Refusal::NotYourCpu))
             }
             Call::Exit { code } => {
                 self.portals.shared.end(self.component, self.index, End::Exit(code), None);
@@ -148,16 +157,13 @@ impl Caller<'_> {
     }
 
     /// What the arguments say is between the component and the kernel, but for the CPU.
-    fn create_ec(&self, to: u64, args: EcArgs) -> Result<(), Refusal> {
+    fn create_ec(&self, to: u64, args: EcArgs, perms: perm::Ec) -> Result<(), Refusal> {
         let c = self.component;
-        if !c.cpus.contains(&args.cpu) {
-            return Err(Refusal::NotYourCpu);
-        }
         let give = || self.portals.give(self.index, c.objects.obj, args.cpu);
         c.open_cpu(args.cpu, give).map_err(refusal)?;
         let ec = space::free_selector().map_err(refusal)?;
         let created = space::create_component_ec(ec, c.objects.pd, args)
-            .and_then(|()| space::give(c.objects.obj, ec, to, perm::Ec::all().bits()));
+            .and_then(|()| space::give(c.objects.obj, ec, to, perms.bits()));
         // Theirs stays: what they hold keeps the EC alive.
         rt::sel::free(ec);
         created.map_err(refusal)

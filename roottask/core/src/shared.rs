@@ -4,9 +4,10 @@
 
 use abi::{Sel, Status};
 use core_task_logic::fault::Fault;
+use parent::{MAX_COURIERS, MAX_CPUS};
 use policy::{ComponentPlan, End};
 use rt::Semaphore;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +26,8 @@ pub struct Running {
     pub objects: Objects,
     /// CPUs on which it has its portals, bit by bit.
     open_cpus: Mutex<u128>,
+    /// How many couriers it has on CPUs that are not its own.
+    couriers: Mutex<BTreeMap<u16, usize>>,
     /// Held while the first thread is being started.
     starting: Mutex<()>,
     first_thread: AtomicBool,
@@ -65,6 +68,7 @@ impl Running {
             cpus: plan.cpus.clone(),
             objects,
             open_cpus: Mutex::new(1 << plan.first_cpu()),
+            couriers: Mutex::default(),
             starting: Mutex::new(()),
             first_thread: AtomicBool::new(true),
             ended: AtomicBool::new(false),
@@ -79,6 +83,25 @@ impl Running {
             *open |= 1 << cpu;
         }
         Ok(())
+    }
+
+    /// Has `create` make a courier on `cpu`; `None`: it has as many there as it can have, or there is no such CPU.
+    pub fn another_courier<E>(&self, cpu: u16, create: impl FnOnce() -> Result<(), E>) -> Option<Result<(), E>> {
+        if usize::from(cpu) >= MAX_CPUS {
+            return None;
+        }
+        if self.cpus.contains(&cpu) {
+            // What it could do as well without asking for a courier.
+            return Some(create());
+        }
+        let mut all = self.couriers.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = all.entry(cpu).or_default();
+        if *there >= MAX_COURIERS {
+            return None;
+        }
+        let created = create();
+        *there += usize::from(created.is_ok());
+        Some(created)
     }
 
     /// While this is held, STARTUP of the first thread is not answered.

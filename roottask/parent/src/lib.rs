@@ -307,8 +307,12 @@ pub enum Op {
     Log = 3,
     /// See [`Call::CreateEc`].
     CreateEc = 4,
+    /// See [`Call::CreateCourier`].
+    CreateCourier = 5,
 }
 
+/// Most [couriers](Call::CreateCourier) of a component on a CPU.
+pub const MAX_COURIERS: usize = 8;
 /// Longest text of one [`Call::Log`], in bytes.
 pub const LOG_MAX: usize = 400;
 
@@ -352,6 +356,21 @@ pub enum Call<'a> {
         /// Event base.
         events: u64,
     },
+    /// Creates the EC of a courier: a thread of the component that calls portals on a CPU for its threads on others. The CPU need not be
+    /// one of [`StartInfo::usable_cpus`], but then there are at most [`MAX_COURIERS`]. Otherwise as [`Call::CreateEc`] for
+    /// a global thread; the capability has CTRL and BIND_SC.
+    CreateCourier {
+        /// Free selector in the caller's object space.
+        ec: u64,
+        /// CPU.
+        cpu: u16,
+        /// Address of the page for the UTCB.
+        page: u64,
+        /// Initial stack pointer.
+        sp: u64,
+        /// Event base.
+        events: u64,
+    },
 }
 
 /// Why the parent refused a call.
@@ -364,7 +383,8 @@ pub enum Refusal {
     BadSelector = 2,
     /// The kernel or the parent has no memory for it.
     NoMemory = 3,
-    /// The component may not use this CPU: [`StartInfo::usable_cpus`] says which.
+    /// The component may not use this CPU: [`StartInfo::usable_cpus`] says which. Or it has all couriers there that it can
+    /// have.
     NotYourCpu = 4,
     /// The machine runs no guests, so there are no vCPUs.
     NoGuests = 5,
@@ -405,6 +425,10 @@ impl Call<'_> {
                 w[..7].copy_from_slice(&[Op::CreateEc as u64, ec, cpu.into(), flags.into(), page, sp, events]);
                 7
             }
+            Call::CreateCourier { ec, cpu, page, sp, events } => {
+                w[..6].copy_from_slice(&[Op::CreateCourier as u64, ec, cpu.into(), page, sp, events]);
+                6
+            }
         }
     }
 
@@ -424,6 +448,10 @@ impl Call<'_> {
                 let flags = u8::try_from(flags).map_err(|_| Refusal::BadCall)?;
                 Ok(Call::CreateEc { ec, cpu, flags, page, sp, events })
             }
+            [op, ec, cpu, page, sp, events, ..] if op == Op::CreateCourier as u64 => {
+                let cpu = u16::try_from(cpu).map_err(|_| Refusal::NotYourCpu)?;
+                Ok(Call::CreateCourier { ec, cpu, page, sp, events })
+            }
             _ => Err(Refusal::BadCall),
         }
     }
@@ -441,6 +469,7 @@ mod tests {
             Call::Log { text: b"hello" },
             Call::Log { text: b"" },
             Call::CreateEc { ec: 1, cpu: 127, flags: 7, page: 2 << 12, sp: 3, events: u64::MAX },
+            Call::CreateCourier { ec: 1, cpu: u16::MAX, page: 2 << 12, sp: 3, events: u64::MAX },
         ] {
             let mut w = [0; abi::UTCB_WORDS];
             let n = c.encode(&mut w);
@@ -463,6 +492,9 @@ mod tests {
         assert_eq!(Call::decode(&w, 7), Err(Refusal::NotYourCpu), "not cut to a number that exists");
         w[2..4].copy_from_slice(&[1, 256]);
         assert_eq!(Call::decode(&w, 7), Err(Refusal::BadCall));
+        w[..3].copy_from_slice(&[Op::CreateCourier as u64, 1, 0x1_0000]);
+        assert_eq!(Call::decode(&w, 5), Err(Refusal::BadCall), "a word is missing");
+        assert_eq!(Call::decode(&w, 6), Err(Refusal::NotYourCpu));
     }
 
     #[test]

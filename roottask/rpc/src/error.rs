@@ -11,7 +11,7 @@ use core::fmt;
 pub enum Error {
     /// There is no such object: it was dissolved, its server has died, or never was there. Another session may help.
     Gone,
-    /// The object is served on another CPU.
+    /// The object is served on another CPU, and its caller can have no courier there.
     OtherCpu,
     /// The kernel says so.
     Kernel(Status),
@@ -32,7 +32,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Gone => f.write_str("the object is gone"),
-            Error::OtherCpu => f.write_str("the object is served on another CPU"),
+            Error::OtherCpu => f.write_str("the object is served on another CPU, where no courier can be had"),
             Error::Kernel(status) => write!(f, "the kernel refused the call: {status:?}"),
             Error::Refused(r) => write!(f, "the server refused the call: {r}"),
             Error::Answer(r) => write!(f, "the server's answer is wrong: {r}"),

@@ -59,7 +59,7 @@
 //! }
 //! ```
 //!
-//! Beside that, the books of an entry point: [`Objects`] and [`Uses`]. Neighbours: `rt` has the port and the entry point,
+//! Beside that, the books of an entry point, [`Objects`] and [`Uses`], and of couriers, [`Pool`]. Neighbours: `rt` has the port and the entry point,
 //! `rpc-macros` the macros.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -74,6 +74,7 @@ mod cap;
 mod error;
 mod objects;
 mod page;
+mod pool;
 mod table;
 mod text;
 mod uses;
@@ -86,6 +87,7 @@ pub use cap::{Cap, Signal};
 pub use error::{Error, Refusal};
 pub use objects::Objects;
 pub use page::page;
+pub use pool::{Pool, Turn};
 pub use rpc_macros::{Value, interface};
 pub use table::{Argument, Built, Cost, Interface, Method, Table, Version};
 pub use text::{Bytes, Text};

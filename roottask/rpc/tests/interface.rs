@@ -300,7 +300,7 @@ fn errors_say_what_happened() {
     let refusal = Refusal { table, method: 1, argument: 3, bad: Bad::Value };
     for (e, text) in [
         (Error::Gone, "the object is gone"),
-        (Error::OtherCpu, "the object is served on another CPU"),
+        (Error::OtherCpu, "the object is served on another CPU, where no courier can be had"),
         (Error::Kernel(abi::Status::MemCap), "the kernel refused the call: MemCap"),
         (Error::Answer(refusal), "the server's answer is wrong: Everything.add, argument 3: not a value of its type"),
     ] {

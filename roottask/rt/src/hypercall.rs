@@ -62,6 +62,32 @@ fn failure(rdi: u64) -> Status {
     Status::from_register(rdi).unwrap_or(Status::BadHyp)
 }
 
+/// A call that failed.
+pub(crate) struct Failed {
+    rdi: u64,
+    rsi: u64,
+}
+
+impl Failed {
+    /// Why.
+    #[cold]
+    pub(crate) fn status(&self) -> Status {
+        failure(self.rdi)
+    }
+
+    /// On which CPU the portal can be called; `None`: that is not why.
+    #[cold]
+    pub(crate) fn cpu(&self) -> Option<u16> {
+        if self.status() == Status::BadCpu { u16::try_from(self.rsi).ok() } else { None }
+    }
+}
+
+/// The same with what a failed call says beside its status.
+#[inline(always)]
+fn called(out: Out) -> Result<Out, Failed> {
+    if out.rdi as u8 == Status::Success as u8 { Ok(out) } else { Err(Failed { rdi: out.rdi, rsi: out.rsi }) }
+}
+
 /// Calls portal `pt` with the message that `mtd` describes; returns the descriptor of the reply.
 /// `no_wait`: [`Status::Timeout`] instead of helping a busy callee.
 ///
@@ -80,6 +106,14 @@ pub fn ipc_call_items(pt: Sel, mtd: u32) -> Result<u32, Status> {
     check(unsafe { enter(Hypercall::IpcCall.identifier(WITH_ITEMS, pt), mtd.into(), 0, 0, 0) }).map(|o| o.rsi as u32)
 }
 
+/// [`ipc_call`], which waits, or [`ipc_call_items`] if `mtd` has some, for which the kernel has a longer way.
+#[inline]
+pub(crate) fn ipc_call_any(pt: Sel, mtd: u32) -> Result<u32, Failed> {
+    let flags = if Mtd::item_count(mtd) > 0 { WITH_ITEMS } else { 0 };
+    // SAFETY: as for `ipc_call`.
+    called(unsafe { enter(Hypercall::IpcCall.identifier(flags, pt), mtd.into(), 0, 0, 0) }).map(|o| o.rsi as u32)
+}
+
 /// What a reply is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply {
@@ -94,6 +128,12 @@ pub enum Reply {
 /// The UTCB is not read. It is overwritten if the reply is there.
 #[inline]
 pub fn ipc_call_registers(pt: Sel, words: [u64; REGISTER_WORDS]) -> Result<Reply, Status> {
+    try_call_registers(pt, words).map_err(|f| f.status())
+}
+
+/// The same, and where the portal can be called.
+#[inline(always)]
+pub(crate) fn try_call_registers(pt: Sel, words: [u64; REGISTER_WORDS]) -> Result<Reply, Failed> {
     let [mut a, mut b, mut c, mut d, mut e, mut f] = words;
     let (rdi, rsi);
     // SAFETY: as for `ipc_call`; the six registers are the message's.
@@ -105,7 +145,7 @@ pub fn ipc_call_registers(pt: Sel, words: [u64; REGISTER_WORDS]) -> Result<Reply
             inlateout("r12") d, inlateout("r13") e, inlateout("r14") f,
         );
     }
-    let Out { rsi, .. } = check(Out { rdi, rsi, rdx: 0 })?;
+    let Out { rsi, .. } = called(Out { rdi, rsi, rdx: 0 })?;
     Ok(if rsi == REGISTER_MTD { Reply::Words([a, b, c, d, e, f]) } else { Reply::Utcb(rsi as u32) })
 }
 

@@ -85,6 +85,12 @@ pub(crate) fn create_ec(ec: Sel, a: EcArgs) -> Result<(), Status> {
     call_parent(&Call::CreateEc { ec, cpu, flags: a.flags(), page, sp, events })
 }
 
+/// See [`Call::CreateCourier`].
+pub(crate) fn create_courier(ec: Sel, a: EcArgs) -> Result<(), Status> {
+    let EcArgs { utcb_page: page, cpu, sp, evt: events, .. } = a;
+    call_parent(&Call::CreateCourier { ec, cpu, page, sp, events })
+}
+
 /// See [`Call::Exit`].
 pub(crate) fn exit(code: u64) -> ! {
     let _ = call_parent(&Call::Exit { code });

@@ -43,8 +43,12 @@ impl Stack {
 
     /// Units of the window: the stack's and one for the guard.
     const fn units(&self) -> u64 {
-        self.len / UNIT + 1
+        units(self.len)
     }
+}
+
+const fn units(len: u64) -> u64 {
+    len.div_ceil(UNIT) + 1
 }
 
 struct Window {
@@ -65,7 +69,8 @@ pub fn init() {
 
 /// A stack of at least `len` bytes. Its content is undefined.
 pub fn alloc(len: usize) -> Option<Stack> {
-    let len = (len.max(1) as u64).checked_next_multiple_of(UNIT)?;
+    let len = len.max(1) as u64;
+    let len = len.checked_next_multiple_of(if len < UNIT { PAGE_SIZE as u64 } else { UNIT })?;
     let cached = |w: &mut Window| w.cache.iter_mut().find(|s| s.is_some_and(|s| s.len == len)).and_then(Option::take);
     if let Some(s) = WINDOW.with(cached) {
         return Some(s);
@@ -79,8 +84,8 @@ pub fn alloc(len: usize) -> Option<Stack> {
 
 fn build(len: u64) -> Option<Stack> {
     let count = len / PAGE_SIZE as u64;
-    let ram = pages::alloc(count, UNIT_PAGES, Content::Any)?;
-    let Some(unit) = WINDOW.with(|w| w.units.alloc(len / UNIT + 1, 1, End::Low)) else {
+    let ram = pages::alloc(count, UNIT_PAGES.min(count.next_power_of_two()), Content::Any)?;
+    let Some(unit) = WINDOW.with(|w| w.units.alloc(units(len), 1, End::Low)) else {
         // SAFETY: just taken, not used.
         unsafe { pages::free(ram, count) };
         return None;

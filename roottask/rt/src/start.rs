@@ -81,7 +81,7 @@ pub struct First {
 
 /// Locks below std get their semaphores while there is one thread.
 fn equip_locks() -> Result<(), Status> {
-    let gates: [fn() -> &'static Gate; 11] = [
+    let gates: [fn() -> &'static Gate; 12] = [
         sel::gate,
         pages::gate,
         heap::gate,
@@ -93,6 +93,7 @@ fn equip_locks() -> Result<(), Status> {
         channel::gate,
         root::gate,
         rpc::gate,
+        rpc::couriers_gate,
     ];
     gates.iter().try_for_each(|gate| gate().equip())
 }

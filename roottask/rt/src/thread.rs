@@ -95,26 +95,38 @@ fn reap() {
 /// # Safety
 /// `t` is new.
 unsafe fn launch(t: *mut Tcb, stack_len: usize) -> Result<(), Status> {
+    // SAFETY: passed on; page and stack are the thread's alone, STARTUP is answered with `_start`.
+    unsafe { launch_by(t, stack_len, tcb::my().spawn_lower.get(), |ec, args| create_ec(ec, args)) }
+}
+
+/// The same with an EC that `create` makes, `lower` priorities below the component's own.
+///
+/// # Safety
+/// As [`launch`].
+unsafe fn launch_by(
+    t: *mut Tcb,
+    stack_len: usize,
+    lower: u64,
+    create: impl FnOnce(Sel, EcArgs) -> Result<(), Status>,
+) -> Result<(), Status> {
     let page = tcb::new_utcb_page();
-    let spawner = tcb::my();
     // SAFETY: contract; the thread does not run before `give_sc`.
     let t = unsafe { &mut *t };
     t.stack = stack::alloc(stack_len).ok_or(Status::MemObj)?;
     t.ec = sel::alloc().ok_or(Status::MemCap)?;
     t.sc = sel::alloc().ok_or(Status::MemCap)?;
     t.utcb = tcb::utcb_at(page);
-    t.spawn_lower.set(spawner.spawn_lower.get());
+    t.spawn_lower.set(lower);
     let cpu = t.cpu;
     let sp = t.stack.top() - 16;
     // SAFETY: the top of the new stack; `_start` looks for the block there.
     unsafe { (sp as *mut *mut Tcb).write(t) };
     let evt = domain::own().events(cpu);
     let args = EcArgs { utcb_page: page, cpu, sp, evt, guest: false, global_or_offset: true, fpu: true };
-    // SAFETY: page and stack are this thread's alone; STARTUP is answered with `_start`.
-    unsafe { create_ec(t.ec, args)? };
+    create(t.ec, args)?;
     // From here on the block is the new thread's too: nothing of `t` is used behind this.
     let (ec, sc) = (t.ec, t.sc);
-    give_sc(ec, sc, spawner.spawn_lower.get())
+    give_sc(ec, sc, lower)
 }
 
 /// A thread of the runtime's own on `cpu`, with a small stack, which nobody joins.
@@ -124,6 +136,26 @@ pub(crate) fn spawn(cpu: u16, routine: Routine, arg: *mut u8) -> Result<(), Stat
     unsafe {
         ((*t).routine, (*t).arg) = (Some(routine), arg);
         launch(t, MIN_STACK).inspect_err(|_| tcb::destroy(t))
+    }
+}
+
+/// The same on a CPU that may be one on which the component can have nothing but couriers.
+pub(crate) fn spawn_courier(cpu: u16, routine: Routine, arg: *mut u8) -> Result<(), Status> {
+    if domain::is_root() {
+        root::serve_own_threads(cpu)?;
+    }
+    let create = |ec, args| {
+        if domain::is_root() {
+            // SAFETY: by `launch_by`, page and stack are the thread's alone.
+            return unsafe { create_ec(ec, args) };
+        }
+        ipc::create_courier(ec, args)
+    };
+    let t = tcb::create(cpu)?;
+    // SAFETY: as in `spawn`.
+    unsafe {
+        ((*t).routine, (*t).arg) = (Some(routine), arg);
+        launch_by(t, MIN_STACK, 0, create).inspect_err(|_| tcb::destroy(t))
     }
 }
 

@@ -33,6 +33,8 @@ fn try_call(ec: &'static Ec) -> Result<Next, Status> {
     let pt = ec.obj.find::<Pt>(selector(ec), perm::Pt::CALL.bits()).ok_or(Status::BadCap)?;
     let callee = pt.ec.found();
     if callee.home() != ec.home() {
+        // Whoever has a thread there can have that call.
+        ec.regs().set_rsi(callee.home().into());
         return Err(Status::BadCpu);
     }
     match ipc::way(ec, callee) {

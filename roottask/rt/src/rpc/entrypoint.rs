@@ -7,8 +7,9 @@
 //! Key types: [`Entrypoint`], [`Managed`].
 
 use super::arrivals::{self, Arrivals};
+use super::port;
 use super::signal::Contexts;
-use crate::hypercall::{self, Reply};
+use crate::hypercall;
 use crate::lock::Lock;
 use crate::portal::PortalThread;
 use crate::{domain, sel, tcb};
@@ -104,7 +105,7 @@ pub(super) struct Inner {
     pub(super) ec: Sel,
     pub(super) cpu: u16,
     control: Sel,
-    /// Objects that were dissolved on other CPUs.
+    /// Objects that were dissolved where nobody could have the entry point's thread do it.
     left: Lock<Vec<usize>>,
 }
 
@@ -228,7 +229,7 @@ impl Inner {
         doomed.into_iter().for_each(|o| drop(unsafe { Box::from_raw(o.as_ptr()) }));
     }
 
-    /// Has the entry point's thread do something, and waits for it. [`Status::BadCpu`]: the caller is on another CPU.
+    /// Has the entry point's thread do something, and waits for it.
     pub(super) fn run<R: Send>(&'static self, f: impl FnOnce(&'static Inner) -> R + Send) -> Result<R, Status> {
         if tcb::my().ec == self.ec {
             return Ok(f(self));
@@ -236,11 +237,8 @@ impl Inner {
         let (mut f, mut result) = (Some(f), None);
         let mut once = || result = f.take().map(|f| f(self));
         let mut job: Job<'_> = &mut once;
-        let words = [&raw mut job as u64, 0, 0, 0, 0, 0];
-        match hypercall::ipc_call_registers(self.control, words)? {
-            Reply::Words(_) => result.ok_or(Status::Aborted),
-            Reply::Utcb(_) => Err(Status::Aborted),
-        }
+        port::call(self.control, [&raw mut job as u64, 0, 0, 0, 0, 0])?;
+        result.ok_or(Status::Aborted)
     }
 
     /// A portal with that identifier.
@@ -282,8 +280,7 @@ impl Inner {
 pub struct Entrypoint(&'static Inner);
 
 impl Entrypoint {
-    /// One on `cpu`, with a stack of at least `stack_len` bytes. Only threads on that CPU can call its objects, and give it
-    /// new ones. [`Status::BadCpu`]: the component may not use it.
+    /// One on `cpu`, with a stack of at least `stack_len` bytes. [`Status::BadCpu`]: the component may not use it.
     pub fn new(cpu: u16, stack_len: usize) -> Result<Entrypoint, Status> {
         let left = Lock::new(Vec::new());
         left.gate().equip()?;
@@ -342,8 +339,8 @@ impl core::fmt::Debug for Entrypoint {
 
 /// An object that lives at an entry point. When this value goes it is dissolved: who has called it gets
 /// [`Gone`](rpc::Error::Gone), and all capabilities to it are null. The object is dropped when its method has returned; if
-/// this value goes in its own method, or on another CPU, when the entry point handles something else after that. The rest of
-/// a method whose caller is told meanwhile runs on the time of whoever calls next.
+/// this value goes in its own method, or the entry point cannot be called from where that happens, when it handles something
+/// else after that. The rest of a method whose caller is told meanwhile runs on the time of whoever calls next.
 pub struct Managed<I: ?Sized> {
     ep: &'static Inner,
     index: usize,
@@ -364,7 +361,7 @@ impl<I: ?Sized> Drop for Managed<I> {
         let _ = unsafe { hypercall::destroy(self.sel) };
         sel::free(self.sel);
         let (ep, index) = (self.ep, self.index);
-        if tcb::my().cpu != ep.cpu || ep.run(|ep| ep.remove(index)).is_err() {
+        if ep.run(|ep| ep.remove(index)).is_err() {
             ep.left.with(|left| left.push(index));
         }
     }

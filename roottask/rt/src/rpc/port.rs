@@ -1,12 +1,14 @@
-//! The port of clients: a portal.
+//! The port of clients: a portal. What is on another CPU a courier calls.
 
 use super::arrivals::{Arrivals, make_room};
-use crate::hypercall::{self, Reply};
+use super::courier;
+use crate::hypercall::{self, Failed, Reply};
 use crate::{ipc, tcb};
 use abi::{Mtd, Sel, Status};
 use rpc::{Cap, Error, Interface, Port, REGISTERS, Reader, Writer};
 
-/// A way to an object of another component, or of an entry point of our own that is not the caller.
+/// A way to an object of another component, or of an entry point of our own that is not the caller. One on another CPU is
+/// called by a courier, a thread of ours there, which then stays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Portal(Sel);
 
@@ -29,7 +31,7 @@ fn error(status: Status) -> Error {
 
 /// The answer of a server that does not use registers.
 #[cold]
-fn from_utcb(mtd: u32) -> [u64; REGISTERS] {
+pub(super) fn from_utcb(mtd: u32) -> [u64; REGISTERS] {
     let utcb = ipc::utcb();
     let mut words = [0; REGISTERS];
     let n = Mtd::word_count(mtd).min(REGISTERS);
@@ -38,14 +40,41 @@ fn from_utcb(mtd: u32) -> [u64; REGISTERS] {
     words
 }
 
+/// Calls a portal, wherever it is.
+#[inline]
+pub(super) fn call(pt: Sel, words: [u64; REGISTERS]) -> Result<[u64; REGISTERS], Status> {
+    match hypercall::try_call_registers(pt, words) {
+        Ok(Reply::Words(words)) => Ok(words),
+        Ok(Reply::Utcb(mtd)) => Ok(from_utcb(mtd)),
+        Err(failed) => elsewhere(pt, words, &failed),
+    }
+}
+
+#[cold]
+fn elsewhere(pt: Sel, words: [u64; REGISTERS], why: &Failed) -> Result<[u64; REGISTERS], Status> {
+    match why.cpu() {
+        Some(cpu) => courier::registers(cpu, pt, words),
+        None => Err(why.status()),
+    }
+}
+
+/// The same by the UTCB. `room`: capabilities may come with the answer; those of one from elsewhere are returned.
+fn call_by_utcb(pt: Sel, mtd: u32, room: bool) -> Result<(u32, Option<Arrivals>), Status> {
+    let failed = match hypercall::ipc_call_any(pt, mtd) {
+        Ok(mtd) => return Ok((mtd, None)),
+        Err(failed) => failed,
+    };
+    match failed.cpu() {
+        // The message is still in the UTCB.
+        Some(cpu) => courier::message(cpu, pt, mtd, room),
+        None => Err(failed.status()),
+    }
+}
+
 impl Port for Portal {
     #[inline]
     fn registers(&self, words: [u64; REGISTERS]) -> Result<[u64; REGISTERS], Error> {
-        match hypercall::ipc_call_registers(self.0, words) {
-            Ok(Reply::Words(words)) => Ok(words),
-            Ok(Reply::Utcb(mtd)) => Ok(from_utcb(mtd)),
-            Err(status) => Err(error(status)),
-        }
+        call(self.0, words).map_err(error)
     }
 
     fn message<R>(
@@ -54,7 +83,8 @@ impl Port for Portal {
         put: impl FnOnce(&mut Writer<'_>),
         take: impl FnOnce(&mut Reader<'_>) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        if items > 0 {
+        let room = items > 0;
+        if room {
             make_room(tcb::my()).map_err(Error::Kernel)?;
         }
         let mut utcb = ipc::utcb();
@@ -62,15 +92,11 @@ impl Port for Portal {
         put(&mut to);
         let (words, items) = to.written();
         drop(utcb);
-        // Without capabilities the kernel has a shorter way.
-        let called = match items {
-            0 => hypercall::ipc_call(self.0, Mtd::words(words), false),
-            n => hypercall::ipc_call_items(self.0, Mtd::with_items(Mtd::words(words), n)),
-        };
-        let mtd = called.map_err(error)?;
+        let mtd = Mtd::with_items(Mtd::words(words), items);
+        let (mtd, arrivals) = call_by_utcb(self.0, mtd, room).map_err(error)?;
         let utcb = ipc::utcb();
         let (words, items) = (Mtd::word_count(mtd), Mtd::item_count(mtd));
-        let arrivals = (items > 0).then(|| Arrivals::of(&utcb, items));
+        let arrivals = arrivals.or_else(|| (items > 0).then(|| Arrivals::of(&utcb, items)));
         let mut from = Reader::of_utcb(&utcb.words, words, items);
         let answer = take(&mut from);
         if let Some(arrivals) = arrivals {

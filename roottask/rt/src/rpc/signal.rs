@@ -100,16 +100,16 @@ fn add(ep: &'static Inner, handler: Handler) -> Result<(usize, Signal), Status> 
 
 impl Entrypoint {
     /// A signal context: `handler` runs some time after its signal was raised, once for all that were raised until then, in
-    /// turn with the methods of the objects here. [`Status::Ovrflow`]: there are [`MAX_CONTEXTS`]. From a thread on the entry
-    /// point's CPU; the first one makes a thread that waits for signals.
+    /// turn with the methods of the objects here. [`Status::Ovrflow`]: there are [`MAX_CONTEXTS`]. The first one makes
+    /// a thread that waits for signals.
     pub fn context(&self, handler: impl FnMut() + Send + 'static) -> Result<Context, Status> {
         let (index, signal) = self.inner().run(|ep| add(ep, Rc::new(RefCell::new(handler))))??;
         Ok(Context { ep: self.inner(), index, signal })
     }
 }
 
-/// A signal context. When this value goes its signal cannot be raised any more; that has to be on the entry point's CPU, or
-/// the handler stays.
+/// A signal context. When this value goes its signal cannot be raised any more; if the entry point cannot be called from where
+/// that happens, the handler stays.
 pub struct Context {
     ep: &'static Inner,
     index: usize,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 pub const CHECKS: &[Check] = &[
-    ("ipc_call-4 ipc_call-12 abi-84", "BAD_CPU: the callee is on another CPU", bad_cpu),
+    ("ipc_call-4 ipc_call-12 ipc_call-29 abi-84", "BAD_CPU: the callee is on another CPU, which it names", bad_cpu),
     ("objects-13 abi-84", "an event whose portal is on another CPU kills", event_elsewhere),
     ("ctrl_ec-6 ctrl_ec-10", "strong recall of a thread on another CPU: it does not run on", strong),
     ("ctrl_ec-3 ctrl_ec-10", "weak recall of a thread on another CPU", weak),
@@ -29,7 +29,9 @@ extern "C" fn answers(_: u64, _: u64, u: *mut u64) -> u64 {
 }
 
 fn bad_cpu() -> Outcome {
-    let there = on_cpu(other()?, || Local::new(answers, None))?;
+    let cpu = other()?;
+    let there = on_cpu(cpu, || Local::new(answers, None))?;
+    crate::registers::elsewhere(there.portal.0, cpu)?;
     for no_wait in [false, true] {
         refused("call", call(there.portal.0, &[1], no_wait), Status::BadCpu)?;
     }

@@ -292,6 +292,17 @@ fn failing() -> Outcome {
     Ok(())
 }
 
+/// Calls of a portal on another CPU, which change nothing but RSI, to that CPU.
+pub fn elsewhere(pt: Sel, cpu: u16) -> Outcome {
+    for flags in [0, CALL, ITEMS] {
+        let r = hypercall(Hypercall::IpcCall.identifier(flags, pt), SENT);
+        let rdi = (r.rdi & !0xff) | Status::BadCpu as u64;
+        let want = Registers { rdi, rsi: cpu.into(), others: OTHERS, message: SENT };
+        equal("a call from here", r, want)?;
+    }
+    Ok(())
+}
+
 fn no_wait() -> Outcome {
     let s = Server::new(REPLY, true)?;
     let (at, flags) = (s.portal.0, CALL | crate::foreign::NO_WAIT);

@@ -22,6 +22,9 @@ const CHECKS: &[Check] = &[
     ("handlers_wait_for_methods", ordered),
     ("a_watched_tally_raises", watched),
     ("what_is_dissolved_is_gone", dissolved),
+    ("a_call_back_in_the_midst_of_a_call", called_back),
+    ("many_callers_at_once", many),
+    ("cpus_are_kept_to", kept_to),
     (TOLD, told),
 ];
 
@@ -174,6 +177,55 @@ fn dissolved(_: &Link) -> Outcome {
     equal("a short call", t.add(3, 4), Err(Error::Gone))?;
     let second = tally(ep);
     equal("the next one", TallyClient::new(Portal::to(second.cap())).add(1, 1), Ok(2))
+}
+
+/// The hub calls a tally of ours while we are in a call of the hub.
+fn called_back(hub: &Link) -> Outcome {
+    let ours = tally(entry()?);
+    for n in 1..=20 {
+        equal("call back", hub.call_back(ours.cap(), 1), Ok(Some(n)))?;
+    }
+    done("forget", hub.forget()).map(drop)
+}
+
+/// More threads than there can be couriers, each with calls of all kinds.
+fn many(hub: &Link) -> Outcome {
+    const THREADS: u64 = parent::MAX_COURIERS as u64 + 4;
+    const CALLS: u64 = 50;
+    let tally = their_tally(hub)?;
+    let before = done("add", TallyClient::new(Portal::to(*tally)).add(0, 0))?;
+    let ep = entry()?;
+    let caller = |n: u64| {
+        let (hub, tally) = (self::hub(), their_tally(&self::hub())?);
+        let (t, ours) = (TallyClient::new(Portal::to(*tally)), crate::hub::tally(ep));
+        for i in 1..=CALLS {
+            done("add", t.add(n, 0))?;
+            equal("is", t.is(*tally), Ok(true))?;
+            equal("is ours", t.is(ours.cap()), Ok(false))?;
+            equal("the same tally", done("tally", hub.tally())?.map(|c| Held::adopt(c).sel()), Some(tally.sel()))?;
+            equal("our own", hub.call_back(ours.cap(), 1), Ok(Some(i)))?;
+        }
+        Ok::<_, String>(())
+    };
+    std::thread::scope(|s| {
+        let start = |n| std::thread::Builder::new().stack_size(STACK).spawn_scoped(s, move || caller(n));
+        let threads = done("threads", (0..THREADS).map(start).collect::<Result<Vec<_>, _>>())?;
+        threads.into_iter().try_for_each(|t| t.join().map_err(|_| "a thread panicked")?)
+    })?;
+    let after = done("add", TallyClient::new(Portal::to(*tally)).add(0, 0))?;
+    done("forget", hub.forget())?;
+    equal("all were counted", after.wrapping_sub(before), CALLS * THREADS * (THREADS - 1) / 2)
+}
+
+/// We may use one CPU, also when we have couriers on another.
+fn kept_to(hub: &Link) -> Outcome {
+    let (own, theirs) = (rt::thread::cpu(), done("cpu", hub.cpu())?);
+    equal("usable", rt::start_info().map(|i| i.usable_cpus()), Some(&[own][..]))?;
+    if own != theirs {
+        equal("an entry point there", Entrypoint::new(theirs, STACK).err(), Some(abi::Status::BadCpu))?;
+        equal("a courier there", rt::rpc::provide_courier(theirs), Ok(()))?;
+    }
+    Ok(())
 }
 
 /// The parent dissolves the door while we are inside; our report opens it, so we have been told before.

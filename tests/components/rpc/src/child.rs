@@ -12,7 +12,7 @@ use zerocopy::IntoBytes;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// RAM of a child, beside its first stack.
-const RAM: u64 = 2 << 20;
+const RAM: u64 = 4 << 20;
 /// Where a child finds the capability to the hub.
 pub const HUB: Sel = sel::END;
 /// First selector that a child may use freely.
@@ -20,18 +20,21 @@ const FREE: Sel = sel::END + 0x40;
 /// The portal for calls to the parent; events have lower numbers.
 const CALL: u64 = 0xff;
 
-/// What the handler knows of a child.
+/// What the handlers know of a child.
 #[derive(Clone, Copy)]
 struct Known {
     pd: Sel,
     obj: Sel,
     entry: u64,
     started: bool,
+    /// The one CPU that it may use.
+    cpu: u16,
 }
 
 /// Serves the portals of children.
 pub struct Nursery {
-    thread: PortalThread,
+    /// On each CPU.
+    threads: Vec<(u16, PortalThread)>,
     children: Arc<Mutex<Vec<Known>>>,
     /// A child has ended by itself.
     pub ended: Arc<Semaphore>,
@@ -41,13 +44,18 @@ impl Nursery {
     /// One without children.
     pub fn new() -> Result<Nursery, Status> {
         let (children, ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Semaphore::new(0)));
-        let mut handler = Handler { children: children.clone(), ended: ended.clone() };
-        let handler = Box::new(move |pid, mtd, utcb: &mut Utcb| handler.handle(pid, mtd, utcb));
-        Ok(Nursery { thread: PortalThread::new(rt::thread::cpu(), 64 << 10, handler)?, children, ended })
+        let thread = |&cpu: &u16| {
+            let mut handler = Handler { children: children.clone(), ended: ended.clone() };
+            let handler = Box::new(move |pid, mtd, utcb: &mut Utcb| handler.handle(pid, mtd, utcb));
+            Ok((cpu, PortalThread::new(cpu, 64 << 10, handler)?))
+        };
+        let cpus = rt::start_info().ok_or(Status::BadPar)?.usable_cpus();
+        let threads = cpus.iter().map(thread).collect::<Result<_, Status>>()?;
+        Ok(Nursery { threads, children, ended })
     }
 
-    /// Starts a child with that name, which has a capability of ours, to the hub.
-    pub fn start(&self, name: &str, hub: Sel) -> Result<Child, Status> {
+    /// Starts a child with that name on that CPU, and no other; it has a capability of ours, to the hub.
+    pub fn start(&self, name: &str, cpu: u16, hub: Sel) -> Result<Child, Status> {
         let own = rt::start_info().ok_or(Status::BadPar)?;
         let rom = rt::rom("rpc-test").ok_or(Status::BadPar)?;
         let image = Image::parse(rom).map_err(|_| Status::BadPar)?;
@@ -71,12 +79,13 @@ impl Nursery {
         map(hst, memory(layout::STACK_LEN, 0, &[]), stack, layout::STACK_LEN, rw)?;
         let mut info = StartInfo { ram_len: RAM, sel_free: FREE, ..*own };
         info.name = Name::new(name).ok_or(Status::BadPar)?;
-        (info.channel_count, info.rom_count, info.irq_count, info.usable_count) = (0, 0, 0, 1);
+        (info.channel_count, info.rom_count, info.irq_count, info.usable_count) = (0, 0, 0, 0);
+        info.cpu = cpu.into();
+        info.push_cpu(cpu);
         info.push_rom(Rom { name: info.name, addr: 0, len: 0 });
         let len = (StartInfo::PAGES * PAGE_SIZE) as u64;
         map(hst, memory(len, 0, info.as_bytes()), layout::START_INFO, len, perm::Mem::R)?;
-        self.give(Known { pd, obj, entry: image.entry, started: false }, hst, hub)?;
-        let cpu = rt::thread::cpu();
+        self.give(Known { pd, obj, entry: image.entry, started: false, cpu }, hst, hub)?;
         let (ec, sc) = (free()?, free()?);
         let args = EcArgs {
             utcb_page: layout::UTCBS,
@@ -107,17 +116,18 @@ impl Nursery {
         give(obj, obj, sel::OBJ, space.bits())?;
         give(obj, hst, sel::HST, space.bits())?;
         give(obj, hub, HUB, perm::Pt::CALL.bits())?;
-        let cpu = rt::thread::cpu();
-        let portal = |n: u64, to: Sel, mtd: Mtd, perms: perm::Pt| {
-            let at = free()?;
-            self.thread.portal(at, index << 8 | n, mtd.bits())?;
-            give(obj, at, to, perms.bits())
-        };
-        for n in 0..event::HST_ARCH + event::HST_NOVA {
-            let mtd = Mtd::GPR_0_7 | Mtd::RIP | Mtd::QUAL;
-            portal(n, sel::events(cpu) + n, mtd, perm::Pt::EVENT)?;
-        }
-        portal(CALL, sel::parent(cpu), Mtd::empty(), perm::Pt::CALL)
+        self.threads.iter().try_for_each(|(cpu, thread)| {
+            let portal = |n: u64, to: Sel, mtd: Mtd, perms: perm::Pt| {
+                let at = free()?;
+                thread.portal(at, index << 8 | n, mtd.bits())?;
+                give(obj, at, to, perms.bits())
+            };
+            for n in 0..event::HST_ARCH + event::HST_NOVA {
+                let mtd = Mtd::GPR_0_7 | Mtd::RIP | Mtd::QUAL;
+                portal(n, sel::events(*cpu) + n, mtd, perm::Pt::EVENT)?;
+            }
+            portal(CALL, sel::parent(*cpu), Mtd::empty(), perm::Pt::CALL)
+        })
     }
 }
 
@@ -183,11 +193,15 @@ impl Handler {
                 rt::thread::give_sc(own_ec, own_sc, lower).map_err(refused)?;
                 give(c.obj, own_sc, sc, perm::Sc::CTRL.bits()).map_err(refused)
             }
+            Call::CreateEc { cpu, .. } if cpu != c.cpu => Err(Refusal::NotYourCpu),
             Call::CreateEc { ec, cpu, flags, page, sp, events } => {
-                let own = free().map_err(refused)?;
                 let args = EcArgs { utcb_page: page, cpu, sp, evt: events, ..EcArgs::default() };
-                create_ec(own, c.pd, args.with_flags(flags)).map_err(refused)?;
-                give(c.obj, own, ec, perm::Ec::all().bits()).map_err(refused)
+                give_ec(c, ec, args.with_flags(flags), perm::Ec::all())
+            }
+            Call::CreateCourier { ec, cpu, page, sp, events } => {
+                let global_or_offset = true;
+                let args = EcArgs { utcb_page: page, cpu, sp, evt: events, guest: false, global_or_offset, fpu: true };
+                give_ec(c, ec, args, perm::Ec::CTRL | perm::Ec::BIND_SC)
             }
             Call::Exit { code } => {
                 println!("a child ended with code {code}");
@@ -204,6 +218,16 @@ impl Handler {
 
 fn free() -> Result<Sel, Status> {
     rt::sel::alloc().ok_or(Status::MemCap)
+}
+
+/// A new EC of a child, at its selector.
+fn give_ec(c: Known, to: Sel, args: EcArgs, perms: perm::Ec) -> Result<(), Refusal> {
+    let made = || {
+        let own = free()?;
+        create_ec(own, c.pd, args)?;
+        give(c.obj, own, to, perms.bits())
+    };
+    made().map_err(|_: Status| Refusal::BadSelector)
 }
 
 /// One of our capabilities into the object space of a child.

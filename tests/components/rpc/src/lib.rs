@@ -114,6 +114,10 @@ pub trait Hub {
     fn forget(&mut self) -> u64;
     /// A check has come out; without a text well.
     fn report(&mut self, check: Text<64>, why: Option<Text<200>>);
+    /// Calls a tally in the midst of this call, which adds `n`, and returns what it says.
+    fn call_back(&mut self, tally: Cap<dyn Tally>, n: u64) -> Option<u64>;
+    /// On which CPU it is.
+    fn cpu(&mut self) -> u16;
 }
 
 #[cfg(test)]

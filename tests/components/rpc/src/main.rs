@@ -11,6 +11,7 @@ extern crate rt;
 
 mod ask;
 mod child;
+mod far;
 mod hub;
 mod liar;
 mod serve;
@@ -43,28 +44,33 @@ fn main() {
         Some("client") => ask::main(),
         Some("server") => serve::main(),
         Some("liar") => liar::main(),
+        Some("far") => far::main(),
         _ => family(),
     }
 }
 
-/// What the parent does.
+/// What the parent does. On a machine with several CPUs client and server are on another one than we, and may use no other:
+/// all that they do with the hub, and we with them, goes by couriers.
 fn family() {
-    let entry = || Entrypoint::new(rt::thread::cpu(), STACK).expect("an entry point");
+    let here = rt::thread::cpu();
+    let there = rt::start_info().and_then(|i| i.usable_cpus().last().copied()).unwrap_or(here);
+    let entry = || Entrypoint::new(here, STACK).expect("an entry point");
     let nursery = child::Nursery::new().expect("portals for children");
     let hub = hub::Served::new(entry(), entry());
     // First, as what it leaves of selectors is compared: children take some.
-    nursery.start("liar", hub.sel()).expect("a child");
+    nursery.start("liar", here, hub.sel()).expect("a child");
     nursery.ended.down();
-    nursery.start("client", hub.sel()).expect("a child");
+    nursery.start("client", there, hub.sel()).expect("a child");
     // The client has knocked at the door, and is inside.
     hub.inside.down();
     hub.report("dissolve_waits_for_the_method", dissolve(&hub));
     nursery.ended.down();
-    let server = nursery.start("server", hub.sel()).expect("a child");
+    let server = nursery.start("server", there, hub.sel()).expect("a child");
     hub.announced.down();
     hub.report("two_domains_are_two_servers", other_server(&hub));
     hub.report("a_dead_server_is_gone", dead_server(&hub, server));
     hub.report("own_thread", own_thread());
+    println!("rpc: we were on CPU {here}, client and server on CPU {there}");
     let (passed, failed) = hub.results();
     println!("rpc: {passed} checks passed, {failed} failed");
 }
@@ -99,9 +105,11 @@ fn dead_server(hub: &hub::Served, server: child::Child) -> Outcome {
     inside.down();
     // The caller has the time to go in; if it has not, it finds nobody, and is told the same.
     thread::sleep(Duration::from_millis(20));
+    // From elsewhere that takes another courier than the one inside.
+    let client = rpc_test::TallyClient::new(Portal::to(tally));
+    equal("meanwhile", client.add(0, 0), Ok(42))?;
     server.kill();
     equal("inside", caller.join().map_err(|_| "the caller panicked")?, Err(rpc::Error::Gone))?;
-    let client = rpc_test::TallyClient::new(Portal::to(tally));
     equal("a short call", client.add(1, 1), Err(rpc::Error::Gone))?;
     equal("a long call", client.rename(Default::default()), Err(rpc::Error::Gone))
 }
