@@ -11,6 +11,10 @@ use std::process::ExitCode;
 const INTERFACES: &[&Table] = &[
     <dyn services::Journal as Interface>::TABLE,
     <dyn services::Report as Interface>::TABLE,
+    <dyn services::Dataspace as Interface>::TABLE,
+    <dyn services::Pd as Interface>::TABLE,
+    <dyn services::Rm as Interface>::TABLE,
+    <dyn services::Rom as Interface>::TABLE,
     <dyn services::Rtc as Interface>::TABLE,
     <dyn services::Timer as Interface>::TABLE,
     <dyn services::Trace as Interface>::TABLE,

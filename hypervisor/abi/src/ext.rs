@@ -52,6 +52,8 @@ impl ExtOp {
     }
 }
 
+/// Flag B of `ctrl_pd` (X7): memory that arrives in a host space goes no further.
+pub const BOUND: u8 = 1;
 /// Flag C of `ipc_call` and `ipc_reply` (X1): the message has typed items.
 pub const WITH_ITEMS: u8 = 2;
 /// Flag R of `ipc_call`, `ipc_reply` and `ctrl_pt` (X4).

@@ -37,6 +37,8 @@ bitflags! {
         const TRACE = 1 << 5;
         /// Allocations can be made to fail. Kernels for tests only.
         const INJECT = 1 << 6;
+        /// X7: memory can be delegated so that it goes no further.
+        const BOUND = 1 << 7;
     }
 
     /// Extension: why this machine runs no guests. Empty when it does.

@@ -25,7 +25,7 @@ mod utcb;
 
 #[cfg(any(feature = "user", feature = "inject"))]
 pub use attempt::Attempt;
-pub use ext::{ExtOp, IN_REGISTERS, REGISTER_MTD, REGISTER_WORDS, WITH_ITEMS};
+pub use ext::{BOUND, ExtOp, IN_REGISTERS, REGISTER_MTD, REGISTER_WORDS, WITH_ITEMS};
 pub use hip::{EXT_SIGNATURE, ExtFeatures, Features, HIP_SIGNATURE, Hip, VirtMissing};
 pub use hypercall::{CreatePdOp, HwOp, Hypercall, Mad, Scd, Status};
 pub use item::{Arrival, Item, WINDOW_MAX};

@@ -6,7 +6,7 @@
 //! Key identifiers of a MAD are not encoded (the HIP announces KIMAX 0).
 
 use crate::Leaf;
-use crate::spec::{ADDRESS, INDEX_BITS, PAGE_SIZE, SOFT_PERMS_SHIFT, ept, host, memory_type};
+use crate::spec::{ADDRESS, INDEX_BITS, PAGE_SIZE, SOFT_PERMS, SOFT_PERMS_SHIFT, ept, host, memory_type};
 use abi::Mad;
 use abi::perm::Mem;
 
@@ -83,12 +83,12 @@ pub(crate) const fn bit_if(set: bool, bit: u64) -> u64 {
 /// The part that both formats share: address, size and the copy of the permissions.
 #[inline]
 fn shared_bits(l: &Leaf) -> u64 {
-    l.phys & ADDRESS | bit_if(l.order > 0, PAGE_SIZE) | u64::from(l.perms.bits() & 0xf) << SOFT_PERMS_SHIFT
+    l.phys & ADDRESS | bit_if(l.order > 0, PAGE_SIZE) | u64::from(l.perms.bits() & SOFT_PERMS) << SOFT_PERMS_SHIFT
 }
 
 #[inline]
 fn soft_perms(e: u64) -> Mem {
-    Mem::from_bits_truncate((e >> SOFT_PERMS_SHIFT) as u8 & 0xf)
+    Mem::from_bits_retain((e >> SOFT_PERMS_SHIFT) as u8 & SOFT_PERMS)
 }
 
 /// Physical address of a leaf: bits below its size are attributes.

@@ -20,6 +20,9 @@ pub use foreign::Foreign;
 pub use format::{Ept, Format, Hpt, IA32_PAT};
 pub use table::{Change, Full, Hole, PageTable, top_index};
 
+/// Beside the permissions of a leaf in a host space: it goes no further (X7 in docs/design/0010). No capability has it.
+pub const BOUND: abi::perm::Mem = abi::perm::Mem::from_bits_retain(1 << 4);
+
 /// How the engine reaches table frames.
 pub trait TableMemory {
     /// Makes sure that the next `count` frames can be had: an update adds all tables on the way to an entry, or none.

@@ -8,8 +8,10 @@ pub const ENTRIES: usize = 1 << INDEX_BITS;
 pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Leaf above level 0, the same bit in all formats but AMD-Vi's.
 pub const PAGE_SIZE: u64 = 1 << 7;
-/// First of four bits that hardware ignores in both formats: `perm::Mem` as it was given.
+/// First of five bits that hardware ignores in both formats: `perm::Mem` as it was given, and [`crate::BOUND`].
 pub const SOFT_PERMS_SHIFT: u32 = 52;
+/// These bits, moved to 0.
+pub const SOFT_PERMS: u8 = 0x1f;
 
 /// Host tables (4.5).
 pub mod host {

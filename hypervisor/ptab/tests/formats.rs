@@ -1,7 +1,7 @@
 //! Bit layouts, against the Intel SDM vol. 3: tables 4-15 to 4-20, 12-10 to 12-12, 29-1 to 29-7.
 
 use abi::{Mad, perm::Mem};
-use ptab::{Ept, Format, Hpt, IA32_PAT, Leaf};
+use ptab::{BOUND, Ept, Format, Hpt, IA32_PAT, Leaf};
 
 const HPT: Hpt = Hpt::host(true);
 const EPT: Ept = Ept { giant: true };
@@ -66,6 +66,17 @@ fn supervisor_execution_does_not_reach_user_mode() {
     let e = HPT.leaf(leaf(0x5000, 0, Mem::R | Mem::XS, Mad::WB));
     assert_eq!(e >> 63, 1);
     assert_eq!(HPT.decode(e, 0).perms, Mem::R | Mem::XS);
+}
+
+#[test]
+fn what_goes_no_further_is_beside_the_permissions() {
+    for order in [0, 9, 18] {
+        let (free, bound) =
+            (leaf(0x4000_0000, order, Mem::R, Mad::WB), leaf(0x4000_0000, order, Mem::R | BOUND, Mad::WB));
+        let (a, b) = (HPT.leaf(free), HPT.leaf(bound));
+        assert_eq!((a ^ b, HPT.decode(b, order / 9)), (1 << 56, bound), "hardware sees the same");
+        assert!(!HPT.decode(a, order / 9).perms.contains(BOUND) && !Mem::all().contains(BOUND));
+    }
 }
 
 #[test]

@@ -309,6 +309,16 @@ pub unsafe fn ctrl_pd(src: Sel, dst: Sel, ssb: u64, dsb: u64, ord: u32, pmm: u8,
     check(unsafe { enter(Hypercall::CtrlPd.identifier(0, src), dst, from, to, mad.0.into()) }).map(drop)
 }
 
+/// As [`ctrl_pd`] into a host space; what arrives goes no further (X7).
+///
+/// # Safety
+/// As [`ctrl_pd`].
+pub unsafe fn ctrl_pd_bound(src: Sel, dst: Sel, ssb: u64, dsb: u64, ord: u32, pmm: u8, mad: Mad) -> Result<(), Status> {
+    let (from, to) = (ssb << 12 | u64::from(ord & 0x1f), dsb << 12 | u64::from(pmm & abi::perm::ALL));
+    // SAFETY: passed on to the caller.
+    check(unsafe { enter(Hypercall::CtrlPd.identifier(abi::BOUND, src), dst, from, to, mad.0.into()) }).map(drop)
+}
+
 /// Recalls an EC. `strong`: returns when it has entered the kernel.
 pub fn ctrl_ec(sel: Sel, strong: bool) -> Result<(), Status> {
     // SAFETY: makes an EC take a detour through its event portal.

@@ -11,7 +11,7 @@ use crate::object::{
 };
 use crate::object::{pt::Pt, sc::Sc, sm::Sm, tables::Tables};
 use crate::{arch::time, boot, remote};
-use abi::{HwOp, IN_REGISTERS, Mad, Sel, Status, perm};
+use abi::{BOUND, HwOp, IN_REGISTERS, Mad, Sel, Status, perm};
 use cap::{Cap, Kind};
 use core::sync::atomic::Ordering::SeqCst;
 use ptab::{Full, Leaf};
@@ -28,6 +28,8 @@ struct Range {
     order: u32,
     mask: u8,
     mad: Mad,
+    /// [`ptab::BOUND`], if what arrives is to go no further.
+    bound: perm::Mem,
     /// Slots that earlier parts of the call have done.
     done: u64,
 }
@@ -64,6 +66,7 @@ pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
         order: (d & 0x1f) as u32,
         mask: (a & 0x1f) as u8,
         mad: Mad(r.r8() as u32),
+        bound: if flags(ec) & BOUND != 0 { ptab::BOUND } else { perm::Mem::empty() },
         done: ec.progress.get(),
     };
     if (range.src | range.dst) & (range.count() - 1) != 0 {
@@ -75,7 +78,8 @@ pub fn ctrl_pd(ec: &'static Ec) -> Outcome {
         (HST, HST) => {
             let (s, d): (_, &HstSpace) = (take(from)?, grant(to)?);
             let mut mem = Tables::of(account_of(d));
-            let done = delegate_mem(s, &range, hst::END_PAGE, &mut |p, o, l| d.change(&mut mem, p, o, l));
+            let put = &mut |p, o, l| d.change(&mut mem, p, o, bind(l, range.bound));
+            let done = delegate_mem(s, &range, hst::END_PAGE, put);
             d.settle(mem);
             done
         }
@@ -159,12 +163,18 @@ fn source(src: &HstSpace, page: u64) -> (Leaf, u32) {
     match src.lookup(page) {
         // UTCBs, virtual-APIC pages and the information page are the kernel's: they cannot be delegated.
         Ok(l) if boot::memory::is_kernel(l.phys) => nothing(0),
+        Ok(l) if l.perms.contains(ptab::BOUND) => nothing(l.order),
         Ok(l) => {
             let within = page & ((1 << l.order) - 1);
             (Leaf { phys: l.phys + (within << abi::PAGE_BITS), ..l }, l.order)
         }
         Err(h) => nothing(h.order),
     }
+}
+
+/// A leaf that goes no further, if it is there and `bound` says so.
+fn bind(l: Leaf, bound: perm::Mem) -> Leaf {
+    if l.perms.is_empty() { l } else { Leaf { perms: l.perms | bound, ..l } }
 }
 
 fn nothing(order: u32) -> (Leaf, u32) {

@@ -11,6 +11,7 @@ pub const FEATURES: ExtFeatures = ExtFeatures::TRANSFER
     .union(ExtFeatures::REGISTERS)
     .union(ExtFeatures::STATE)
     .union(ExtFeatures::TRACE)
+    .union(ExtFeatures::BOUND)
     .union(TESTS);
 const TESTS: ExtFeatures = if cfg!(feature = "inject") { ExtFeatures::INJECT } else { ExtFeatures::empty() };
 

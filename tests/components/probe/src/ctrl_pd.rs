@@ -36,6 +36,7 @@ pub const CHECKS: &[Check] = &[
     ("spaces-33", "memory: but a capability without R gives no R on", exact),
     ("objects-50", "objects: a call may overwrite the capabilities that it works with", overwrites_itself),
     ("ctrl_pd-11", "memory: a null source page overwrites", mem_null),
+    ("ctrl_pd-34 ctrl_pd-35", "memory: with flag B it is there, and goes no further", bound),
     ("ctrl_pd-27 spaces-34 abi-11", "memory: UTCB pages read as null", utcb_source),
     ("ctrl_pd-28 spaces-9", "memory: the last user page cannot be mapped", last_page),
     (
@@ -329,6 +330,28 @@ fn cut_short() -> Outcome {
     faults("first page", landmarks()[0], Touch::Read, NOT_MAPPED)?;
     works("last page", landmarks()[4], Touch::Read)?;
     mem(BARE, BARE, HUGE_ORDER, Mem::empty())
+}
+
+fn bound() -> Outcome {
+    let (p, w, v) = (page(), window(), window());
+    poke(p, 7);
+    let given = |perms: Mem| {
+        let (from, to) = (p / PAGE, w / PAGE);
+        // SAFETY: the window is the check's.
+        unsafe { hc::ctrl_pd_bound(sel::HST, sel::HST, from, to, 0, perms.bits(), Mad::WB) }
+    };
+    done("with B", given(Mem::R | Mem::W))?;
+    works("write", w, Touch::Write)?;
+    mem(p, v, 0, Mem::R)?;
+    mem(w, v, 0, Mem::R | Mem::W)?;
+    faults("what has been delegated from there", v, Touch::Read, NOT_MAPPED)?;
+    works("there", w, Touch::Read)?;
+    mem(p, w, 0, Mem::R)?;
+    mem(w, v, 0, Mem::R)?;
+    works("over it without B, and further", v, Touch::Read)?;
+    done("with B and no permission", given(Mem::empty()))?;
+    faults("after that", w, Touch::Read, NOT_MAPPED)?;
+    works("what was delegated before", v, Touch::Read)
 }
 
 fn mem_null() -> Outcome {
