@@ -14,6 +14,9 @@ pub const LINE_MAX: usize = 1024;
 /// Most clients.
 pub const MAX_CLIENTS: usize = 64;
 
+/// Who has dropped no line for so long is silent. Otherwise the next line that is not dropped says how many were.
+const SILENT_US: u64 = 1_000_000;
+
 /// Names a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientId(u64);
@@ -31,6 +34,8 @@ struct Client {
     bucket: Bucket,
     /// Lines that were dropped since the log had one of it.
     dropped: u64,
+    /// When the last one was.
+    dropped_us: u64,
 }
 
 /// See above. What it is to forward comes out of each call, in order.
@@ -57,7 +62,8 @@ impl Collector {
         self.next_client += 1;
         let label = printable(label.as_bytes()).collect();
         let bucket = Bucket::new(self.config.burst, now_us);
-        self.clients.insert(id, Client { label, line: LineBuffer::new(), cut: false, bucket, dropped: 0 });
+        self.clients
+            .insert(id, Client { label, line: LineBuffer::new(), cut: false, bucket, dropped: 0, dropped_us: 0 });
         Ok(id)
     }
 
@@ -74,11 +80,13 @@ impl Collector {
         out
     }
 
-    /// Says of clients whose lines were dropped how many, if they may write again: to be called now and then.
+    /// Says of clients whose lines were dropped, and that are silent since, how many: to be called now and then.
     pub fn settle(&mut self, now_us: u64) -> Vec<Line> {
         let Collector { config, clients, kept, .. } = self;
-        let waiting = clients.values_mut().filter(|c| c.dropped > 0);
-        waiting
+        let silent = |c: &&mut Client| c.dropped > 0 && now_us.saturating_sub(c.dropped_us) >= SILENT_US;
+        clients
+            .values_mut()
+            .filter(silent)
             .filter_map(|c| c.bucket.take(config.burst, config.rate, now_us).then(|| c.confess(kept, now_us)))
             .collect()
     }
@@ -116,6 +124,7 @@ impl Client {
     fn line(&mut self, config: &Config, kept: &mut Kept, text: &[u8], now_us: u64) -> Vec<Line> {
         if config.rate > 0 && !self.bucket.take(config.burst, config.rate, now_us) {
             self.dropped += 1;
+            self.dropped_us = now_us;
             return Vec::new();
         }
         let confession = (self.dropped > 0).then(|| self.confess(kept, now_us));
@@ -208,10 +217,11 @@ mod tests {
         let told = "loud: (2 lines dropped: more than its share)";
         assert_eq!(texts(c.write(loud, b"5\n", 100_000)), [format!("3 {told}"), "4 loud: 5".into()]);
         c.write(loud, b"6\n", 100_000);
-        assert_eq!(texts(c.settle(200_000)), ["5 loud: (1 line dropped: more than its share)"]);
-        assert_eq!(texts(c.settle(400_000)), [""; 0]);
-        c.write(loud, b"7\n8\n9\n", 400_000);
-        assert_eq!(texts(c.close(loud, 400_000)), ["8 loud: (1 line dropped: more than its share)"]);
+        assert_eq!(texts(c.settle(1_099_999)), [""; 0], "it may go on");
+        assert_eq!(texts(c.settle(1_100_000)), ["5 loud: (1 line dropped: more than its share)"]);
+        assert_eq!(texts(c.settle(9_000_000)), [""; 0]);
+        c.write(loud, b"7\n8\n9\n", 9_000_000);
+        assert_eq!(texts(c.close(loud, 9_000_000)), ["8 loud: (1 line dropped: more than its share)"]);
     }
 
     #[test]
