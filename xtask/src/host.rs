@@ -10,7 +10,8 @@ use regex::Regex;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 /// A call of cargo that must succeed.
 struct Check {
@@ -67,6 +68,8 @@ pub fn run() -> Result<Vec<Failure>> {
     Ok(failed)
 }
 
+/// How long the rest of the output may take to arrive after the check's end.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Lines of a failed check that say why.
 const SHOWN_LINES: usize = 15;
 /// Lines that belong to each that says why.
@@ -120,8 +123,12 @@ impl Check {
         let mut child = cargo.spawn().with_context(|| format!("starting cargo {tool}"))?;
         // It holds our copies of the pipe's other end.
         drop(cargo);
-        let said = passed_on(output)?;
-        Ok(if child.wait()?.success() { Outcome::Passed } else { Outcome::Failed(said) })
+        let (sender, said) = channel();
+        std::thread::spawn(move || sender.send(passed_on(output)));
+        let status = child.wait()?;
+        // What a test has left running may hold the pipe for ever.
+        let said = said.recv_timeout(DRAIN).unwrap_or(Ok(vec![]))?;
+        Ok(if status.success() { Outcome::Passed } else { Outcome::Failed(said) })
     }
 }
 

@@ -45,7 +45,14 @@ fn a_killed_run_leaves_nothing() -> Result<()> {
     let pid = i32::try_from(run.0.id()).ok().and_then(Pid::from_raw).context("the run has no process number")?;
     let dir = tree::build("run").join(run.0.id().to_string());
     let log = dir.join("machine/serial.log");
-    until(BOOT, || std::fs::read(&log).is_ok_and(|l| !l.is_empty())).context("the machine did not start")?;
+    let mut ended = None;
+    let boots = || std::fs::read(&log).is_ok_and(|l| !l.is_empty());
+    until(BOOT, || {
+        ended = run.0.try_wait().ok().flatten();
+        ended.is_some() || boots()
+    })
+    .context("the machine did not start")?;
+    ensure!(ended.is_none(), "the run ended before it was killed: {ended:?}");
     let emulators = processes_in(&dir);
     ensure!(!emulators.is_empty(), "no process works in {}", tree::shown(&dir));
     kill_process(pid, Signal::TERM)?;
