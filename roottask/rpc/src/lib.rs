@@ -85,7 +85,7 @@ mod wire;
 pub use call::{Frame, Object, Port, REGISTERS, Sent, Serves, answer, call, refuse};
 pub use cap::{Cap, Signal};
 pub use error::{Error, Refusal};
-pub use objects::Objects;
+pub use objects::{Indices, Objects};
 pub use page::page;
 pub use pool::{Pool, Turn};
 pub use rpc_macros::{Value, interface};

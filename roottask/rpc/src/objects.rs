@@ -1,6 +1,6 @@
 //! The objects of an entry point, by the index that is the identifier of their portals.
 //!
-//! Key type: [`Objects`].
+//! Key types: [`Objects`]; [`Indices`], for those that are given out before there is an object.
 
 use alloc::vec::Vec;
 
@@ -28,6 +28,18 @@ impl<T> Objects<T> {
         Ok(free.unwrap_or(self.slots.len() - 1))
     }
 
+    /// Puts one at an index. `Err`: there is one, or it is too many.
+    pub fn put(&mut self, index: usize, object: T) -> Result<(), T> {
+        if index >= self.limit || self.slots.get(index).is_some_and(Option::is_some) {
+            return Err(object);
+        }
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || None);
+        }
+        self.slots[index] = Some(object);
+        Ok(())
+    }
+
     /// The one at an index.
     #[inline]
     pub fn get(&self, index: u64) -> Option<&T> {
@@ -42,5 +54,37 @@ impl<T> Objects<T> {
     /// All there are, with their indices.
     pub fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         self.slots.iter().enumerate().filter_map(|(i, o)| Some((i, o.as_ref()?)))
+    }
+}
+
+/// Which of the indices below a limit are taken.
+#[derive(Debug)]
+pub struct Indices {
+    taken: Vec<bool>,
+    limit: usize,
+}
+
+impl Indices {
+    /// None yet.
+    pub const fn new(limit: usize) -> Indices {
+        Indices { taken: Vec::new(), limit }
+    }
+
+    /// The lowest that is free; `None`: all are taken.
+    pub fn take(&mut self) -> Option<usize> {
+        let free = self.taken.iter().position(|t| !t).unwrap_or(self.taken.len());
+        match self.taken.get_mut(free) {
+            Some(t) => *t = true,
+            None if free < self.limit => self.taken.push(true),
+            None => return None,
+        }
+        Some(free)
+    }
+
+    /// It is free again.
+    pub fn give(&mut self, index: usize) {
+        if let Some(t) = self.taken.get_mut(index) {
+            *t = false;
+        }
     }
 }

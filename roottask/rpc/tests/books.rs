@@ -1,7 +1,7 @@
 //! The books of an entry point.
 
 use proptest::prelude::*;
-use rpc::{Objects, Uses, Window};
+use rpc::{Indices, Objects, Uses, Window};
 use std::collections::BTreeMap;
 
 #[test]
@@ -13,6 +13,18 @@ fn objects_are_bounded_and_indices_are_used_again() {
     assert_eq!((o.get(0), o.get(1), o.get(u64::MAX)), (Some(&'a'), None, None));
     assert_eq!(o.iter().collect::<Vec<_>>(), [(0, &'a'), (2, &'c')]);
     assert_eq!((o.insert('e'), o.get(1)), (Ok(1), Some(&'e')));
+}
+
+#[test]
+fn an_index_can_be_given_out_before_its_object_is_there() {
+    let (mut o, mut i) = (Objects::new(2), Indices::new(2));
+    assert_eq!([i.take(), i.take(), i.take()], [Some(0), Some(1), None]);
+    assert_eq!((o.put(1, 'b'), o.put(1, 'c'), o.put(2, 'd')), (Ok(()), Err('c'), Err('d')));
+    assert_eq!((o.get(0), o.get(1)), (None, Some(&'b')));
+    assert_eq!(o.put(0, 'a'), Ok(()));
+    i.give(0);
+    i.give(9);
+    assert_eq!([i.take(), i.take()], [Some(0), None]);
 }
 
 #[test]

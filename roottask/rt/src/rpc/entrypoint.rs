@@ -21,11 +21,12 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::mem;
 use core::ptr::NonNull;
-use rpc::{Bad, Cap, Frame, Interface, Object, Objects, REGISTERS, Reader, Serves, Writer};
+use core::sync::atomic::{AtomicBool, Ordering};
+use rpc::{Bad, Cap, Frame, Indices, Interface, Object, Objects, REGISTERS, Reader, Serves, Writer};
 
 // Entered by the kernel at each call: RDI = portal identifier, RSI = descriptor, or all ones if the message is in
-// registers. RSP is at the top of the stack, where the thread's block and the entry point are. The first call is by the
-// control portal, as nothing lives here before, and FS stays from then on.
+// registers. RSP is at the top of the stack, where the thread's block and the entry point are. The first call sets FS, which
+// stays: it is by the control portal, or one of the objects that came before the thread has run.
 global_asm!(
     ".section .text.rt_object_entry, \"ax\", @progbits",
     ".globl rt_object_entry",
@@ -105,8 +106,20 @@ pub(super) struct Inner {
     pub(super) ec: Sel,
     pub(super) cpu: u16,
     control: Sel,
-    /// Objects that were dissolved where nobody could have the entry point's thread do it.
-    left: Lock<Vec<usize>>,
+    apart: Lock<Apart>,
+    /// Objects have come or gone.
+    moved: AtomicBool,
+    /// The thread has run, and so has FS.
+    begun: AtomicBool,
+}
+
+/// What threads on other CPUs leave for the entry point's own, which finds it before it needs it.
+struct Apart {
+    indices: Indices,
+    /// Objects that are to live here.
+    come: Vec<(usize, Owned)>,
+    /// Objects that were dissolved.
+    gone: Vec<usize>,
 }
 
 // SAFETY: `state` is for one thread, by the contract of `state()`; all else is constant or behind a lock.
@@ -153,7 +166,14 @@ unsafe extern "C" fn message(pid: u64, mtd: u32, ep: &'static Inner) -> u64 {
                 (*state).running = pid;
                 (*object).message(&mut frame)
             }
-            None => rpc::refuse(&mut frame, 0, Bad::Method),
+            None => {
+                ep.begun.store(true, Ordering::Relaxed);
+                ep.clear();
+                match ep.object(pid) {
+                    Some(object) => (*object).message(&mut frame),
+                    None => rpc::refuse(&mut frame, 0, Bad::Method),
+                }
+            }
         }
     };
     if let Some(arrived) = arrived {
@@ -205,26 +225,60 @@ impl Inner {
     /// As [`registers`].
     #[cold]
     unsafe fn own_portal(&'static self, pid: u64, words: &mut [u64; REGISTERS]) {
+        self.begun.store(true, Ordering::Relaxed);
         self.clear();
         match pid {
             // SAFETY: only `run` has that portal, and waits for the reply.
             CONTROL => unsafe { (*(words[0] as *mut Job<'static>))() },
             SIGNALS => super::signal::handle(self),
-            _ => _ = rpc::refuse(words, 0, Bad::Method),
+            // SAFETY: as in `registers`. It has come since the last message.
+            _ => match unsafe { self.object(pid) } {
+                // SAFETY: as above.
+                Some(object) => unsafe { (*object).registers(words) },
+                None => _ = rpc::refuse(words, 0, Bad::Method),
+            },
         }
     }
 
-    /// No method runs: drops what was dissolved meanwhile.
+    /// The object of a portal, whose method is about to run.
+    ///
+    /// # Safety
+    /// As [`registers`].
+    unsafe fn object(&self, pid: u64) -> Option<*mut dyn Object> {
+        let find = |state: &mut State| {
+            let object = state.objects.get(pid)?.as_ptr();
+            state.running = pid;
+            Some(object)
+        };
+        // SAFETY: contract.
+        unsafe { self.with(find) }
+    }
+
+    /// Lets in what has come from elsewhere. On the entry point's thread.
+    fn admit(&self) {
+        let come = self.apart.with(|apart| mem::take(&mut apart.come));
+        // SAFETY: by the callers. The indices are theirs alone, so none is refused.
+        unsafe { self.with(|state| come.into_iter().for_each(|(i, object)| _ = state.objects.put(i, object))) };
+    }
+
+    /// No method runs: lets in what has come, and drops what was dissolved meanwhile.
     fn clear(&self) {
-        let left = self.left.with(mem::take);
+        let mut gone = Vec::new();
+        if self.moved.swap(false, Ordering::Acquire) {
+            self.admit();
+            gone = self.apart.with(|apart| mem::take(&mut apart.gone));
+        }
         // SAFETY: on the entry point's thread by the callers.
         let doomed = unsafe {
             self.with(|state| {
                 state.running = NONE;
-                state.doomed.extend(left.into_iter().filter_map(|i| state.objects.remove(i)));
+                state.doomed.extend(gone.iter().filter_map(|&i| state.objects.remove(i)));
                 mem::take(&mut state.doomed)
             })
         };
+        if !gone.is_empty() {
+            self.apart.with(|apart| gone.into_iter().for_each(|i| apart.indices.give(i)));
+        }
         // SAFETY: from `Box::into_raw`, in no table any more.
         doomed.into_iter().for_each(|o| drop(unsafe { Box::from_raw(o.as_ptr()) }));
     }
@@ -244,7 +298,8 @@ impl Inner {
     /// A portal with that identifier.
     pub(super) fn portal(&self, pid: u64) -> Result<Sel, Status> {
         let at = sel::alloc().ok_or(Status::MemCap)?;
-        let entry = if pid == CONTROL { rt_control_entry } else { rt_object_entry };
+        let first = pid == CONTROL || !self.begun.load(Ordering::Relaxed);
+        let entry = if first { rt_control_entry } else { rt_object_entry };
         let ip = entry as *const () as u64;
         // SAFETY: these entries are what the stack was made for, and it relies on no registers between messages.
         let made = unsafe {
@@ -256,6 +311,7 @@ impl Inner {
 
     /// On the entry point's thread.
     fn remove(&self, index: usize) {
+        self.admit();
         let take = |state: &mut State| {
             let object = state.objects.remove(index)?;
             if state.running != index as u64 {
@@ -271,6 +327,13 @@ impl Inner {
                 drop(Box::from_raw(object.as_ptr()));
             }
         }
+        self.apart.with(|apart| apart.indices.give(index));
+    }
+
+    /// Leaves something for the entry point's thread.
+    fn leave(&self, f: impl FnOnce(&mut Apart)) {
+        self.apart.with(f);
+        self.moved.store(true, Ordering::Release);
     }
 }
 
@@ -282,22 +345,31 @@ pub struct Entrypoint(&'static Inner);
 impl Entrypoint {
     /// One on `cpu`, with a stack of at least `stack_len` bytes. [`Status::BadCpu`]: the component may not use it.
     pub fn new(cpu: u16, stack_len: usize) -> Result<Entrypoint, Status> {
-        let left = Lock::new(Vec::new());
-        left.gate().equip()?;
+        let apart = Apart { indices: Indices::new(MAX_OBJECTS), come: Vec::new(), gone: Vec::new() };
+        let apart = Lock::new(apart);
+        apart.gate().equip()?;
         let state = State {
             objects: Objects::new(MAX_OBJECTS),
             running: NONE,
             doomed: Vec::new(),
             contexts: Contexts::default(),
         };
-        let inner = Box::into_raw(Box::new(Inner { state: state.into(), ec: 0, cpu, control: 0, left }));
+        let inner = Box::into_raw(Box::new(Inner {
+            state: state.into(),
+            ec: 0,
+            cpu,
+            control: 0,
+            apart,
+            moved: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+        }));
         match PortalThread::for_entrypoint(cpu, stack_len, inner.cast()) {
             // SAFETY: nobody else knows of it yet.
             Ok(ec) => unsafe { (*inner).ec = ec },
             Err(status) => {
                 // SAFETY: as above; there is no thread.
                 let inner = unsafe { Box::from_raw(inner) };
-                inner.left.gate().strip();
+                inner.apart.gate().strip();
                 return Err(status);
             }
         }
@@ -308,21 +380,27 @@ impl Entrypoint {
         }
     }
 
-    /// Has an object live here. [`Status::Ovrflow`]: there are [`MAX_OBJECTS`].
+    /// Has an object live here. From a thread on another CPU, too: then it moves in at its first call.
+    /// [`Status::Ovrflow`]: there are [`MAX_OBJECTS`].
     pub fn manage<S: Serves + Send + 'static>(&self, object: S) -> Result<Managed<S::Interface>, Status> {
-        let (index, sel) = self.0.run(|ep| {
-            let object: Box<dyn Object> = Box::new(object);
-            let object = NonNull::from(Box::leak(object));
-            // SAFETY: `run` is on the entry point's thread.
-            let index = unsafe { ep.with(|state| state.objects.insert(object)) }.map_err(|object| {
-                // SAFETY: leaked above, in no table.
-                drop(unsafe { Box::from_raw(object.as_ptr()) });
-                Status::Ovrflow
-            })?;
-            let sel = ep.portal(index as u64).inspect_err(|_| ep.remove(index))?;
-            Ok((index, sel))
-        })??;
-        Ok(Managed { ep: self.0, index, sel, interface: PhantomData })
+        let ep = self.0;
+        if tcb::my().cpu == ep.cpu && !ep.begun.load(Ordering::Relaxed) {
+            // Portals made after the thread has run are shorter.
+            self.settle()?;
+        }
+        let index = ep.apart.with(|apart| apart.indices.take()).ok_or(Status::Ovrflow)?;
+        let sel = ep.portal(index as u64).inspect_err(|_| ep.apart.with(|apart| apart.indices.give(index)))?;
+        let object: Box<dyn Object> = Box::new(object);
+        let object = NonNull::from(Box::leak(object));
+        // From here on its end is that of any other.
+        let managed = Managed { ep, index, sel, interface: PhantomData };
+        ep.leave(|apart| apart.come.push((index, object)));
+        Ok(managed)
+    }
+
+    /// Returns when the entry point is done with what it was at. From a thread on its CPU, and not its own.
+    pub fn settle(&self) -> Result<(), Status> {
+        self.0.run(|_| ())
     }
 
     /// The entry point.
@@ -361,8 +439,10 @@ impl<I: ?Sized> Drop for Managed<I> {
         let _ = unsafe { hypercall::destroy(self.sel) };
         sel::free(self.sel);
         let (ep, index) = (self.ep, self.index);
-        if ep.run(|ep| ep.remove(index)).is_err() {
-            ep.left.with(|left| left.push(index));
+        // The root task waits for nobody on another CPU.
+        let apart = domain::is_root() && tcb::my().cpu != ep.cpu;
+        if apart || ep.run(|ep| ep.remove(index)).is_err() {
+            ep.leave(|apart| apart.gone.push(index));
         }
     }
 }
