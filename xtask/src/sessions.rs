@@ -16,6 +16,7 @@ const INTERFACES: &[&Table] = &[
     <dyn services::Rm as Interface>::TABLE,
     <dyn services::Rom as Interface>::TABLE,
     <dyn services::Rtc as Interface>::TABLE,
+    <dyn services::Parent as Interface>::TABLE,
     <dyn services::Timer as Interface>::TABLE,
     <dyn services::Trace as Interface>::TABLE,
     <dyn rpc_test::Tally as Interface>::TABLE,

@@ -2,7 +2,7 @@
 //!
 //! Key types: [`Table`], [`Built`].
 
-use crate::{Error, Size, Value};
+use crate::{Error, Size, Text, Value};
 use core::fmt;
 
 /// An interface: `dyn Timer` of trait `Timer`.
@@ -94,20 +94,53 @@ pub struct Built {
     pub fingerprint: u64,
 }
 
+impl Version {
+    /// As one number: the major version in bits 31:16.
+    pub const fn number(self) -> u32 {
+        (self.major as u32) << 16 | self.minor as u32
+    }
+
+    /// The version of that number.
+    pub const fn from_number(n: u32) -> Version {
+        Version { major: (n >> 16) as u16, minor: n as u16 }
+    }
+}
+
+impl Value for Version {
+    const WORDS: usize = 1;
+    fn put(&self, to: &mut crate::Writer<'_>) {
+        to.word(self.number().into());
+    }
+    fn take(from: &mut crate::Reader<'_>) -> Result<Self, crate::Bad> {
+        u32::take(from).map(Version::from_number)
+    }
+}
+
 impl Value for Built {
     const WORDS: usize = 2;
     fn put(&self, to: &mut crate::Writer<'_>) {
-        to.word(u64::from(self.version.major) << 16 | u64::from(self.version.minor));
+        self.version.put(to);
         to.word(self.fingerprint);
     }
     fn take(from: &mut crate::Reader<'_>) -> Result<Self, crate::Bad> {
-        let both = u32::take(from)?;
-        let version = Version { major: (both >> 16) as u16, minor: both as u16 };
-        Ok(Built { version, fingerprint: u64::take(from)? })
+        Ok(Built { version: Version::take(from)?, fingerprint: u64::take(from)? })
     }
 }
 
 impl Table {
+    /// What its service is called in configurations: the name in small letters, `_` between words (`IoMem`: `io_mem`).
+    pub fn service<const N: usize>(&self) -> Option<Text<N>> {
+        let (mut name, mut len) = ([0; N], 0);
+        for (i, b) in self.name.bytes().enumerate() {
+            let new = b.is_ascii_uppercase() && i > 0;
+            for b in new.then_some(b'_').into_iter().chain([b.to_ascii_lowercase()]) {
+                *name.get_mut(len)? = b;
+                len += 1;
+            }
+        }
+        Text::new(core::str::from_utf8(&name[..len]).ok()?)
+    }
+
     /// Whether a server of this interface serves a client that was built against `theirs`.
     ///
     /// [`Error::Incompatible`]: another major version; a newer minor one, whose methods the server may not have; or the

@@ -3,8 +3,8 @@
 use abi::{Arrival, Item, Mtd, UTCB_WORDS};
 use proptest::prelude::*;
 use rpc::{
-    Bad, Built, Bytes, Cap, Error, Frame, Interface, Object, Port, REGISTERS, Reader, Refusal, Sent, Signal, Text,
-    Version, Writer,
+    Bad, Built, Bytes, Cap, Error, Frame, Interface, Object, Port, REGISTERS, Reader, Refusal, Sent, Signal, Table,
+    Text, Version, Writer,
 };
 use std::cell::{Cell, RefCell};
 
@@ -406,4 +406,13 @@ proptest! {
         object.registers(&mut registers);
         prop_assert!(registers[0] == 0 || (1..=4).contains(&(registers[0] & 0xff)));
     }
+}
+
+#[test]
+fn a_service_is_called_by_its_interface_in_small_letters() {
+    let of = <dyn Everything as Interface>::TABLE;
+    let named = |name| Table { name, doc: of.doc, built: of.built, cost: of.cost, methods: of.methods };
+    assert_eq!(named("IoMem").service::<8>().as_ref().map(Text::as_str), Some("io_mem"));
+    assert_eq!(named("Timer").service::<5>().as_ref().map(Text::as_str), Some("timer"));
+    assert_eq!(named("Timer").service::<4>(), None);
 }

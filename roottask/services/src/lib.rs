@@ -1,5 +1,5 @@
 //! The interfaces of services: what core, drivers and servers offer, and clients ask for. One file a service; its
-//! reference page in docs/sessions is made from it.
+//! reference page in docs/sessions is made from it. [`Parent`] is what each component starts with.
 //!
 //! Nothing here does anything: who serves implements the trait, who asks has the client that the macro makes.
 #![cfg_attr(not(test), no_std)]
@@ -13,6 +13,7 @@ pub mod pd;
 mod report;
 pub mod rm;
 mod rom;
+pub mod parent;
 mod rtc;
 mod timer;
 mod trace;
@@ -23,6 +24,7 @@ pub use pd::{Pd, PdClient, PdServer};
 pub use report::{REPORT_PART, Report, ReportClient, ReportError, ReportServer};
 pub use rm::{Rm, RmClient, RmServer};
 pub use rom::{Rom, RomClient, RomServer};
+pub use parent::{Parent, ParentClient, ParentServer};
 pub use rtc::{Date, Rtc, RtcClient, RtcError, RtcServer};
 pub use timer::{Timer, TimerClient, TimerServer};
 pub use trace::{Client, Component, LABEL_LEN, NAME_LEN, NO_PARENT, State, Trace, TraceClient, TraceServer, Use};

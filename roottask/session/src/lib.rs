@@ -24,6 +24,7 @@ mod session;
 mod settle;
 mod spec;
 mod turn;
+pub mod wire;
 
 /// Nanoseconds since some moment. Always an argument: nothing here reads a clock.
 pub type Time = u64;

@@ -72,6 +72,8 @@ pub enum Response {
     Denied,
     /// It is not created for so little.
     Short(Shortage),
+    /// It is not created, as the client was built against another version; the server has this one, as a number.
+    Incompatible(u32),
     /// An upgrade has been taken note of.
     Upgraded,
     /// An upgrade did not reach it.
@@ -89,6 +91,8 @@ pub enum End {
     Denied,
     /// The donation was too small.
     Short(Shortage),
+    /// The client was built against another version than the server's, which is this, as a number.
+    Incompatible(u32),
     /// The server has died.
     Gone,
     /// The client closed it.
@@ -106,6 +110,22 @@ pub enum News {
     NotUpgraded,
     /// It is over, and its name is free.
     Ended(End),
+}
+
+/// What a parent says as a server of what it has learned as a client.
+impl From<News> for Response {
+    fn from(news: News) -> Response {
+        match news {
+            News::Ready(cap) => Response::Ready(cap),
+            News::Upgraded => Response::Upgraded,
+            News::NotUpgraded => Response::NotUpgraded,
+            News::Ended(End::Denied) => Response::Denied,
+            News::Ended(End::Short(shortage)) => Response::Short(shortage),
+            News::Ended(End::Incompatible(version)) => Response::Incompatible(version),
+            News::Ended(End::Gone) => Response::Gone,
+            News::Ended(End::Closed) => Response::Closed,
+        }
+    }
 }
 
 /// What a parent tells a component.

@@ -129,6 +129,7 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
             }
             Response::Denied => Event::End(End::Denied),
             Response::Short(shortage) => Event::End(End::Short(shortage)),
+            Response::Incompatible(version) => Event::End(End::Incompatible(version)),
             Response::Upgraded => Event::Upgraded,
             Response::NotUpgraded => Event::NotUpgraded,
             Response::Closed => Event::End(End::Closed),
@@ -281,16 +282,7 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
         match session.client {
             Some(Party::Child(index)) => return self.signal(index),
             Some(_) => {
-                let response = match session.news.take() {
-                    Some(News::Ready(cap)) => Response::Ready(cap),
-                    Some(News::Ended(End::Denied)) => Response::Denied,
-                    Some(News::Ended(End::Short(shortage))) => Response::Short(shortage),
-                    Some(News::Ended(End::Gone)) => Response::Gone,
-                    Some(News::Ended(End::Closed)) => Response::Closed,
-                    Some(News::Upgraded) => Response::Upgraded,
-                    Some(News::NotUpgraded) => Response::NotUpgraded,
-                    None => return,
-                };
+                let Some(response) = session.news.take().map(Response::from) else { return };
                 if session.phase == Phase::Available {
                     session.phase = Phase::HandedOut;
                 }

@@ -69,7 +69,9 @@ impl Phase {
             // What the server said before it knew that it is to be closed.
             (CloseRequested, E::Ready | E::Upgraded | E::NotUpgraded) => CloseRequested,
             (CloseRequested, E::End(_) | E::Lost) => Settling(End::Closed),
-            (Waiting | CreateRequested, E::End(end @ (End::Denied | End::Short(_)))) => Settling(end),
+            (Waiting | CreateRequested, E::End(end @ (End::Denied | End::Short(_) | End::Incompatible(_)))) => {
+                Settling(end)
+            }
             (CreateRequested | Available | HandedOut | UpgradeRequested, E::End(End::Gone)) => Settling(End::Gone),
             (Available | HandedOut | UpgradeRequested, E::Lost) => Settling(End::Gone),
             (Settling(end), E::Settled) => Ended(end),
@@ -133,7 +135,8 @@ mod tests {
     use super::*;
     use crate::quota::Shortage;
 
-    const ENDS: [End; 4] = [End::Denied, End::Short(Shortage::Caps), End::Gone, End::Closed];
+    const ENDS: [End; 5] =
+        [End::Denied, End::Short(Shortage::Caps), End::Incompatible(1 << 16), End::Gone, End::Closed];
 
     fn phases() -> Vec<Phase> {
         use Phase::*;
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn a_server_ends_no_session_that_a_client_uses() {
         for phase in [Phase::Available, Phase::HandedOut, Phase::UpgradeRequested] {
-            for end in [End::Denied, End::Closed, End::Short(Shortage::Ram)] {
+            for end in [End::Denied, End::Closed, End::Short(Shortage::Ram), End::Incompatible(0)] {
                 assert_eq!(phase.after(Event::End(end)), None, "{phase:?} {end:?}");
             }
             assert_eq!(phase.after(Event::Ready), None, "twice");

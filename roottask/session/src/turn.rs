@@ -7,7 +7,7 @@ use crate::Time;
 use crate::bank::Bank;
 use crate::books::{AccountId, Peak};
 use crate::measure::Measure;
-use crate::protocol::{Call, Cap, End, News, Notice, Refusal, Response, SessionId};
+use crate::protocol::{Call, Cap, Notice, Refusal, Response, SessionId};
 use crate::quota::Quota;
 use crate::session::{Party, Phase, Session};
 use crate::spec::{Settings, Spec};
@@ -197,6 +197,23 @@ impl Parent {
         })
     }
 
+    /// When [`Turn::tick`] has something to do next, or has had: heartbeats, starts, sessions that are not over in time.
+    /// `None`: not before something happens.
+    pub fn next_tick(&self) -> Option<Time> {
+        let of_child = |child: &Child| match child.state {
+            State::Running => child.spec.heartbeat.map(|_| child.beat_at),
+            State::Due(at) => Some(at),
+            State::Ended(_) => None,
+        };
+        let of_session = |s: &Session| match s.phase {
+            Phase::CloseRequested => Some(s.since.saturating_add(self.settings.patience)),
+            Phase::Settling(_) => Some(s.since),
+            _ => None,
+        };
+        let sessions = self.sessions.values().filter_map(of_session);
+        self.children.values().filter_map(of_child).chain(sessions).min()
+    }
+
     /// What sessions of each service needed.
     pub fn measures(&self) -> &BTreeMap<Name, Measure> {
         &self.measures
@@ -263,17 +280,8 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
     pub fn notice(&mut self, notice: Notice) {
         match notice {
             Notice::Session(id, news) => {
-                let response = match news {
-                    News::Ready(cap) => Response::Ready(cap),
-                    News::Upgraded => Response::Upgraded,
-                    News::NotUpgraded => Response::NotUpgraded,
-                    News::Ended(End::Denied) => Response::Denied,
-                    News::Ended(End::Short(shortage)) => Response::Short(shortage),
-                    News::Ended(End::Gone) => Response::Gone,
-                    News::Ended(End::Closed) => Response::Closed,
-                };
                 // The session may have ended here meanwhile.
-                let _ = self.respond(Party::Above, id, response);
+                let _ = self.respond(Party::Above, id, news.into());
             }
             Notice::Create(request) => {
                 let id = request.id;

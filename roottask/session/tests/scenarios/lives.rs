@@ -56,6 +56,25 @@ fn who_fails_again_and_again_is_started_later_each_time_and_then_not() {
 }
 
 #[test]
+fn a_parent_knows_when_it_has_to_do_something_next() {
+    let mut house = House::usual();
+    assert_eq!(house.parent.next_tick(), None);
+    let number = house.open(1, quota(9, 9));
+    house.call("shell", Call::Close(1)).unwrap();
+    let late = house.parent.next_tick().unwrap();
+    assert!(late > house.now);
+    house.call("console", Call::Respond(number, Response::Closed)).unwrap();
+    assert_eq!(house.parent.next_tick(), None);
+    let life = house.life("shell");
+    house.turn(|turn| turn.died(life, Cause::Fault));
+    assert_eq!(house.parent.next_tick(), Some(house.now + 10 * MS));
+    house.tick(10 * MS);
+    let beating = Spec { heartbeat: Some(Heartbeat { every: 7 * MS, missed: 1 }), ..spec("clock", &[], &[]) };
+    house.add(beating);
+    assert_eq!(house.parent.next_tick(), Some(house.now + 7 * MS));
+}
+
+#[test]
 fn a_calm_life_makes_up_for_failures_before_it() {
     let mut house = House::usual();
     for _ in 0..10 {

@@ -121,6 +121,7 @@ fn a_server_that_wants_more_is_paid_back_to_its_client() {
     for (id, response, end) in [
         (2, Response::Denied, End::Denied),
         (3, Response::Short(Shortage::Caps), End::Short(Shortage::Caps)),
+        (4, Response::Incompatible(0x2_0001), End::Incompatible(0x2_0001)),
         (4, Response::Gone, End::Gone),
     ] {
         house.request("shell", id, "log", quota(5, 5)).unwrap();

@@ -152,6 +152,7 @@ impl Script {
                 Response::Ready(Cap(99)),
                 Response::Denied,
                 Response::Short(Shortage::Caps),
+                Response::Incompatible(7),
                 Response::Upgraded,
                 Response::NotUpgraded,
                 Response::Closed,
@@ -231,7 +232,7 @@ impl Script {
             }
             News::Ended(end) => {
                 let fits = match end {
-                    End::Denied | End::Short(_) => matches!(mine, Mine::Asked | Mine::Closing),
+                    End::Denied | End::Short(_) | End::Incompatible(_) => matches!(mine, Mine::Asked | Mine::Closing),
                     End::Closed => mine == Mine::Closing,
                     End::Gone => true,
                 };
