@@ -13,7 +13,7 @@ use thiserror::Error;
 /// Our own heap, beside what we start with. Images are not copied, so little is needed.
 const HEAP_LEN: u64 = 8 << 20;
 /// What the threads that serve a CPU's events and portals, and the handler's helper, take: stacks and control blocks.
-const HEAP_PER_CPU: u64 = 208 << 10;
+const HEAP_PER_CPU: u64 = 320 << 10;
 
 /// Why nothing can be started.
 #[derive(Debug, Error)]

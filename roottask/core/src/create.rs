@@ -4,6 +4,7 @@
 
 use crate::end::end_domain;
 use crate::handler::BUDGET_MS;
+use crate::hub::Member;
 use crate::portals::Portals;
 use crate::shared::{Objects, Running};
 use crate::space::{self, Nova, SpaceError, Tried};
@@ -15,6 +16,7 @@ use policy::{ComponentPlan, Content, Grant, Machine, Module, Plan, Sm, Source};
 use rt::Semaphore;
 use rt::hypercall::{self, EcArgs, int_flags};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 /// The semaphores of channels, created when first needed.
@@ -81,12 +83,13 @@ pub struct Creator<'a> {
 
 impl Creator<'_> {
     /// Creates component `index`; it does not run yet. What there is of one that fails is destroyed again.
-    pub fn create(&self, plan: &Plan, index: usize, wires: &mut Wires) -> Result<Running, SpaceError> {
+    pub fn create(&self, plan: &Plan, member: &Arc<Member>, wires: &mut Wires) -> Result<Running, SpaceError> {
+        let index = member.index;
         let bad_plan = SpaceError { what: "find its plan", status: Status::BadPar };
         let c = plan.component(index).ok_or(bad_plan)?;
         let mut objects = Objects { cpu: c.first_cpu(), ..Objects::default() };
-        match self.build(plan, index, c, &mut objects, wires) {
-            Ok(()) => Ok(Running::new(c, objects)),
+        match self.build(plan, member, c, &mut objects, wires) {
+            Ok(()) => Ok(Running::new(c, Arc::clone(member), objects)),
             Err(e) => end_domain(&objects, self.portals).and(Err(e)),
         }
     }
@@ -94,16 +97,17 @@ impl Creator<'_> {
     fn build(
         &self,
         plan: &Plan,
-        index: usize,
+        member: &Arc<Member>,
         c: &ComponentPlan,
         o: &mut Objects,
         wires: &mut Wires,
     ) -> Result<(), SpaceError> {
+        let index = member.index;
         self.create_domain(c, o)?;
         self.fill(plan, index, c)?;
         self.map(plan, index, c, o)?;
         self.give_basics(c, o)?;
-        self.portals.give(index, o.obj, c.first_cpu()).tried("create its portals")?;
+        self.portals.give(member, o.obj, c.first_cpu()).tried("create its portals")?;
         give_semaphores(&plan.grants(index), o, wires)?;
         self.give_interrupts(c, o)?;
         self.give_ports(c, o)?;

@@ -78,7 +78,7 @@ pub fn handle(portals: &'static Portals, pid: u64, mtd: u32, utcb: &mut Utcb) ->
         return Mtd::words(0);
     }
     let Some(component) = portals.shared.component(index) else { return Mtd::POISON.bits() };
-    let caller = Caller { portals, index, component: &component };
+    let caller = Caller { portals, component: &component };
     if let Portal::Event(n) = portal {
         return caller.event(n, utcb.arch_mut()).bits();
     }
@@ -90,7 +90,6 @@ pub fn handle(portals: &'static Portals, pid: u64, mtd: u32, utcb: &mut Utcb) ->
 /// Who came in.
 struct Caller<'a> {
     portals: &'static Portals,
-    index: usize,
     component: &'a Running,
 }
 
@@ -118,7 +117,7 @@ impl Caller<'_> {
                     rip: state.rip,
                     rsp: state.gpr[ArchState::RSP],
                 };
-                self.portals.shared.end(c, self.index, End::Fault, Some(fault));
+                self.portals.shared.end(c, End::Fault, Some(fault));
                 Mtd::POISON
             }
         }
@@ -146,7 +145,7 @@ impl Caller<'_> {
                 self.component.another_courier(cpu, create).unwrap_or(Err(Refusal::NotYourCpu))
             }
             Call::Exit { code } => {
-                self.portals.shared.end(self.component, self.index, End::Exit(code), None);
+                self.portals.shared.end(self.component, End::Exit(code), None);
                 Ok(())
             }
             Call::Log { text } => {
@@ -159,7 +158,7 @@ impl Caller<'_> {
     /// What the arguments say is between the component and the kernel, but for the CPU.
     fn create_ec(&self, to: u64, args: EcArgs, perms: perm::Ec) -> Result<(), Refusal> {
         let c = self.component;
-        let give = || self.portals.give(self.index, c.objects.obj, args.cpu);
+        let give = || self.portals.give(&c.member, c.objects.obj, args.cpu);
         c.open_cpu(args.cpu, give).map_err(refusal)?;
         let ec = space::free_selector().map_err(refusal)?;
         let created = space::create_component_ec(ec, c.objects.pd, args)

@@ -1,10 +1,11 @@
-//! The logic of the root task that has to do with the platform but not with the hypervisor: firmware tables, the
+//! The logic of the root task that has to do with the platform but not with the hypervisor: firmware tables, alarms, the
 //! log's backlog, the screen, the words of fault reports, lines of the kernel's trace. Tested on the host.
 //!
 //! What the root task decides about components is in the package `policy`; `main.rs` and its modules only act.
 #![forbid(unsafe_code)]
 
 pub mod acpi;
+pub mod alarms;
 pub mod backlog;
 pub mod fault;
 pub mod firmware;

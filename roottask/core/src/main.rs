@@ -5,6 +5,7 @@
 //! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
 //! * [`create`], [`portals`], [`handler`], [`helpers`], [`supervisor`], [`end`], [`sever`]: components, from their plan to
 //!   their end;
+//! * [`hub`], [`own`], [`timer`]: sessions, and the root task's own services;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`kernel_trace`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
 
@@ -15,16 +16,19 @@ mod create;
 mod end;
 mod handler;
 mod helpers;
+mod hub;
 mod kernel_log;
 mod kernel_trace;
 mod link;
 mod log;
+mod own;
 mod portals;
 mod power;
 mod sever;
 mod shared;
 mod space;
 mod supervisor;
+mod timer;
 mod window;
 
 use abi::{Hip, VirtMissing};
@@ -32,11 +36,13 @@ use boot::Boot;
 use core_task_logic::acpi::Tables;
 use core_task_logic::firmware::rsdp;
 use create::Creator;
+use hub::Hub;
 use init::Config;
 use log::Log;
-use policy::{Machine, Plan};
+use policy::{Machine, Plan, children};
 use portals::Portals;
 use rt::hypercall;
+use session::Quota;
 use shared::Shared;
 use space::Nova;
 use std::sync::Arc;
@@ -47,6 +53,8 @@ use window::Window;
 const OWN_KMEM: u64 = 2 << 20;
 /// And for each CPU, for the thread that helps the handler there.
 const OWN_KMEM_PER_CPU: u64 = 16 << 10;
+/// Capabilities of all components together; what the kernel needs for them is in their kernel memory.
+const CAPS: u64 = 1 << 32;
 /// Boot module with the system file.
 const SYSTEM: &str = "system";
 
@@ -91,12 +99,24 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     };
     rt::root::set_contended(helpers::ask_all);
     let shared = Shared::new(file.entries.len());
-    let portals = Portals::new(Arc::clone(&shared), log.clone());
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
     kernel_trace::start(hip, file.trace, &log);
     let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);
+    let own = own::Own::start().unwrap_or_else(|e| {
+        log.line(format!("no thread for the timer: {e}"));
+        power::idle()
+    });
+    let hub = Hub::new(total(&file, &plan, &boot), own, Arc::clone(&shared));
+    let portals = Portals::new(Arc::clone(&shared), log.clone(), hub);
     let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
     Supervisor::new(file, plan, boot.book, creator, shared, log).run()
+}
+
+/// All that components, and the root task for them, can have: RAM that they start with, and what is free.
+fn total(file: &Config, plan: &Plan, boot: &Boot) -> Quota {
+    let started = plan.components.iter().zip(&file.entries).filter(|(c, _)| c.is_ok());
+    let mapped = started.filter_map(|(_, e)| e.result.as_ref().ok()).map(|c| children::mapped(c).ram()).sum::<u64>();
+    Quota::new((mapped + boot.book.free_bytes()) & !(abi::PAGE_SIZE as u64 - 1), CAPS).unwrap_or_default()
 }
 
 /// What is wrong with it is a line each.

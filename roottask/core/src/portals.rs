@@ -8,12 +8,13 @@
 
 use crate::handler::{self, Portal};
 use crate::helpers::Helpers;
+use crate::hub::{Hub, Member};
 use crate::log::Log;
 use crate::shared::Shared;
 use crate::space;
-use abi::{Sel, Status, Utcb, event, perm};
+use abi::{Mtd, Sel, Status, Utcb, event, perm};
 use parent::sel;
-use rt::PortalThread;
+use rt::{PortalThread, hypercall};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,6 +31,8 @@ pub struct Portals {
     pub shared: Arc<Shared>,
     /// Where their lines go.
     pub log: Log,
+    /// The parent of all components.
+    pub hub: &'static Hub,
     /// Who helps the handlers.
     pub helpers: Helpers,
     threads: Mutex<BTreeMap<u16, PortalThread>>,
@@ -37,12 +40,14 @@ pub struct Portals {
 
 impl Portals {
     /// Without handlers. They live as long as the root task, and so does this.
-    pub fn new(shared: Arc<Shared>, log: Log) -> &'static Portals {
-        Box::leak(Box::new(Portals { shared, log, helpers: Helpers::default(), threads: Mutex::default() }))
+    pub fn new(shared: Arc<Shared>, log: Log, hub: &'static Hub) -> &'static Portals {
+        Box::leak(Box::new(Portals { shared, log, hub, helpers: Helpers::default(), threads: Mutex::default() }))
     }
 
-    /// Gives the component with this index and object space its portals on `cpu`. Once only.
-    pub fn give(&'static self, index: usize, obj: Sel, cpu: u16) -> Result<(), Status> {
+    /// Gives the component with this object space its portals on `cpu`, and its parent. Once only.
+    pub fn give(&'static self, member: &Arc<Member>, obj: Sel, cpu: u16) -> Result<(), Status> {
+        let desk = self.hub.desk(member, cpu, &self.helpers)?;
+        space::give(obj, desk, sel::sessions(cpu), perm::Pt::CALL.bits())?;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let thread = match threads.get(&cpu) {
             Some(thread) => thread,
@@ -51,12 +56,13 @@ impl Portals {
                 let thread = PortalThread::new(cpu, HANDLER_STACK, handler)?;
                 let flush = space::free_selector()?;
                 thread.portal(flush, Portal::Flush.identifier(0), 0)?;
-                self.helpers.start(cpu, flush)?;
+                let call = move || _ = hypercall::ipc_call(flush, Mtd::words(0), false);
+                self.helpers.start(cpu, call)?;
                 threads.entry(cpu).or_insert(thread)
             }
         };
         let base = rt::sel::alloc_range(PORTALS, PORTALS).ok_or(Status::MemCap)?;
-        let given = give_from(thread, index, obj, cpu, base);
+        let given = give_from(thread, member.index, obj, cpu, base);
         // Theirs stay: what they hold keeps the portals alive.
         rt::sel::free_range(base, PORTALS);
         given

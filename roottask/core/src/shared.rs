@@ -1,12 +1,14 @@
 //! What the portal handler and the supervisor share: who the components are, and messages from one to the other.
 //!
-//! Key types: [`Running`], [`Objects`], [`Shared`], [`Ended`].
+//! Key types: [`Running`], [`Objects`], [`Shared`], [`Order`].
 
+use crate::hub::Member;
 use abi::{Sel, Status};
 use core_task_logic::fault::Fault;
 use parent::{MAX_COURIERS, MAX_CPUS};
 use policy::{ComponentPlan, End};
 use rt::Semaphore;
+use session::{Cause, Life};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,8 @@ pub struct Running {
     pub priority: u8,
     /// CPUs that it may use.
     pub cpus: Vec<u16>,
+    /// As its parent knows it.
+    pub member: Arc<Member>,
     /// What we hold of it.
     pub objects: Objects,
     /// CPUs on which it has its portals, bit by bit.
@@ -60,12 +64,13 @@ pub struct Objects {
 
 impl Running {
     /// One that has not started a thread yet.
-    pub fn new(plan: &ComponentPlan, objects: Objects) -> Running {
+    pub fn new(plan: &ComponentPlan, member: Arc<Member>, objects: Objects) -> Running {
         Running {
             label: plan.name.to_string(),
             entry: plan.entry,
             priority: plan.priority,
             cpus: plan.cpus.clone(),
+            member,
             objects,
             open_cpus: Mutex::new(1 << plan.first_cpu()),
             couriers: Mutex::default(),
@@ -125,47 +130,88 @@ impl Running {
     }
 }
 
-/// A component ended: what handlers tell the supervisor.
+/// What the supervisor is told.
 #[derive(Debug)]
-pub struct Ended {
-    /// Its index.
-    pub index: usize,
-    /// How.
-    pub end: End,
-    /// The exception, if there was one.
-    pub fault: Option<Fault>,
+pub enum Order {
+    /// A life of a component has ended.
+    Ended(Life, End, Option<Fault>),
+    /// It is not to run any more, and all that it had is to be taken back.
+    Stop(Life, Cause),
+    /// It is to be started.
+    Start(Life),
+    /// A line for the log.
+    Line(String),
 }
+
+impl Order {
+    /// First nobody runs any more who is not to: others can depend on that, and so can the log. What is started comes last,
+    /// as it may need what others had.
+    fn rank(&self) -> u8 {
+        match self {
+            Order::Ended(..) | Order::Stop(..) => 0,
+            Order::Line(_) => 1,
+            Order::Start(_) => 2,
+        }
+    }
+}
+
+/// Lines beyond so many orders are dropped: the supervisor has fallen behind, and somebody gives it no rest.
+const MOST: usize = 1000;
 
 /// Shared by handler and supervisor.
 pub struct Shared {
     /// By index of the system file: those that were created and have not been destroyed.
     components: Vec<Mutex<Option<Arc<Running>>>>,
-    /// To the supervisor, one for each component at most. Not a channel of std: its receiver spins until a sender that
-    /// was preempted goes on, and handlers run at the low priority of their callers.
-    ends: Mutex<VecDeque<Ended>>,
-    /// Counts them.
-    ended: Semaphore,
+    /// To the supervisor. Not a channel of std: its receiver spins until a sender that was preempted goes on, and handlers
+    /// run at the low priority of their callers.
+    orders: Mutex<VecDeque<Order>>,
+    /// Counts them, and wakes the supervisor to look at the clock.
+    ordered: Semaphore,
 }
 
 impl Shared {
     /// Room for `count` components.
     pub fn new(count: usize) -> Arc<Shared> {
         let components = (0..count).map(|_| Mutex::new(None)).collect();
-        Arc::new(Shared { components, ends: Mutex::new(VecDeque::with_capacity(count)), ended: Semaphore::new(0) })
+        Arc::new(Shared { components, orders: Mutex::default(), ordered: Semaphore::new(0) })
     }
 
-    fn ends(&self) -> MutexGuard<'_, VecDeque<Ended>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    fn orders(&self) -> MutexGuard<'_, VecDeque<Order>> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the next end of a component.
-    pub fn next_end(&self) -> Ended {
-        loop {
-            self.ended.down();
-            if let Some(ended) = self.ends().pop_front() {
-                return ended;
+    /// The next order, if there is one.
+    pub fn next(&self) -> Option<Order> {
+        self.orders().pop_front()
+    }
+
+    /// Waits for orders, or until that time.
+    pub fn wait(&self, until_ns: Option<u64>) {
+        match until_ns {
+            Some(ns) => _ = self.ordered.down_until(rt::time::tsc_from_ns(ns)),
+            None => self.ordered.down_zero(),
+        }
+    }
+
+    /// Has the supervisor look at the clock.
+    pub fn wake(&self) {
+        self.ordered.up();
+    }
+
+    /// Tells the supervisor something.
+    pub fn order(&self, mut new: Vec<Order>) {
+        if new.is_empty() {
+            return;
+        }
+        new.sort_by_key(Order::rank);
+        let mut orders = self.orders();
+        for order in new {
+            if orders.len() < MOST || !matches!(order, Order::Line(_)) {
+                orders.push_back(order);
             }
         }
+        drop(orders);
+        self.ordered.up();
     }
 
     fn slot(&self, index: usize) -> Option<MutexGuard<'_, Option<Arc<Running>>>> {
@@ -189,11 +235,17 @@ impl Shared {
         self.slot(index)?.take()
     }
 
-    /// Ends a component, that of this index, if nobody did before.
-    pub fn end(&self, component: &Running, index: usize, end: End, fault: Option<Fault>) {
+    /// Ends a component, if nobody did before.
+    pub fn end(&self, component: &Running, end: End, fault: Option<Fault>) {
         if component.end() {
-            self.ends().push_back(Ended { index, end, fault });
-            self.ended.up();
+            self.order(vec![Order::Ended(component.member.life, end, fault)]);
+        }
+    }
+
+    /// Ends the component whose life that is.
+    pub fn end_life(&self, member: &Member, end: End) {
+        if let Some(component) = self.component(member.index).filter(|c| c.member.life == member.life) {
+            self.end(&component, end, None);
         }
     }
 }

@@ -10,13 +10,13 @@ use crate::link::LogLink;
 use crate::log::Log;
 use crate::power;
 use crate::sever::sever;
-use crate::shared::{Ended, Shared};
+use crate::shared::{Order, Running, Shared};
 use crate::space::SpaceError;
 use abi::{Sel, root_obj};
-use core_task_logic::fault::Fault;
 use init::Config;
-use policy::{Action, Book, Client, ComponentError, ComponentPlan, End, Level, Lifecycle, Plan, Sm};
+use policy::{Book, Client, ComponentError, ComponentPlan, Level, Plan, Shutdown, Sm, children, exit_code};
 use rt::hypercall;
+use session::{Cause, Life, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,6 +40,12 @@ pub struct Supervisor<'a> {
     log_server: Option<Sel>,
     /// By index, what was left after the first end of a component that is started again.
     levels: BTreeMap<usize, Level>,
+    /// By the number that its parent knows it by, the index of each child.
+    children: BTreeMap<usize, usize>,
+    /// By index, how the last life ended.
+    causes: BTreeMap<usize, Cause>,
+    /// Whose ends are the system's.
+    shutdown: Shutdown,
 }
 
 impl<'a> Supervisor<'a> {
@@ -52,15 +58,18 @@ impl<'a> Supervisor<'a> {
         shared: Arc<Shared>,
         log: Log,
     ) -> Supervisor<'a> {
-        let (wires, levels) = (Wires::default(), BTreeMap::new());
-        Supervisor { file, plan, book, creator, shared, log, wires, log_server: None, levels }
+        let (wires, levels, children, causes) = Default::default();
+        let shutdown = Shutdown::new(Vec::new(), Vec::new());
+        let log_server = None;
+        Supervisor { file, plan, book, creator, shared, log, wires, log_server, levels, children, causes, shutdown }
     }
 
-    /// Creates and starts all components, then waits for their ends; does not come back.
+    /// Creates and starts all components, then does what it is told; does not come back.
     pub fn run(mut self) -> ! {
-        self.create_all();
+        let lives = self.create_all();
         self.report_failures();
-        let started: Vec<bool> = (0..self.plan.components.len()).map(|i| self.start_or_stop(i)).collect();
+        let started: Vec<bool> =
+            lives.iter().enumerate().map(|(i, life)| life.is_some() && self.start_or_stop(i)).collect();
         if !started.contains(&true) {
             self.log.line("no component could be started");
             power::idle();
@@ -69,23 +78,67 @@ impl<'a> Supervisor<'a> {
         if !named.is_empty() && !named.iter().any(|&i| started[i]) {
             self.log.line("no component named by shutdown_after started: the system stays on for the others");
         }
-        let restarts = (0..started.len()).map(|i| self.restarts(i)).collect();
-        let mut lifecycle = Lifecycle::new(started, restarts, named.clone());
+        self.shutdown = Shutdown::new(started, named.clone());
         loop {
-            let Ended { index, end, fault } = self.shared.next_end();
-            // First of all it must not run any more; that the log takes a line can depend on others.
-            self.stop(index);
-            self.report_end(index, end, fault);
-            if self.restarts(index) > 0 {
-                self.compare_level(index);
+            while let Some(order) = self.shared.next() {
+                self.carry_out(order);
             }
-            let mut action = lifecycle.ended(index, end);
-            if action == Action::Restart && !self.start_again(index) {
-                action = lifecycle.gave_up(index, end);
+            let hub = self.creator.portals.hub;
+            let next = hub.next_tick();
+            if next.is_some_and(|next| next <= crate::timer::now()) {
+                hub.tick();
+            } else {
+                self.shared.wait(next);
+                if next.is_some_and(|next| next <= crate::timer::now()) {
+                    hub.tick();
+                }
             }
-            if let Action::PowerOff { code } = action {
-                self.power_off(code);
+        }
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        let hub = self.creator.portals.hub;
+        match order {
+            Order::Ended(life, end, fault) => {
+                hub.turn(|turn| turn.died(life, end.into()));
+                if let (Some(&index), Some(fault)) = (self.children.get(&life.child), fault) {
+                    let label = &self.plan.labels[index];
+                    self.shared.order(vec![Order::Line(format!("component `{label}`: stopped: {fault}"))]);
+                }
             }
+            Order::Stop(life, cause) => {
+                hub.close(life);
+                let Some(&index) = self.children.get(&life.child) else { return };
+                self.stop(index);
+                if self.restarts(index) > 0 {
+                    self.compare_level(index);
+                }
+                // What it could not be started again after.
+                let cause = self.causes.insert(index, cause).filter(|_| cause == Cause::Asked).unwrap_or(cause);
+                if matches!(hub.state(life.child), None | Some(State::Ended(_))) {
+                    self.ended(index, cause);
+                }
+            }
+            Order::Line(line) => self.log.line(line),
+            Order::Start(life) => {
+                let Some(&index) = self.children.get(&life.child) else { return };
+                if !self.start_again(index, life) {
+                    hub.turn(|turn| turn.remove(life.child));
+                }
+            }
+        }
+    }
+
+    /// Component `index` has ended for good.
+    fn ended(&mut self, index: usize, cause: Cause) {
+        if let Some(code) = self.shutdown.ended(index, exit_code(cause)) {
+            // What is still to be said of it.
+            while let Some(order) = self.shared.next() {
+                if let Order::Line(line) = order {
+                    self.log.line(line);
+                }
+            }
+            self.power_off(code);
         }
     }
 
@@ -93,25 +146,60 @@ impl<'a> Supervisor<'a> {
         self.file.entries[index].result.as_ref().map_or(0, |c| c.restart.value.limit)
     }
 
+    /// Makes all components that are planned its children. By index, the life that each begins.
+    fn adopt_all(&mut self) -> Vec<Option<Life>> {
+        let hub = self.creator.portals.hub;
+        for (index, entry) in self.file.entries.iter().enumerate() {
+            if let (Ok(component), Some(_)) = (&entry.result, self.plan.component(index))
+                && let Some(child) = hub.add(children::spec(component))
+            {
+                self.children.insert(child, index);
+            }
+        }
+        let mut lives = vec![None; self.file.entries.len()];
+        while let Some(order) = self.shared.next() {
+            match order {
+                Order::Start(life) => {
+                    if let Some(&index) = self.children.get(&life.child) {
+                        lives[index] = Some(life);
+                    }
+                }
+                Order::Line(line) => self.log.line(line),
+                _ => {}
+            }
+        }
+        lives
+    }
+
     /// If one cannot be created, all are created anew without it: others may have its channels, and none runs yet.
-    fn create_all(&mut self) {
-        while let Err((failed, error)) = self.try_create_all() {
+    fn create_all(&mut self) -> Vec<Option<Life>> {
+        let mut lives = self.adopt_all();
+        while let Err((failed, error)) = self.try_create_all(&lives) {
+            for life in lives.iter().flatten() {
+                self.creator.portals.hub.close(*life);
+            }
             for index in 0..self.plan.components.len() {
                 if let Some(c) = self.shared.take(index) {
                     let _ = end_domain(&c.objects, self.creator.portals);
                 }
             }
             self.wires = Wires::default();
-            self.plan.fail(failed, kernel_error(&self.plan, failed, error), &mut self.book);
+            let more = self.plan.fail(failed, kernel_error(&self.plan, failed, error), &mut self.book);
+            for index in more.into_iter().chain([failed]) {
+                if let Some(life) = lives[index].take() {
+                    self.creator.portals.hub.turn(|turn| turn.remove(life.child));
+                }
+            }
         }
+        lives
     }
 
-    fn try_create_all(&mut self) -> Result<(), (usize, SpaceError)> {
+    fn try_create_all(&mut self, lives: &[Option<Life>]) -> Result<(), (usize, SpaceError)> {
         let mut wires = Wires::default();
         self.wire_log(&mut wires);
-        for index in 0..self.plan.components.len() {
-            if self.plan.component(index).is_some() {
-                let created = self.creator.create(&self.plan, index, &mut wires).map_err(|e| (index, e))?;
+        for (index, &life) in lives.iter().enumerate() {
+            if let Some(life) = life {
+                let created = self.create(index, life, &mut wires).map_err(|e| (index, e))?;
                 self.shared.put(index, created);
             }
         }
@@ -119,6 +207,15 @@ impl<'a> Supervisor<'a> {
         self.log_server = server.and_then(|s| wires.selector(Sm::Server(s)).ok());
         self.wires = wires;
         Ok(())
+    }
+
+    /// Creates component `index`, with its parent and its account.
+    fn create(&self, index: usize, life: Life, wires: &mut Wires) -> Result<Running, SpaceError> {
+        let hub = self.creator.portals.hub;
+        let cpu = self.plan.component(index).map_or(0, ComponentPlan::first_cpu);
+        let mapped = self.file.entries[index].result.as_ref().map(children::mapped).unwrap_or_default();
+        let member = hub.open(life, index, cpu, mapped);
+        self.creator.create(&self.plan, &member, wires).inspect_err(|_| hub.close(life))
     }
 
     /// The client's semaphore of our own channel is the one on which the log waits anyway.
@@ -168,26 +265,19 @@ impl Supervisor<'_> {
         }
     }
 
-    fn report_end(&self, index: usize, end: End, fault: Option<Fault>) {
-        let label = &self.plan.labels[index];
-        self.log.line(match (end, fault) {
-            (End::Exit(code), _) => format!("component `{label}`: exit code {code}"),
-            (End::Fault, Some(fault)) => format!("component `{label}`: stopped: {fault}"),
-            (End::Fault, None) => format!("component `{label}`: stopped"),
-        });
-    }
-
     /// Creates and starts a component anew that has ended; says why not.
-    fn start_again(&mut self, index: usize) -> bool {
+    fn start_again(&mut self, index: usize, life: Life) -> bool {
         if self.plan.component(index).is_some() {
             // The kernel did not take it apart, and `stop` has said so.
             return false;
         }
         let Creator { modules, machine, .. } = &self.creator;
+        let mut wires = std::mem::take(&mut self.wires);
         let created = self.plan.again(index, &self.file, modules, machine, &mut self.book).and_then(|()| {
-            let created = self.creator.create(&self.plan, index, &mut self.wires);
+            let created = self.create(index, life, &mut wires);
             created.map_err(|e| kernel_error(&self.plan, index, e))
         });
+        self.wires = wires;
         match created {
             Ok(running) => self.shared.put(index, running),
             Err(e) => self.log.line(e.to_string()),

@@ -109,6 +109,9 @@ pub struct Component {
     pub version: Option<String>,
     /// RAM, the first stack included.
     pub ram: Placed<Size>,
+    /// How much of the RAM is not mapped at the start, but there for donations and dataspaces; `None`: an eighth, at most
+    /// 256K.
+    pub spare: Option<Placed<Size>>,
     /// Capabilities; `None`: the parent's choice.
     pub caps: Option<Placed<u32>>,
     /// What the kernel may use for it; `None`: what goes with its RAM.
@@ -145,6 +148,18 @@ impl Component {
     /// What the kernel may use for it.
     pub fn kernel_memory(&self) -> Size {
         self.kmem.unwrap_or(Size::kernel_memory(self.ram.value))
+    }
+
+    /// How much of its RAM is not mapped at the start, in bytes.
+    pub fn spare_bytes(&self) -> u64 {
+        let usual = (self.ram.value.bytes() / 8).min(256 << 10) & !(abi::PAGE_SIZE as u64 - 1);
+        self.spare.map_or(usual, |spare| spare.value.bytes())
+    }
+
+    /// Capabilities that it has: what its description says, or what goes with its RAM.
+    pub fn capabilities(&self) -> u32 {
+        let usual = 128 + u32::try_from(self.ram.value.bytes() >> 16).unwrap_or(u32::MAX / 2);
+        self.caps.map_or(usual, |caps| caps.value)
     }
 
     /// Whether it provides a service.

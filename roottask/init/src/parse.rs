@@ -11,7 +11,7 @@ use crate::reader::{Reader, inner, numbered};
 use crate::rules::{routes, service};
 use crate::values::{caps, cpus, heartbeat, period, priority, ram, restart, size};
 use abi::TraceKinds;
-use parent::{ARGS_ROM, CONFIG_ROM, MAX_ARGS, MAX_IRQS, MAX_ROMS, Name};
+use parent::{ARGS_ROM, CONFIG_ROM, MAX_ARGS, MAX_IRQS, MAX_ROMS, Name, layout};
 
 /// Binary of which the configuration is one of these.
 pub const INIT: &str = "init";
@@ -196,6 +196,7 @@ impl Checker<'_> {
         let binary = r.need("binary").and_then(|n| filled(r, "binary", n));
         let ram = or_default(r, "ram", ram, self.defaults.ram);
         let priority = or_default(r, "priority", priority, self.defaults.priority);
+        let spare = r.optional("spare", size).filter(|spare| fits(r, spare, ram));
         let kmem = r.optional("kmem", size);
         let caps = r.optional("caps", caps).or(self.defaults.caps);
         let version = r.optional("version", |r, key, n| r.text(key, n).map(String::from));
@@ -220,6 +221,7 @@ impl Checker<'_> {
             binary: binary?,
             version,
             ram,
+            spare,
             caps,
             kmem: kmem.map(|k| k.value),
             priority: priority?,
@@ -318,6 +320,17 @@ fn or_default<'a, T>(
         Some(value) => r.get(key).map_or(Some(value), |n| one(r, key, n)),
         None => r.need(key).and_then(|n| one(r, key, n)),
     }
+}
+
+/// Whether the first stack and something more is left of the RAM.
+fn fits(r: &mut Reader<'_>, spare: &Placed<Size>, ram: Option<Placed<Size>>) -> bool {
+    let left = |ram: Placed<Size>| ram.value.bytes().saturating_sub(spare.value.bytes());
+    let fits = ram.is_none_or(|ram| left(ram) > layout::STACK_LEN);
+    if !fits {
+        let stack = layout::STACK_LEN >> 10;
+        r.wrong(spare.at, "spare", format!("the first stack alone takes {stack}K of `ram`; more has to be left"));
+    }
+    fits
 }
 
 fn filled<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<Placed<String>> {

@@ -1,9 +1,9 @@
 //! The contract between a parent and its children: where things are, what a component holds at start, and what it
 //! can ask of its parent.
 //!
-//! This is the minimal form (docs/design/0003): channels are wired at start, there are no sessions yet. A component
-//! starts with exactly what [`StartInfo`] lists, in its own protection domain; what is not listed does not exist for
-//! it.
+//! A component starts with exactly what [`StartInfo`] lists, in its own protection domain, and with its parent, of which it
+//! asks sessions (`services::Parent`, at [`sel::sessions`]); what is not listed does not exist for it. Channels are wired at
+//! the start (docs/design/0003).
 //!
 //! Start of a thread: the kernel raises a STARTUP event, the parent answers it with RIP := ELF entry, RDI :=
 //! [`layout::START_INFO`] for the first thread and 0 for all others; RSP is what `create_ec` was given.
@@ -70,7 +70,12 @@ pub mod sel {
         events(cpu) + PER_CPU - 1
     }
 
-    const _: () = assert!(abi::event::HST_ARCH + abi::event::HST_NOVA < PER_CPU);
+    /// The parent as an object, `services::Parent`, for threads on `cpu`: CALL. There when [`events`] are.
+    pub const fn sessions(cpu: u16) -> Sel {
+        events(cpu) + PER_CPU - 2
+    }
+
+    const _: () = assert!(abi::event::HST_ARCH + abi::event::HST_NOVA < PER_CPU - 1);
 }
 
 /// Most CPUs of a machine.

@@ -7,11 +7,13 @@
 //! 2. [`Plan::new`] finds modules, reads ELF images ([`Image`]), resolves routes into channels, and takes all physical
 //!    memory from the [`Book`]. Again errors are confined to a component and to those that need it.
 //! 3. [`Plan::start_info`] is what each component finds when it starts (crate `parent`).
-//! 4. [`Lifecycle`] says what follows from a component's end; [`Plan::reclaim`] what others can have of it then.
+//! 4. [`children::spec`] is what its parent, the root task, knows of it: `session::Parent` decides who is started again,
+//!    [`Shutdown`] when the system ends; [`Plan::reclaim`] what others can have of it then.
 //!
 //! Nothing here panics on any input, and nothing here touches hardware.
 #![forbid(unsafe_code)]
 
+pub mod children;
 mod exit;
 mod image;
 mod memory;
@@ -22,7 +24,7 @@ mod start_info;
 mod system_file;
 mod wiring;
 
-pub use exit::{Action, End, FAULT_CODE, Lifecycle};
+pub use exit::{End, FAULT_CODE, Shutdown, exit_code};
 pub use image::{Image, ImageError, Segment};
 pub use memory::{Book, Chunk, MemoryError, PhysRange, chunks};
 pub use plan::{ComponentError, ComponentPlan, Content, Mapping, Module, Plan, Source};

@@ -115,7 +115,7 @@ pub struct ComponentPlan {
     pub provides: Vec<Name>,
     /// Frames of kernel memory that are set apart for it.
     pub kmem_frames: u64,
-    /// RAM at [`layout::RAM`] in bytes: what the system file grants less the first stack.
+    /// RAM at [`layout::RAM`] in bytes: what the system file grants less the first stack, and what is spared for later.
     pub ram_len: u64,
     /// Frames that are its own; zeroed before anything is put into them.
     pub frames: Vec<PhysRange>,
@@ -415,7 +415,7 @@ impl Checked<'_> {
             irqs: self.irqs.clone(),
             provides: c.provides.iter().map(|p| p.value).collect(),
             kmem_frames: c.kernel_memory().pages(),
-            ram_len: c.ram.value.bytes() - layout::STACK_LEN,
+            ram_len: (c.ram.value.bytes() - layout::STACK_LEN).saturating_sub(c.spare_bytes()),
             frames: Vec::new(),
             mappings: Vec::new(),
             contents: Vec::new(),
@@ -467,7 +467,8 @@ impl Checked<'_> {
             Ok(range)
         };
         let image = take(plan, "image", self.image.1.memory())?;
-        let ram = take(plan, "RAM", self.component.ram.value.bytes())?;
+        let mapped = plan.ram_len + layout::STACK_LEN;
+        let ram = take(plan, "RAM", mapped)?;
         plan.info = take(plan, "start information", StartInfo::PAGES as u64 * PAGE)?;
         let mut texts = Vec::new();
         for (name, text) in self.texts() {

@@ -83,12 +83,12 @@ fn frames_hold_what_the_image_says() {
 }
 
 #[test]
-fn the_first_stack_is_paid_from_ram() {
+fn the_first_stack_is_paid_from_ram_and_an_eighth_is_not_mapped() {
     let p = plan(&default_system());
     let c = p.component(0).unwrap();
     let find = |virt| c.mappings.iter().find(|m| m.virt == virt).unwrap();
     let (ram, stack) = (find(layout::RAM), find(layout::STACK_TOP - layout::STACK_LEN));
-    assert_eq!(ram.len + stack.len, 1 << 20);
+    assert_eq!(ram.len + stack.len, 7 << 17);
     assert_eq!(c.ram_len, ram.len);
     assert_eq!(stack.phys, ram.phys + ram.len);
     assert_eq!(find(layout::START_INFO).perms, Mem::R);
@@ -183,7 +183,7 @@ fn more_ram_than_there_is_stops_only_its_component() {
     let p = plan_with(&text, &list, &mut with_vm);
     assert_eq!(started(&p), ["uart", "console"]);
     let e = &errors(&p)[0];
-    assert!(e.starts_with("component `vm`: not enough memory for its RAM: 4G asked, "), "{e}");
+    assert!(e.starts_with("component `vm`: not enough memory for its RAM: 4194048K asked, "), "{e}");
     let without = text.split("[[component]]\nname = \"vm\"").next().unwrap().to_string();
     let mut without_vm = book();
     plan_with(&without, &list, &mut without_vm);

@@ -27,7 +27,7 @@ fn machine_and_memory_are_passed_on() {
     assert_eq!((i.magic, i.version, i.name.as_str()), (parent::MAGIC, parent::VERSION, "vm"));
     assert_eq!((i.tsc_hz, i.wall_base_ns, i.cpus, i.cpu), (2_000_000_000, 77, 4, 0));
     assert_eq!((i.features, i.virt_missing, i.sel_end, i.sel_free), (2, 8, 1 << 18, sel::FREE));
-    assert_eq!(i.ram_len, (1 << 20) - parent::layout::STACK_LEN);
+    assert_eq!(i.ram_len, (7 << 17) - parent::layout::STACK_LEN);
     let roms: Vec<_> = i.roms().iter().map(|r| (r.name.to_string(), r.len)).collect();
     assert_eq!(roms, [("kernel".into(), 12288), ("config".into(), 6)]);
     assert!(i.roms().iter().all(|r| r.addr >= parent::layout::ROMS));

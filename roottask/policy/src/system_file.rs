@@ -1,9 +1,10 @@
 //! What of a configuration (crate `init`) the root task can do. What it cannot do yet costs the component that asks for
 //! it, with a defect that names the key.
 
-use init::{At, Cause, Component, Config, Defect, Exit, Restart};
+use crate::children::{OFFERED, is_channel, is_plain, is_stream};
+use init::{At, Cause, Component, Config, Defect, Exit};
 use parent::MAX_CHANNELS;
-use session::{Labels, Rewrite, Rule, Target};
+use session::Target;
 
 /// Reads a system file.
 pub fn system_file(text: &str) -> Result<Config, Vec<Defect>> {
@@ -37,38 +38,31 @@ fn defect(at: At, place: &str, key: &'static str, reason: &str) -> Defect {
 fn refused(c: &Component) -> Vec<Defect> {
     let place = format!("component `{}`", c.name);
     let mut all = Vec::new();
-    let mut refuse = |at, key, reason| all.push(defect(at, &place, key, reason));
-    if let Some(caps) = c.caps {
-        refuse(caps.at, "caps", NOT_YET);
-    }
-    if let Some(heartbeat) = c.heartbeat {
-        refuse(heartbeat.at, "heartbeat", NOT_YET);
-    }
+    let mut refuse = |at, key, reason: &str| all.push(defect(at, &place, key, reason));
     if c.exit.value != Exit::Stay {
         refuse(c.exit.at, "exit", NOT_YET);
     }
-    let restart = c.restart.value;
-    if restart != Restart::times(restart.limit) {
-        refuse(c.restart.at, "restart", "the root task cannot do that yet, but only a number");
-    }
     // What is at the other end of a channel knows nothing of a new beginning.
-    if restart.limit > 0 && !(c.provides.is_empty() && c.routes.is_empty()) {
-        let reason = "a component with `provides` or `routes` cannot be started again: its peers would not know";
+    let channels = c.routes.iter().any(|r| is_channel(&r.rule)) || c.provides.iter().any(|p| is_stream(&p.value));
+    if c.restart.value.limit > 0 && channels {
+        let reason = "a component with channels (log, terminal) cannot be started again: its peers would not know";
         refuse(c.restart.at, "restart", reason);
     }
-    for route in c.routes.iter().filter(|r| !wired(&r.rule)) {
-        refuse(route.at, "route", "the root task cannot do that yet, but only wire a service to a component");
+    for route in &c.routes {
+        if is_channel(&route.rule) && !is_plain(&route.rule) {
+            refuse(route.at, "route", "the root task cannot do that yet, but only wire a channel to a component");
+        }
+        if let (Target::Parent, Some(service)) = (route.rule.target, &route.rule.service)
+            && !OFFERED.contains(&service.as_str())
+        {
+            let all = OFFERED.join("`, `");
+            refuse(route.at, "route", &format!("the root task does not offer `{service}`, but `{all}`"));
+        }
     }
-    if let Some(extra) = c.routes.get(MAX_CHANNELS) {
+    if let Some(extra) = c.routes.iter().filter(|r| is_channel(&r.rule)).nth(MAX_CHANNELS) {
         refuse(extra.at, "routes", &format!("a component has at most {MAX_CHANNELS} channels"));
     }
     all
-}
-
-/// Whether a rule is a channel from start to end.
-fn wired(rule: &Rule) -> bool {
-    let to_child = matches!(rule.target, Target::Child(_)) && rule.service.is_some();
-    to_child && rule.labels == Labels::Any && rule.rewrite == Rewrite::default()
 }
 
 #[cfg(test)]
@@ -84,47 +78,49 @@ mod tests {
 
     #[test]
     fn what_the_root_task_can_do_passes() {
-        for tail in
-            ["", "restart = 1000", "restart = 0\nprovides = [\"a\"]", "version = \"2\"", "routes = { log = \"a\" }"]
-        {
+        for tail in [
+            "",
+            "restart = 1000",
+            "restart = { limit = 3, delay = \"1s\" }",
+            "restart = 2\nprovides = [\"gpu\"]\nroutes = { timer = \"parent\", nic = \"a\" }",
+            "version = \"2\"",
+            "routes = { log = \"a\" }",
+            "caps = 100\nspare = \"8K\"\nheartbeat = {}",
+            "route = [{ service = \"nic\", to = \"a\", label_prefix = \"x\", relabel = \"y\" }, { to = \"any-child\" }]",
+        ] {
             assert_eq!(defects(tail), [""; 0], "{tail}");
         }
-        let restart = system_file(&format!("{HEAD}restart = 7")).unwrap().entries[0].result.clone().unwrap().restart;
-        assert_eq!(restart.value, Restart::times(7));
     }
 
     #[test]
     fn what_it_cannot_do_yet_is_named_with_its_place() {
         let cannot = "the root task cannot do that yet";
         for (tail, at, key) in [
-            ("caps = 100", 8, "caps"),
-            ("heartbeat = {}", 13, "heartbeat"),
             ("exit = \"propagate\"", 8, "exit"),
-            ("restart = { limit = 3, delay = \"1s\" }", 11, "restart"),
-            ("route = [{ service = \"log\", to = \"parent\" }]", 34, "route"),
-            ("route = [{ to = \"a\" }]", 17, "route"),
             ("route = [{ service = \"log\", to = \"a\", label = \"x\" }]", 34, "route"),
-            ("route = [{ service = \"log\", to = \"a\", relabel = \"x\" }]", 34, "route"),
+            ("route = [{ service = \"terminal\", to = \"a\", relabel = \"x\" }]", 39, "route"),
         ] {
             let want = format!("line 6, column {at}: component `uart`, key `{key}`: {cannot}");
             let found = defects(tail);
             assert!(found.len() == 1 && found[0].starts_with(&want), "{tail}: {found:?}");
         }
+        let found = defects("routes = { gpu = \"parent\" }");
+        assert!(found.len() == 1 && found[0].contains("the root task does not offer `gpu`, but `timer`"), "{found:?}");
     }
 
     #[test]
-    fn what_has_peers_is_not_started_again() {
-        for tail in ["restart = 1\nprovides = [\"a\"]", "restart = 1\nroutes = { a = \"b\" }"] {
-            let want = "line 6, column 11: component `uart`, key `restart`: \
-                        a component with `provides` or `routes` cannot be started again: its peers would not know";
+    fn what_has_channels_is_not_started_again() {
+        for tail in ["restart = 1\nprovides = [\"log\"]", "restart = 1\nroutes = { terminal = \"b\" }"] {
+            let want = "line 6, column 11: component `uart`, key `restart`: a component with channels (log, terminal) \
+                        cannot be started again: its peers would not know";
             assert_eq!(defects(tail), [want]);
         }
     }
 
     #[test]
     fn there_are_so_many_channels() {
-        let routes: String = (0..25).map(|i| format!("s{i} = \"x\"\n")).collect();
-        let found = defects(&format!("[component.routes]\n{routes}"));
+        let routes = "{ service = \"log\", to = \"x\" }, ".repeat(25);
+        let found = defects(&format!("route = [{routes}]"));
         assert!(found.len() == 1 && found[0].contains("at most 24 channels"), "{found:?}");
     }
 

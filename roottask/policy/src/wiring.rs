@@ -2,6 +2,7 @@
 //!
 //! Key types: [`Channel`] and, inside the crate, [`resolve`], which turns the names in routes into indices.
 
+use crate::children::is_channel;
 use crate::memory::PhysRange;
 use init::{Cause, Component, Config, Defect, Route};
 use parent::{Name, layout};
@@ -63,7 +64,6 @@ pub(crate) struct Resolved {
 pub(crate) fn resolve(file: &Config, index: usize, component: &Component) -> Result<Vec<Resolved>, Defect> {
     let mut all: Vec<Resolved> = Vec::new();
     for Route { rule, at, .. } in &component.routes {
-        // `system_file` lets no other rules pass.
         let (Some(service), Target::Child(child)) = (rule.service, rule.target) else { continue };
         if all.iter().any(|r| r.service == service) {
             continue;
@@ -72,7 +72,9 @@ pub(crate) fn resolve(file: &Config, index: usize, component: &Component) -> Res
             let place = format!("component `{}`", component.name);
             Defect { at: *at, cause: Cause::Value { place, key: "routes", reason } }
         })?;
-        all.push(Resolved { service, provider });
+        if is_channel(rule) {
+            all.push(Resolved { service, provider });
+        }
     }
     Ok(all)
 }

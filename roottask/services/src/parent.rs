@@ -87,26 +87,6 @@ impl core::fmt::Display for Refusal {
     }
 }
 
-/// A structure that travels field by field.
-macro_rules! record {
-    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $field:ident: $kind:ty),* $(,)? }) => {
-        $(#[$about])*
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub struct $name { $($(#[$doc])* pub $field: $kind),* }
-
-        impl Value for $name {
-            const WORDS: usize = 0 $(+ <$kind>::WORDS)*;
-            const ITEMS: usize = 0 $(+ <$kind>::ITEMS)*;
-            fn put(&self, to: &mut Writer<'_>) {
-                $(self.$field.put(to);)*
-            }
-            fn take(from: &mut Reader<'_>) -> Result<Self, Bad> {
-                Ok($name { $($field: <$kind>::take(from)?),* })
-            }
-        }
-    };
-}
-
 const fn most(all: &[usize]) -> usize {
     let (mut most, mut i) = (0, 0);
     while i < all.len() {
@@ -126,6 +106,7 @@ macro_rules! choice {
     }) => {
         $(#[$about])*
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(clippy::large_enum_variant, reason = "they travel, and are not kept")]
         pub enum $name { $($(#[$doc])* $alone,)* $($(#[$more])* $with($($kind),+)),* }
 
         impl Value for $name {

@@ -42,7 +42,7 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
             Party::Child(index) => self.parent.children.get(&index).ok_or(Refusal::Dead)?.spec.limits,
             Party::Above | Party::Own => self.parent.settings.above,
         };
-        if self.find(client, asked.id).is_some() {
+        if self.parent.number_of(client, asked.id).is_some() {
             return Err(Refusal::Twice);
         }
         let of_client = || self.parent.sessions.values().filter(|s| s.client == Some(client));
@@ -144,7 +144,7 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
     }
 
     pub(crate) fn upgrade(&mut self, client: Party, name: SessionId, more: Quota) -> Result<(), Refusal> {
-        let number = self.find(client, name).ok_or(Refusal::Unknown)?;
+        let number = self.parent.number_of(client, name).ok_or(Refusal::Unknown)?;
         let session = self.parent.sessions.get(&number).ok_or(Refusal::Unknown)?;
         session.phase.after(Event::Upgrade).ok_or(Refusal::Phase)?;
         let (server, limit) = (session.server, Refusal::Short(Shortage::Ram));
@@ -163,7 +163,7 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
 
     /// The donation of a session from above has grown to this.
     pub(crate) fn upgrade_to(&mut self, name: SessionId, donation: Quota) {
-        let session = self.find(Party::Above, name).and_then(|number| self.parent.sessions.get(&number));
+        let session = self.parent.number_of(Party::Above, name).and_then(|number| self.parent.sessions.get(&number));
         let Some(session) = session.filter(|session| !session.phase.over()) else {
             // It is ending here, and who is above will be told so.
             return;
@@ -194,7 +194,7 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
     }
 
     pub(crate) fn close(&mut self, client: Party, name: SessionId) -> Result<(), Refusal> {
-        let number = self.find(client, name).ok_or(Refusal::Unknown)?;
+        let number = self.parent.number_of(client, name).ok_or(Refusal::Unknown)?;
         match self.parent.sessions.get(&number) {
             // It ended while the client was closing it.
             Some(session) if session.phase.over() => Ok(()),
@@ -316,10 +316,6 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
             }
         }
         None
-    }
-
-    fn find(&self, client: Party, name: SessionId) -> Option<SessionId> {
-        self.parent.sessions.iter().find(|(_, s)| s.client == Some(client) && s.name == name).map(|(&number, _)| number)
     }
 
     pub(crate) fn numbers(&self, which: impl Fn(&Session) -> bool) -> Vec<SessionId> {

@@ -151,6 +151,18 @@ pub struct SessionView {
     pub cap: Option<Cap>,
 }
 
+fn view(number: SessionId, s: &Session) -> SessionView {
+    SessionView {
+        number,
+        client: s.client,
+        server: s.server,
+        phase: s.phase,
+        donation: s.asked.donation,
+        at_server: s.at_server,
+        cap: s.cap,
+    }
+}
+
 /// A parent.
 #[derive(Debug)]
 pub struct Parent {
@@ -186,15 +198,17 @@ impl Parent {
 
     /// All sessions that it keeps.
     pub fn sessions(&self) -> impl Iterator<Item = SessionView> {
-        self.sessions.iter().map(|(&number, s)| SessionView {
-            number,
-            client: s.client,
-            server: s.server,
-            phase: s.phase,
-            donation: s.asked.donation,
-            at_server: s.at_server,
-            cap: s.cap,
-        })
+        self.sessions.iter().map(|(&number, session)| view(number, session))
+    }
+
+    /// The session of a number.
+    pub fn session(&self, number: SessionId) -> Option<SessionView> {
+        self.sessions.get(&number).map(|session| view(number, session))
+    }
+
+    /// The number of what a client calls so.
+    pub fn number_of(&self, client: Party, name: SessionId) -> Option<SessionId> {
+        self.sessions.iter().find(|(_, s)| s.client == Some(client) && s.name == name).map(|(&number, _)| number)
     }
 
     /// When [`Turn::tick`] has something to do next, or has had: heartbeats, starts, sessions that are not over in time.

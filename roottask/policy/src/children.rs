@@ -1,0 +1,120 @@
+//! What the root task, as a parent, is told about a component: from its description to `session::Spec`.
+//!
+//! Key functions: [`spec`], [`is_channel`].
+
+use init::{Component, Route};
+use parent::{Name, SERVICE_LOG, SERVICE_TERMINAL};
+use session::{Heartbeat, Labels, Limits, Quota, Restart, Rewrite, Routes, Rule, Spec, Target, Time};
+
+/// The services that the root task has itself.
+pub const OFFERED: [&str; 1] = ["timer"];
+/// Byte streams, which are wired at the start; all other services are sessions. `turn` is one of the perf suite's.
+const STREAMS: [&str; 3] = [SERVICE_LOG, SERVICE_TERMINAL, "turn"];
+/// Sessions of a component, and those that are not answered yet.
+const LIMITS: Limits = Limits { sessions: 64, pending: 16 };
+const MS: Time = 1_000_000;
+
+/// Whether a service is a byte stream.
+pub(crate) fn is_stream(service: &Name) -> bool {
+    STREAMS.contains(&service.as_str())
+}
+
+/// Whether a rule is a channel from start to end.
+pub(crate) fn is_channel(rule: &Rule) -> bool {
+    matches!(rule.target, Target::Child(_)) && rule.service.as_ref().is_some_and(is_stream)
+}
+
+/// Whether nothing is asked of a rule that a channel does not do.
+pub(crate) fn is_plain(rule: &Rule) -> bool {
+    rule.labels == Labels::Any && rule.rewrite == Rewrite::default()
+}
+
+/// What it starts with: its RAM and its capabilities.
+pub fn quota(c: &Component) -> Quota {
+    Quota::new(c.ram.value.bytes(), c.capabilities().into()).unwrap_or_default()
+}
+
+/// What of that is in use as soon as it has started: the RAM that is mapped.
+pub fn mapped(c: &Component) -> Quota {
+    Quota::new(c.ram.value.bytes().saturating_sub(c.spare_bytes()), 0).unwrap_or_default()
+}
+
+/// What the root task is to know of it as its parent.
+pub fn spec(c: &Component) -> Spec {
+    let session = |route: &Route| (!is_channel(&route.rule)).then(|| own(&route.rule));
+    let heartbeat = |h: init::Heartbeat| Heartbeat {
+        every: h.every.ms().saturating_mul(MS),
+        // Without a limit it is only asked.
+        missed: h.restart_after.unwrap_or(u32::MAX),
+    };
+    let (restart, ns) = (c.restart.value, |period: init::Period| period.ms().saturating_mul(MS));
+    Spec {
+        name: c.name,
+        quota: quota(c),
+        most: quota(c),
+        provides: c.provides.iter().map(|p| p.value).filter(|p| !is_stream(p)).collect(),
+        routes: Routes(c.routes.iter().filter_map(session).collect()),
+        limits: LIMITS,
+        heartbeat: c.heartbeat.map(|h| heartbeat(h.value)),
+        restart: Restart {
+            tries: restart.limit,
+            first: restart.delay.map_or(0, ns),
+            longest: ns(restart.longest_delay),
+            calm: restart.within.map_or(Time::MAX, ns),
+            after_exit: true,
+        },
+    }
+}
+
+/// The root task is the parent, and has none.
+fn own(rule: &Rule) -> Rule {
+    let target = if rule.target == Target::Parent { Target::Own } else { rule.target };
+    Rule { target, ..rule.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn component(tail: &str) -> Component {
+        let text = format!("[[component]]\nname = \"a\"\nbinary = \"m\"\nram = \"1M\"\npriority = 1\n{tail}\n");
+        init::Config::parse(&text).unwrap().entries.remove(0).result.unwrap()
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    #[test]
+    fn ram_is_mapped_but_for_an_eighth() {
+        let c = component("");
+        assert_eq!((quota(&c).ram(), quota(&c).caps()), (1 << 20, 144));
+        assert_eq!(mapped(&c).ram(), 896 << 10);
+        let c = component("spare = \"16K\"\ncaps = 9");
+        assert_eq!((mapped(&c).ram(), quota(&c).caps()), ((1 << 20) - (16 << 10), 9));
+    }
+
+    #[test]
+    fn channels_are_no_sessions_and_the_parent_is_the_root_task_itself() {
+        let c =
+            component("provides = [\"terminal\", \"gpu\"]\nroutes = { log = \"b\", gpu = \"b\", timer = \"parent\" }");
+        let spec = spec(&c);
+        assert_eq!(spec.provides, [name("gpu")]);
+        let all: Vec<_> = spec.routes.0.iter().map(|r| (r.service.unwrap(), r.target)).collect();
+        assert!(all.contains(&(name("gpu"), Target::Child(name("b")))) && all.contains(&(name("timer"), Target::Own)));
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn times_are_nanoseconds() {
+        let tail = "heartbeat = { every = \"10ms\", restart_after = 3 }\n\
+                    restart = { limit = 5, within = \"1m\", delay = \"100ms\", longest_delay = \"10s\" }";
+        let s = spec(&component(tail));
+        assert_eq!(s.heartbeat, Some(Heartbeat { every: 10 * MS, missed: 3 }));
+        let restart = Restart { tries: 5, first: 100 * MS, longest: 10_000 * MS, calm: 60_000 * MS, after_exit: true };
+        assert_eq!(s.restart, restart);
+        let s = spec(&component("restart = 2\nheartbeat = {}"));
+        assert_eq!(s.heartbeat, Some(Heartbeat { every: 1000 * MS, missed: u32::MAX }));
+        assert_eq!((s.restart.tries, s.restart.first, s.restart.calm), (2, 0, Time::MAX));
+    }
+}
