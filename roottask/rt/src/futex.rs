@@ -116,6 +116,17 @@ fn wake(addr: *const AtomicU32, max: u32) -> usize {
     n
 }
 
+/// Waits until the word is another than `seen`; or not so long.
+pub(crate) fn wait_change(word: &AtomicU32, seen: u32) {
+    // SAFETY: a reference is valid.
+    let _ = unsafe { wait(word, seen, None) };
+}
+
+/// Wakes all that wait for a change.
+pub(crate) fn wake_all(word: &AtomicU32) {
+    wake(word, u32::MAX);
+}
+
 const FUTEX_WAIT: usize = 0;
 const FUTEX_WAKE: usize = 1;
 const FUTEX_WAIT_BITSET: usize = 9;

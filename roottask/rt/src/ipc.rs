@@ -93,7 +93,9 @@ pub(crate) fn create_courier(ec: Sel, a: EcArgs) -> Result<(), Status> {
 
 /// See [`Call::Exit`].
 pub(crate) fn exit(code: u64) -> ! {
-    let _ = call_parent(&Call::Exit { code });
+    if !crate::session::exit(code) {
+        let _ = call_parent(&Call::Exit { code });
+    }
     // The parent has taken note, or cannot be told.
     start::stop()
 }

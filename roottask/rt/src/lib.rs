@@ -5,7 +5,7 @@
 //!
 //! * C symbols for std: [`start`], `thread`, `futex`, `heap`, `files`, `output`, `clock`, ... They refuse what they do
 //!   not know; what is not there at all is a link error.
-//! * The native interface: [`hypercall`], [`sel`], [`Semaphore`], [`channel`], [`PortalThread`], [`rpc`],
+//! * The native interface: [`hypercall`], [`sel`], [`Semaphore`], [`channel`], [`PortalThread`], [`rpc`], [`session`],
 //!   [`vm`], [`hw`], [`time`], and [`root`] for the root task alone.
 //!
 //! Below both: `domain` (which selectors are our own), `pages` (who has which page), `lock`, `tcb` (what a thread
@@ -39,6 +39,7 @@ pub mod root;
 pub mod rpc;
 pub mod sel;
 mod semaphore;
+pub mod session;
 mod space;
 mod stack;
 mod start;

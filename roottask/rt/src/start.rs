@@ -7,7 +7,7 @@ use crate::lock::Gate;
 use crate::pages::{self, Content};
 use crate::stack::{self, Stack};
 use crate::tcb::{self, Image};
-use crate::{channel, domain, env, files, futex, heap, ipc, keys, output, root, rpc, sel, thread, time};
+use crate::{channel, domain, env, files, futex, heap, ipc, keys, output, root, rpc, sel, session, thread, time};
 use abi::{Sel, Status, Utcb};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -95,6 +95,7 @@ fn equip_locks() -> Result<(), Status> {
         rpc::gate,
         rpc::couriers_gate,
     ];
+    session::gates().iter().try_for_each(|gate| gate.equip())?;
     gates.iter().try_for_each(|gate| gate().equip())
 }
 

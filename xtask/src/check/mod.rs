@@ -162,12 +162,12 @@ mod tests {
     #[test]
     fn a_misspelt_system_gets_lines_columns_and_what_was_meant() {
         let text = tree::read_text(&tree::root().join("configs/systems/linux.toml")).unwrap();
-        let text = text.replace("\"bzImage\", ", "\"bzImages\", ").replace("roms", "heartbeat = {}\nroms");
+        let text = text.replace("\"bzImage\", ", "\"bzImages\", ").replace("roms", "exit = \"propagate\"\nroms");
         let v = check(&text.replacen("log = \"console\"", "log = \"consoel\"", 1));
         let want = "x.toml:13:18: error: component `uart`: `log` goes to `consoel`, but there is no such component; \
          did you \
                     mean `console`?\n\
-                    x.toml:32:13: warning: component `vm`, key `heartbeat`: the root task cannot do that yet\n\
+                    x.toml:32:8: warning: component `vm`, key `exit`: the root task cannot do that yet\n\
                     x.toml:33:9: error: component `vm`, key `roms`: there is no boot module `bzImages`; did you mean \
                     `bzImage`?\n\
                     x.toml on qemu: 2 errors, 1 warning\n";

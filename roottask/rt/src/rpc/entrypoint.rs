@@ -100,10 +100,10 @@ pub(super) struct State {
 }
 
 /// An entry point.
-pub(super) struct Inner {
+pub(crate) struct Inner {
     state: UnsafeCell<State>,
     /// Its EC.
-    pub(super) ec: Sel,
+    pub(crate) ec: Sel,
     pub(super) cpu: u16,
     control: Sel,
     apart: Lock<Apart>,
@@ -404,7 +404,7 @@ impl Entrypoint {
     }
 
     /// The entry point.
-    pub(super) fn inner(&self) -> &'static Inner {
+    pub(crate) fn inner(&self) -> &'static Inner {
         self.0
     }
 }
