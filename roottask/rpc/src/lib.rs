@@ -59,7 +59,7 @@
 //! }
 //! ```
 //!
-//! Beside that, the books of an entry point, [`Objects`] and [`Uses`], and of couriers, [`Pool`]. Neighbours: `rt` has the port and the entry point,
+//! Beside that, the books of an entry point, [`Objects`], [`Tasks`] and [`Uses`], and of couriers, [`Pool`]. Neighbours: `rt` has the port and the entry point,
 //! `rpc-macros` the macros.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -76,6 +76,7 @@ mod objects;
 mod page;
 mod pool;
 mod table;
+mod tasks;
 mod text;
 mod uses;
 mod value;
@@ -90,6 +91,7 @@ pub use page::page;
 pub use pool::{Pool, Turn};
 pub use rpc_macros::{Value, interface};
 pub use table::{Argument, Built, Cost, Interface, Method, Table, Version};
+pub use tasks::{Event, Full, Job, Key, Tasks};
 pub use text::{Bytes, Text};
 pub use uses::Uses;
 pub use value::{Size, Value, fits, short, size, words_of};

@@ -7,8 +7,8 @@
 //! Key types: [`Entrypoint`], [`Managed`].
 
 use super::arrivals::{self, Arrivals};
-use super::port;
 use super::signal::Contexts;
+use super::{port, task};
 use crate::hypercall;
 use crate::lock::Lock;
 use crate::portal::PortalThread;
@@ -97,6 +97,8 @@ pub(super) struct State {
     /// Dissolved by their own methods.
     doomed: Vec<Owned>,
     pub(super) contexts: Contexts,
+    /// Since there was a future.
+    pub(super) tasks: Option<task::Table>,
 }
 
 /// An entry point.
@@ -230,7 +232,10 @@ impl Inner {
         match pid {
             // SAFETY: only `run` has that portal, and waits for the reply.
             CONTROL => unsafe { (*(words[0] as *mut Job<'static>))() },
-            SIGNALS => super::signal::handle(self),
+            SIGNALS => {
+                super::signal::handle(self);
+                task::poll(self);
+            }
             // SAFETY: as in `registers`. It has come since the last message.
             _ => match unsafe { self.object(pid) } {
                 // SAFETY: as above.
@@ -353,6 +358,7 @@ impl Entrypoint {
             running: NONE,
             doomed: Vec::new(),
             contexts: Contexts::default(),
+            tasks: None,
         };
         let inner = Box::into_raw(Box::new(Inner {
             state: state.into(),

@@ -10,6 +10,7 @@ mod courier;
 mod entrypoint;
 mod port;
 mod signal;
+mod task;
 
 pub use arrivals::{Carried, Held};
 pub(crate) use arrivals::{gate, make_room, retire};
@@ -18,3 +19,4 @@ pub use courier::provide_courier;
 pub use entrypoint::{Entrypoint, MAX_OBJECTS, Managed};
 pub use port::Portal;
 pub use signal::{Context, MAX_CONTEXTS, raise};
+pub use task::{Listener, MAX_TASKS, Task};

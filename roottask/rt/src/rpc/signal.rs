@@ -64,7 +64,7 @@ extern "C" fn wait(bell: *mut u8) -> *mut u8 {
 }
 
 /// The bell; the first context makes it, and its thread. On the entry point's thread.
-fn bell(ep: &'static Inner) -> Result<Sel, Status> {
+pub(super) fn bell(ep: &'static Inner) -> Result<Sel, Status> {
     // SAFETY: by the caller.
     if let Some(bell) = unsafe { ep.with(|state| state.contexts.bell) } {
         return Ok(bell);

@@ -3,7 +3,7 @@
 use crate::hub::{TOLD, tally};
 use crate::{Outcome, STACK, child, done, equal};
 use rpc::{Cap, Error, Text};
-use rpc_test::{DoorClient, Hub, HubClient, TallyClient, TallyError};
+use rpc_test::{DoorClient, Hub, HubClient, MillClient, MillError, TallyClient, TallyError};
 use rt::rpc::{Entrypoint, Held, Portal, raise};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +25,8 @@ const CHECKS: &[Check] = &[
     ("a_call_back_in_the_midst_of_a_call", called_back),
     ("many_callers_at_once", many),
     ("cpus_are_kept_to", kept_to),
+    ("work_goes_on_behind_a_method", ground),
+    ("work_is_bounded_and_can_be_given_up", given_up),
     (TOLD, told),
 ];
 
@@ -224,6 +226,58 @@ fn kept_to(hub: &Link) -> Outcome {
     if own != theirs {
         equal("an entry point there", Entrypoint::new(theirs, STACK).err(), Some(abi::Status::BadCpu))?;
         equal("a courier there", rt::rpc::provide_courier(theirs), Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Looks again and again, for a second at most.
+fn soon<T: PartialEq + std::fmt::Debug>(what: &str, look: impl Fn() -> Result<T, Error>, want: T) -> Outcome {
+    for _ in 0..1000 {
+        if done(what, look())? == want {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    equal(what, done(what, look())?, want)
+}
+
+/// Futures at the hub's entry point, which wait for a signal of ours, and tell us by one.
+fn ground(hub: &Link) -> Outcome {
+    let mill = Held::adopt(done("mill", hub.mill())?.ok_or("no mill")?);
+    let (m, over) = (MillClient::new(Portal::to(*mill)), Arc::<AtomicU64>::default());
+    let count = over.clone();
+    let context = done("a context", entry()?.context(move || _ = count.fetch_add(1, Ordering::SeqCst)))?;
+    let wind = Held::adopt(done("wind", m.wind())?.ok_or("no signal")?);
+    equal("the first", m.grind(2, context.signal()), Ok(Ok(())))?;
+    equal("the second", m.grind(3, context.signal()), Ok(Ok(())))?;
+    equal("none, and it is over", m.grind(0, context.signal()), Ok(Ok(())))?;
+    soon("at work", || m.ground(), (0, 2))?;
+    for turned in [(2, 2), (4, 1), (5, 0)] {
+        done("wind", raise(*wind))?;
+        soon("turned", || m.ground(), turned)?;
+    }
+    done("nobody is at work", raise(*wind))?;
+    soon("told", || Ok(over.load(Ordering::SeqCst) > 0), true)?;
+    equal("turned", m.ground(), Ok((5, 0)))
+}
+
+/// As much work as there can be, then one more, then none.
+fn given_up(hub: &Link) -> Outcome {
+    let mill = Held::adopt(done("mill", hub.mill())?.ok_or("no mill")?);
+    let m = MillClient::new(Portal::to(*mill));
+    let context = done("a context", entry()?.context(|| {}))?;
+    for _ in 0..3 {
+        // More turns than what is still to come of the check before.
+        let begin = || m.grind(1000, context.signal());
+        let working = || m.ground().map(|(_, working)| working);
+        let begun = (0..crate::mill::TOO_MUCH).take_while(|_| begin() == Ok(Ok(()))).count();
+        if begun < 32 {
+            return Err(format!("only {begun} at work"));
+        }
+        equal("one more", begin(), Ok(Err(MillError::Busy)))?;
+        equal("at work", working(), Ok(begun as u32))?;
+        done("halt", m.halt())?;
+        equal("none at work", working(), Ok(0))?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 use crate::{Outcome, done, equal};
 use abi::Sel;
 use rpc::{Cap, Error, Signal, Text};
-use rpc_test::{Count, Door, DoorServer, Hub, HubServer, System, Tally, TallyClient, TallyServer};
+use rpc_test::{Count, Door, DoorServer, Hub, HubServer, Mill, System, Tally, TallyClient, TallyServer};
 use rt::Semaphore;
 use rt::rpc::{Context, Entrypoint, Held, Managed, Portal};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -98,6 +98,7 @@ struct Desk {
     announced: Arc<Semaphore>,
     signal: Arc<OnceLock<Signal>>,
     kept: Vec<Held<Cap<dyn Tally>>>,
+    mill: Managed<dyn Mill>,
 }
 
 impl Hub for Desk {
@@ -155,6 +156,10 @@ impl Hub for Desk {
     fn cpu(&mut self) -> u16 {
         rt::thread::cpu()
     }
+
+    fn mill(&mut self) -> Option<Cap<dyn Mill>> {
+        Some(self.mill.cap())
+    }
 }
 
 /// The hub, a tally, a door, and a signal.
@@ -196,6 +201,7 @@ impl Served {
             announced: announced.clone(),
             signal,
             kept: Vec::new(),
+            mill: crate::mill::mill(ep),
         };
         let hub = ep.manage(HubServer(desk)).expect("a hub");
         let door = Mutex::new(Some(door));

@@ -93,6 +93,27 @@ pub trait Door {
     fn enter(&mut self);
 }
 
+/// Why a mill does not begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, rpc::Value)]
+#[repr(u8)]
+pub enum MillError {
+    /// Too many are at work.
+    Busy = 1,
+}
+
+/// Work that takes long: a method begins it, a signal says that it is over, and another method gives what came of it.
+#[rpc::interface(version = "1.0", ram = "8K", caps = 5)]
+pub trait Mill {
+    /// Begins with some work, which turns so many times; `done` is raised when it is over.
+    fn grind(&mut self, turns: u32, done: Signal) -> Result<(), MillError>;
+    /// What turns all that is at work, once.
+    fn wind(&mut self) -> Option<Signal>;
+    /// How many turns all work that is over has taken, and how much is still at work.
+    fn ground(&mut self) -> (u64, u32);
+    /// Gives up all work.
+    fn halt(&mut self);
+}
+
 /// What the components of the test have in common: how they find each other, and where they report.
 #[rpc::interface(version = "1.0", ram = "4K", caps = 4)]
 pub trait Hub {
@@ -118,6 +139,8 @@ pub trait Hub {
     fn call_back(&mut self, tally: Cap<dyn Tally>, n: u64) -> Option<u64>;
     /// On which CPU it is.
     fn cpu(&mut self) -> u16;
+    /// The mill.
+    fn mill(&mut self) -> Option<Cap<dyn Mill>>;
 }
 
 #[cfg(test)]

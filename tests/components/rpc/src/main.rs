@@ -14,6 +14,7 @@ mod child;
 mod far;
 mod hub;
 mod liar;
+mod mill;
 mod serve;
 
 use rpc_test::DoorClient;
