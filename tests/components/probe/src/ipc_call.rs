@@ -325,11 +325,13 @@ fn circles() -> Outcome {
     }
     gate.up();
     gate.up();
-    let start = rt::time::tsc();
-    for _ in 0..10 {
-        Semaphore::new(0).down_until(in_ms(2));
-    }
-    let took = rt::time::tsc() - start;
+    // The shortest of some tries: below an emulator a busy host makes one longer.
+    let wakes = |_| {
+        let start = rt::time::tsc();
+        (0..10).for_each(|_| _ = Semaphore::new(0).down_until(in_ms(2)));
+        rt::time::tsc() - start
+    };
+    let took = (0..5).map(wakes).min().unwrap_or(u64::MAX);
     rt::thread::set_spawn_priority(20);
     let above = thread::spawn(|| spin_ms(1)).join();
     rt::thread::set_spawn_priority(0);
