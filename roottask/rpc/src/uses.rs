@@ -15,9 +15,9 @@ impl Uses {
         Uses(BTreeMap::new())
     }
 
-    /// One has arrived that was not there before.
+    /// One has arrived. Not the first use, if another thread has found it there, and was here before.
     pub fn arrived(&mut self, sel: Sel) {
-        self.0.insert(sel, 1);
+        *self.0.entry(sel).or_insert(0) += 1;
     }
 
     /// One more use; `false`: it is not in the books.

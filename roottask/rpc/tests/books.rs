@@ -37,6 +37,16 @@ fn what_came_another_way_is_not_in_the_books() {
 }
 
 #[test]
+fn who_finds_a_capability_may_be_here_before_whom_it_was_new_to() {
+    let mut u = Uses::new();
+    // Known to the first, new to the second.
+    u.arrived(5);
+    u.arrived(5);
+    assert!(!u.less(5) && u.has(5), "the second has it still");
+    assert!(u.less(5));
+}
+
+#[test]
 fn a_window_has_room_as_long_as_a_full_message_finds_it() {
     let (w, mut u) = (Window { first: 100, slots: Window::SLOTS }, Uses::new());
     assert!(w.contains(100) && w.contains(131) && !w.contains(99) && !w.contains(132));

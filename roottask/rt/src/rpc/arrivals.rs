@@ -86,6 +86,11 @@ impl Arrivals {
                             b.uses.arrived(item.sel());
                             Some(item.sel())
                         }
+                        // In a window it has arrived at another thread, which is not here yet.
+                        Some(Arrival::Known) if b.windows.iter().any(|w| w.contains(item.sel())) => {
+                            b.uses.arrived(item.sel());
+                            Some(item.sel())
+                        }
                         // What we have another way is not in the books.
                         Some(Arrival::Known) => b.uses.more(item.sel()).then_some(item.sel()),
                         _ => None,
