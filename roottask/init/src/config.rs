@@ -109,6 +109,8 @@ pub struct Component {
     pub version: Option<String>,
     /// RAM, the first stack included.
     pub ram: Placed<Size>,
+    /// How much of that the first stack is.
+    pub stack: Size,
     /// How much of the RAM is not mapped at the start, but there for donations and dataspaces; `None`: an eighth, at most
     /// 256K.
     pub spare: Option<Placed<Size>>,

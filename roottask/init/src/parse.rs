@@ -9,9 +9,9 @@ use crate::document::{At, Node, Placed, Value};
 use crate::quantity::{Period, PortRange, Size};
 use crate::reader::{Reader, inner, numbered};
 use crate::rules::{routes, service};
-use crate::values::{caps, cpus, heartbeat, period, priority, ram, restart, size};
+use crate::values::{caps, cpus, heartbeat, period, priority, restart, size, stack};
 use abi::TraceKinds;
-use parent::{ARGS_ROM, CONFIG_ROM, MAX_ARGS, MAX_IRQS, MAX_ROMS, Name, layout};
+use parent::{ARGS_ROM, CONFIG_ROM, MAX_ARGS, MAX_IRQS, MAX_ROMS, Name};
 
 /// Binary of which the configuration is one of these.
 pub const INIT: &str = "init";
@@ -149,7 +149,7 @@ fn report<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<R
 fn defaults<'a>(r: &mut Reader<'a>, _: &'static str, node: &'a Node) -> Option<Defaults> {
     let mut inner = Reader::new("defaults".into(), node);
     let mut d = Defaults {
-        ram: inner.optional("ram", ram),
+        ram: inner.optional("ram", size),
         caps: inner.optional("caps", caps),
         priority: inner.optional("priority", priority),
         restart: inner.optional("restart", restart),
@@ -194,9 +194,11 @@ impl Checker<'_> {
     fn component(&self, r: &mut Reader<'_>) -> Option<Component> {
         let name = r.need("name").and_then(|n| self.label(r, n));
         let binary = r.need("binary").and_then(|n| filled(r, "binary", n));
-        let ram = or_default(r, "ram", ram, self.defaults.ram);
+        let ram = or_default(r, "ram", size, self.defaults.ram);
+        let stack = r.optional("stack", stack).unwrap_or(Size::STACK);
+        let ram = ram.filter(|ram| holds_stack(r, *ram, stack));
         let priority = or_default(r, "priority", priority, self.defaults.priority);
-        let spare = r.optional("spare", size).filter(|spare| fits(r, spare, ram));
+        let spare = r.optional("spare", size).filter(|spare| fits(r, spare, ram, stack));
         let kmem = r.optional("kmem", size);
         let caps = r.optional("caps", caps).or(self.defaults.caps);
         let version = r.optional("version", |r, key, n| r.text(key, n).map(String::from));
@@ -221,6 +223,7 @@ impl Checker<'_> {
             binary: binary?,
             version,
             ram,
+            stack,
             spare,
             caps,
             kmem: kmem.map(|k| k.value),
@@ -322,12 +325,21 @@ fn or_default<'a, T>(
     }
 }
 
+/// Whether the RAM is more than the first stack.
+fn holds_stack(r: &mut Reader<'_>, ram: Placed<Size>, stack: Size) -> bool {
+    let holds = ram.value > stack;
+    if !holds {
+        r.wrong(ram.at, "ram", format!("the first stack alone takes {}K; more is needed", stack.bytes() >> 10));
+    }
+    holds
+}
+
 /// Whether the first stack and something more is left of the RAM.
-fn fits(r: &mut Reader<'_>, spare: &Placed<Size>, ram: Option<Placed<Size>>) -> bool {
+fn fits(r: &mut Reader<'_>, spare: &Placed<Size>, ram: Option<Placed<Size>>, stack: Size) -> bool {
     let left = |ram: Placed<Size>| ram.value.bytes().saturating_sub(spare.value.bytes());
-    let fits = ram.is_none_or(|ram| left(ram) > layout::STACK_LEN);
+    let fits = ram.is_none_or(|ram| left(ram) > stack.bytes());
     if !fits {
-        let stack = layout::STACK_LEN >> 10;
+        let stack = stack.bytes() >> 10;
         r.wrong(spare.at, "spare", format!("the first stack alone takes {stack}K of `ram`; more has to be left"));
     }
     fits

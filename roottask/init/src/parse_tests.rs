@@ -163,6 +163,8 @@ fn each_value_is_checked() {
         ("restart = true", "restart`: a number or a table is expected, found a truth value"),
         ("version = 2", "version`: a string is expected"),
         ("config = 1", "config`: a table is expected"),
+        ("stack = \"8K\"", "stack`: a stack has 16K to 64M"),
+        ("spare = \"960K\"\nstack = \"64K\"", "spare`: the first stack alone takes 64K of `ram`"),
     ] {
         let e = error_of(tail);
         assert!(e.starts_with("line 6, column ") && e.contains(want), "{tail}: {e}");

@@ -41,6 +41,8 @@ pub struct Size(u64);
 impl Size {
     /// A page.
     pub const PAGE: Size = Size(abi::PAGE_SIZE as u64);
+    /// The first stack of a component of which nothing is said.
+    pub const STACK: Size = Size(parent::layout::STACK_LEN);
 
     /// Reads digits with an optional unit K, M or G (powers of 1024).
     pub fn parse(text: &str) -> Result<Size, QuantityError> {

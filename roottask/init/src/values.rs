@@ -4,7 +4,7 @@ use crate::config::{Heartbeat, Restart};
 use crate::document::{Node, Placed, Value};
 use crate::quantity::{Period, Size};
 use crate::reader::{Reader, inner};
-use parent::{MAX_CPUS, layout};
+use parent::MAX_CPUS;
 
 /// How often a component can be started again.
 const RESTARTS: std::ops::RangeInclusive<i64> = 0..=1000;
@@ -20,14 +20,16 @@ pub(crate) fn size<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) ->
     Some(Placed { value: r.check(node.at, key, size)?, at: node.at })
 }
 
-pub(crate) fn ram<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<Placed<Size>> {
-    let ram = size(r, key, node)?;
-    if ram.value.bytes() <= layout::STACK_LEN {
-        let stack = layout::STACK_LEN >> 10;
-        r.wrong(node.at, key, format!("the first stack alone takes {stack}K; more is needed"));
+/// What the runtime takes of it before `main` is a few pages; beyond the last nobody has looked for more.
+const STACKS: std::ops::RangeInclusive<u64> = 16 << 10..=64 << 20;
+
+pub(crate) fn stack<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<Size> {
+    let stack = size(r, key, node)?.value;
+    if !STACKS.contains(&stack.bytes()) {
+        r.wrong(node.at, key, "a stack has 16K to 64M");
         return None;
     }
-    Some(ram)
+    Some(stack)
 }
 
 pub(crate) fn period<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<Period> {

@@ -28,9 +28,9 @@ pub mod layout {
     pub const UTCBS: u64 = 0x40_0000_0000;
     /// Views of RAM with unmapped pages between them: stacks. The first thread's stack ends at [`STACK_TOP`].
     pub const STACKS: u64 = 0x50_0000_0000;
-    /// End of the first thread's stack; below its [`STACK_LEN`] bytes nothing is mapped.
+    /// End of the first thread's stack; below it nothing is mapped.
     pub const STACK_TOP: u64 = 0x4f_ffff_f000;
-    /// Length of the first thread's stack in bytes; paid from the component's RAM.
+    /// Length of the first thread's stack in bytes, if the system file says nothing; paid from the component's RAM.
     pub const STACK_LEN: u64 = 256 << 10;
     /// The component's RAM, readable and writable, zeroed, contiguous here, aligned to 2 MiB here and in physical
     /// memory as far as its length allows.
@@ -84,7 +84,7 @@ pub const MAX_CPUS: usize = 128;
 /// "FSTI", little endian.
 pub const MAGIC: u32 = 0x4954_5346;
 /// Version of this contract.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Longest name or label, in bytes.
 pub const NAME_LEN: usize = 32;
 /// Most channels, ROMs and interrupts of a component.
@@ -231,8 +231,8 @@ pub struct StartInfo {
     pub irq_count: u32,
     /// Valid entries of `usable_cpus`.
     pub usable_count: u32,
-    /// Zero.
-    pub _reserved: u32,
+    /// Length of the first thread's stack in pages.
+    pub stack_pages: u32,
     /// CPUs on which this component may have threads and vCPUs, that of the first thread first.
     pub usable_cpus: [u16; MAX_CPUS],
     /// Channels.
@@ -246,7 +246,8 @@ pub struct StartInfo {
 impl StartInfo {
     /// An empty one, with magic and version.
     pub fn new(name: Name) -> StartInfo {
-        StartInfo { magic: MAGIC, version: VERSION, name, ..StartInfo::new_zeroed() }
+        let stack_pages = (layout::STACK_LEN >> abi::PAGE_BITS) as u32;
+        StartInfo { magic: MAGIC, version: VERSION, name, stack_pages, ..StartInfo::new_zeroed() }
     }
 
     /// Bytes it takes in memory, whole pages.

@@ -117,6 +117,8 @@ pub struct ComponentPlan {
     pub kmem_frames: u64,
     /// RAM at [`layout::RAM`] in bytes: what the system file grants less the first stack, and what is spared for later.
     pub ram_len: u64,
+    /// The first stack in bytes.
+    pub stack_len: u64,
     /// Frames that are its own; zeroed before anything is put into them.
     pub frames: Vec<PhysRange>,
     /// Where frames and modules are mapped. Channels are apart: [`Plan::channel_mappings`].
@@ -415,7 +417,8 @@ impl Checked<'_> {
             irqs: self.irqs.clone(),
             provides: c.provides.iter().map(|p| p.value).collect(),
             kmem_frames: c.kernel_memory().pages(),
-            ram_len: (c.ram.value.bytes() - layout::STACK_LEN).saturating_sub(c.spare_bytes()),
+            stack_len: c.stack.bytes(),
+            ram_len: c.ram.value.bytes().saturating_sub(c.stack.bytes()).saturating_sub(c.spare_bytes()),
             frames: Vec::new(),
             mappings: Vec::new(),
             contents: Vec::new(),
@@ -467,7 +470,7 @@ impl Checked<'_> {
             Ok(range)
         };
         let image = take(plan, "image", self.image.1.memory())?;
-        let mapped = plan.ram_len + layout::STACK_LEN;
+        let mapped = plan.ram_len + plan.stack_len;
         let ram = take(plan, "RAM", mapped)?;
         plan.info = take(plan, "start information", StartInfo::PAGES as u64 * PAGE)?;
         let mut texts = Vec::new();
@@ -523,11 +526,11 @@ impl Checked<'_> {
 /// RAM from the start of its frames; the first stack is the end of them.
 fn place_ram(plan: &mut ComponentPlan, ram: PhysRange) {
     let perms = Mem::R | Mem::W;
-    let stack = layout::STACK_TOP - layout::STACK_LEN;
+    let stack = layout::STACK_TOP - plan.stack_len;
     plan.mappings.extend([
         // XS is nothing for the component itself, but what it may pass on: a guest executes from its RAM.
         Mapping { virt: layout::RAM, phys: ram.start, len: plan.ram_len, perms: perms | Mem::XS },
-        Mapping { virt: stack, phys: ram.start + plan.ram_len, len: layout::STACK_LEN, perms },
+        Mapping { virt: stack, phys: ram.start + plan.ram_len, len: plan.stack_len, perms },
         Mapping { virt: layout::START_INFO, phys: plan.info.start, len: plan.info.len(), perms: Mem::R },
     ]);
 }

@@ -95,6 +95,15 @@ fn the_first_stack_is_paid_from_ram_and_an_eighth_is_not_mapped() {
 }
 
 #[test]
+fn a_small_stack_leaves_more_ram() {
+    let p = plan(&component("vm", "stack = \"64K\"\nspare = \"64K\""));
+    let c = p.component(0).unwrap();
+    let stack = c.mappings.iter().find(|m| m.virt == layout::STACK_TOP - (64 << 10)).unwrap();
+    assert_eq!((stack.len, c.ram_len), (64 << 10, (1 << 20) - (128 << 10)));
+    assert_eq!(p.start_info(0, &MACHINE).unwrap().stack_pages, 16);
+}
+
+#[test]
 fn roms_are_mapped_where_they_are_and_read_only() {
     let p = plan(&default_system());
     let vm = p.component(2).unwrap();

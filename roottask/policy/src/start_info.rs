@@ -58,6 +58,7 @@ impl Plan {
         info.tsc_hz = machine.tsc_hz;
         info.wall_base_ns = machine.wall_base_ns;
         info.ram_len = c.ram_len;
+        info.stack_pages = (c.stack_len >> abi::PAGE_BITS) as u32;
         info.sel_free = sel::FREE;
         info.sel_end = machine.sel_end;
         info.cpus = machine.cpus.into();
