@@ -2,7 +2,7 @@
 //!
 //! Key types: [`Sample`]; [`Source`], where it comes from.
 
-use services::{Client, Component, NO_PARENT};
+use services::trace::{Client, Component, NO_PARENT};
 use std::collections::BTreeMap;
 
 /// Most components that are looked at.
@@ -120,7 +120,7 @@ impl Sample {
     pub(crate) fn per_mille(&self, before: &Sample, id: u32) -> u64 {
         let Some(now) = self.components.get(&id) else { return 0 };
         // A component that was started anew begins with 0.
-        let then = before.components.get(&id).filter(|c| c.starts == now.starts).map_or(0, |c| c.cpu_ns);
+        let then = before.components.get(&id).filter(|c| c.life == now.life).map_or(0, |c| c.cpu_ns);
         share(now.cpu_ns.saturating_sub(then), self.at_ns.saturating_sub(before.at_ns))
     }
 
@@ -142,7 +142,8 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use rpc::Text;
-    use services::{State, Use};
+    use services::pd::Account;
+    use services::trace::State;
     use std::cell::Cell;
 
     /// A component with that much CPU time in ms.
@@ -152,11 +153,11 @@ pub(crate) mod tests {
             parent,
             name: Text::new(name).unwrap(),
             state: State::Running,
-            starts: 1,
+            life: 1,
             cpu_ns: cpu_ms * 1_000_000,
-            ram: Use { limit: 1 << 20, used: 900 << 10, peak: 1000 << 10 },
-            caps: Use { limit: 100, used: 20, peak: 30 },
-            kmem: Use { limit: 1 << 20, used: 40 << 10, peak: 40 << 10 },
+            ram: Account { limit: 1 << 20, used: 900 << 10, peak: 1000 << 10 },
+            caps: Account { limit: 100, used: 20, peak: 30 },
+            kmem: Account { limit: 1 << 20, used: 40 << 10, peak: 40 << 10 },
             sessions: 0,
         }
     }
@@ -244,7 +245,7 @@ pub(crate) mod tests {
         let mut now = sample(3000, &[500, 2500], &[component(1, NO_PARENT, "a", 600), component(2, 1, "b", 1000)]);
         assert_eq!((now.per_mille(&before, 1), now.per_mille(&before, 2)), (250, 500));
         assert_eq!((now.busy_per_mille(&before, 0), now.busy_per_mille(&before, 1)), (750, 0));
-        now.components.get_mut(&1).unwrap().starts = 2;
+        now.components.get_mut(&1).unwrap().life = 2;
         assert_eq!(now.per_mille(&before, 1), 300, "started anew");
         assert_eq!((now.per_mille(&before, 9), now.busy_per_mille(&before, 9)), (0, 0));
         assert_eq!((now.per_mille(&now, 1), now.busy_per_mille(&now, 0)), (0, 0), "no time has passed");

@@ -6,7 +6,8 @@ use crate::figures::{bytes, percent, time};
 use crate::keys::{Keys, Order, Show};
 use crate::sample::Sample;
 use rtlogic::printable;
-use services::{Component, NO_PARENT, State, Use};
+use services::pd::Account;
+use services::trace::{Component, NO_PARENT, State};
 use std::cmp::Reverse;
 use std::iter;
 
@@ -109,7 +110,7 @@ impl View<'_> {
 
     fn sessions(&self) -> (Option<String>, Vec<String>) {
         let head = format!("{:16} {:12} {:16} {:>5} {:>4}  LABEL", "CLIENT", "SERVICE", "SERVER", "RAM", "CAPS");
-        let row = |(&(client, _), s): (&(u32, u64), &services::Client)| {
+        let row = |(&(client, _), s): (&(u32, u64), &services::trace::Client)| {
             let (client, server) = (self.name(client), self.name(s.server));
             let (service, label) = (text(s.service.as_str()), text(s.label.as_str()));
             format!("{client:16.16} {service:12.12} {server:16.16} {:>5} {:>4}  {label}", bytes(s.ram), s.caps)
@@ -131,7 +132,7 @@ fn text(from: &str) -> String {
 }
 
 /// What is used of a limit.
-fn used(u: Use, figure: impl Fn(u64) -> String) -> String {
+fn used(u: Account, figure: impl Fn(u64) -> String) -> String {
     format!("{}/{}", figure(u.used), figure(u.limit))
 }
 
@@ -141,7 +142,7 @@ mod tests {
     use crate::sample::tests::{component, sample};
     use proptest::prelude::*;
     use rpc::Text;
-    use services::Client;
+    use services::trace::Client;
 
     /// A small system, after one and two seconds.
     fn system() -> (Sample, Sample) {
@@ -154,8 +155,8 @@ mod tests {
                 component(4, 0, "vm", 1400 * at),
                 component(5, 0, "old", 70_000),
             ];
-            all[3].ram = Use { limit: 3 << 19, used: 1 << 20, peak: 1 << 20 };
-            all[4].ram = Use { limit: 262 << 20, used: 257 << 20, peak: 260 << 20 };
+            all[3].ram = Account { limit: 3 << 19, used: 1 << 20, peak: 1 << 20 };
+            all[4].ram = Account { limit: 262 << 20, used: 257 << 20, peak: 260 << 20 };
             all[4].sessions = 2;
             all[2].ram.used = 5 << 20;
             all[5].state = State::Ended;

@@ -183,8 +183,10 @@ fn start_ec(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Status> {
     let scd = Scd { cos: 0, prio: c.priority.saturating_sub(lower).max(1), budget_ms: BUDGET_MS };
     let result = rt::hypercall::create_sc(own_sc, c.objects.pd, ec, scd)
         .and_then(|()| space::give(c.objects.obj, own_sc, sc, perm::Sc::CTRL.bits()));
-    // Theirs stays: what they hold keeps the SC alive.
-    rt::sel::free(own_sc);
+    match result {
+        Ok(()) => c.add_thread(own_sc),
+        Err(_) => rt::sel::free(own_sc),
+    }
     result
 }
 

@@ -8,7 +8,7 @@
 
 use crate::helpers::Helpers;
 use crate::own::{Kept, Own};
-use crate::shared::{Order, Shared};
+use crate::shared::{Order, Running, Shared};
 use crate::timer::now;
 use abi::{Sel, Status};
 use policy::End;
@@ -100,6 +100,18 @@ impl Hub {
     /// A new child; it is started if there is quota for it. `None`: there is one of that name.
     pub fn add(&'static self, spec: Spec) -> Option<usize> {
         self.turn(|turn| turn.add(spec))
+    }
+
+    /// What is known of all children, their accounts and sessions.
+    pub fn look<R>(&self, f: impl FnOnce(&session::Parent, &Books) -> R) -> R {
+        let decided = lock(&self.decided);
+        f(&decided.parent, &decided.books)
+    }
+
+    /// The component that has that life, if it runs.
+    pub fn running(&self, life: u64) -> Option<Arc<Running>> {
+        let index = lock(&self.members).get(&life)?.index;
+        self.shared.component(index).filter(|c| c.member.life.number == life)
     }
 
     /// How a child stands.
@@ -228,7 +240,7 @@ impl Hub {
             Notice::Create(request) => {
                 let id = request.id;
                 let created =
-                    self.client(id).and_then(|client| self.own.create(&request, self.home(&client)?, &client));
+                    self.client(id).and_then(|client| self.own.create(&request, self.home(&client)?, &client, self));
                 match created.unwrap_or(Err(Response::Denied)) {
                     Ok(kept) => {
                         let cap = session::Cap(kept.cap().sel());

@@ -7,8 +7,10 @@
 pub mod acpi;
 pub mod alarms;
 pub mod backlog;
+pub mod census;
 pub mod fault;
 pub mod firmware;
 pub mod mbuf;
 pub mod screen;
+pub mod threads;
 pub mod trace;

@@ -5,7 +5,7 @@
 //! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
 //! * [`create`], [`portals`], [`handler`], [`helpers`], [`supervisor`], [`end`], [`sever`]: components, from their plan to
 //!   their end;
-//! * [`hub`], [`own`], [`timer`]: sessions, and the root task's own services;
+//! * [`hub`], [`own`], [`timer`], [`watch`]: sessions, and the root task's own services;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`kernel_trace`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod shared;
 mod space;
 mod supervisor;
 mod timer;
+mod watch;
 mod window;
 
 use abi::{Hip, VirtMissing};
@@ -102,7 +103,7 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
     kernel_trace::start(hip, file.trace, &log);
     let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);
-    let own = own::Own::start().unwrap_or_else(|e| {
+    let own = own::Own::start(machine.cpus).unwrap_or_else(|e| {
         log.line(format!("no thread for the timer: {e}"));
         power::idle()
     });

@@ -4,14 +4,16 @@
 //!
 //! Key types: [`Own`], [`Kept`].
 
-use crate::hub::Member;
+use crate::hub::{Hub, Member};
 use crate::timer::{self, Clock};
+use crate::watch::{self, Watch};
+use abi::Sel;
 use parent::Name;
 use policy::children::OFFERED;
 use rpc::{Cap, Interface, Serves, Table};
 use rt::rpc::{Entrypoint, Held, Managed};
 use services::parent::{AnyObject, Request as Wire};
-use services::{Timer, TimerServer};
+use services::{Timer, TimerServer, Trace, TraceServer};
 use session::{Quota, Request, Response};
 use std::any::Any;
 use std::sync::Arc;
@@ -41,6 +43,8 @@ impl Kept {
 /// The services.
 pub struct Own {
     clock: Arc<Clock>,
+    /// Idle SCs of all CPUs.
+    cpus: Arc<[Sel]>,
 }
 
 /// What a session is made for.
@@ -52,9 +56,9 @@ struct Making<'a> {
 }
 
 impl Own {
-    /// With the threads that they need.
-    pub fn start() -> std::io::Result<Own> {
-        Ok(Own { clock: Clock::start()? })
+    /// With the threads that they need, on a machine with so many CPUs.
+    pub fn start(cpus: u16) -> std::io::Result<Own> {
+        Ok(Own { clock: Clock::start()?, cpus: watch::idle_scs(cpus) })
     }
 
     /// Their names.
@@ -63,10 +67,17 @@ impl Own {
     }
 
     /// Makes the object of a session, or says why not. `None`: there is no such service.
-    pub fn create(&self, request: &Request, point: Entrypoint, client: &Member) -> Option<Result<Kept, Response>> {
+    pub fn create(
+        &self,
+        request: &Request,
+        point: Entrypoint,
+        client: &Member,
+        hub: &'static Hub,
+    ) -> Option<Result<Kept, Response>> {
         let making = Making { point, request: request.into(), client };
         match request.service.as_str() {
             "timer" => Some(making.object::<dyn Timer, _>(|| TimerServer(timer::Session::new(&self.clock)))),
+            "trace" => Some(making.object::<dyn Trace, _>(|| TraceServer(Watch { hub, cpus: self.cpus.clone() }))),
             _ => None,
         }
     }

@@ -5,9 +5,10 @@
 use crate::hub::Member;
 use abi::{Sel, Status};
 use core_task_logic::fault::Fault;
+use core_task_logic::threads::Threads;
 use parent::{MAX_COURIERS, MAX_CPUS};
 use policy::{ComponentPlan, End};
-use rt::Semaphore;
+use rt::{Semaphore, hypercall};
 use session::{Cause, Life};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,8 @@ pub struct Running {
     pub member: Arc<Member>,
     /// What we hold of it.
     pub objects: Objects,
+    /// SCs of its threads but the first.
+    threads: Mutex<Threads>,
     /// CPUs on which it has its portals, bit by bit.
     open_cpus: Mutex<u128>,
     /// How many couriers it has on CPUs that are not its own.
@@ -72,6 +75,7 @@ impl Running {
             cpus: plan.cpus.clone(),
             member,
             objects,
+            threads: Mutex::default(),
             open_cpus: Mutex::new(1 << plan.first_cpu()),
             couriers: Mutex::default(),
             starting: Mutex::new(()),
@@ -107,6 +111,27 @@ impl Running {
         let created = create();
         *there += usize::from(created.is_ok());
         Some(created)
+    }
+
+    /// An SC was made for it.
+    pub fn add_thread(&self, sc: Sel) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gone) = threads.add(sc, |sc| hypercall::ctrl_sc(sc).ok()) {
+            // Theirs stays: what they hold keeps the SC alive.
+            rt::sel::free(gone);
+        }
+    }
+
+    /// Time of all CPUs that its threads have had, in ticks of the TSC.
+    pub fn ticks(&self) -> u64 {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = threads.ticks(|sc| hypercall::ctrl_sc(sc).ok());
+        others.saturating_add(hypercall::ctrl_sc(self.objects.sc).unwrap_or(0))
+    }
+
+    /// Gives up the SCs of its threads, which has ended.
+    pub fn forget_threads(&self) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).take().for_each(rt::sel::free);
     }
 
     /// While this is held, STARTUP of the first thread is not answered.

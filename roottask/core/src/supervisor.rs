@@ -296,7 +296,11 @@ impl Supervisor<'_> {
 
     /// Ends all that component `index` can do, then takes back what it had.
     fn stop(&mut self, index: usize) {
-        let gone = self.shared.take(index).map_or(Ok(()), |c| end_domain(&c.objects, self.creator.portals));
+        let gone = self.shared.take(index).map_or(Ok(()), |c| {
+            let gone = end_domain(&c.objects, self.creator.portals);
+            c.forget_threads();
+            gone
+        });
         let Some(plan) = self.plan.component(index) else { return };
         let provides_our_log = self.plan.channels.iter().any(|c| c.client == Client::Root && c.server == index);
         if provides_our_log || plan.io_ports.iter().any(|r| r.overlaps(console::PORTS)) {

@@ -1,13 +1,15 @@
 //! The lines of a log.
+//!
+//! Key types: [`Journal`], [`Line`].
 
 use rpc::{Signal, Text};
 
 /// Longest line in bytes.
-pub const JOURNAL_LINE: usize = 1024;
+pub const LINE: usize = 1024;
 
 record! {
     /// A line.
-    JournalLine {
+    Line {
         /// Lines are numbered from 0 as they come.
         number: u64,
         /// When it ended, in µs of the server's clock.
@@ -15,7 +17,7 @@ record! {
         /// Whose it is: the label of the session by which it came.
         label: Text<255>,
         /// Its text, without control characters but tabs.
-        text: Text<JOURNAL_LINE>,
+        text: Text<LINE>,
     }
 }
 
@@ -23,7 +25,7 @@ record! {
 #[rpc::interface(version = "1.0", ram = "4K", caps = 4)]
 pub trait Journal {
     /// The line with that number, or the first that there is behind it. `None`: there is none yet.
-    fn line(&mut self, from: u64) -> Option<JournalLine>;
+    fn line(&mut self, from: u64) -> Option<Line>;
     /// Number of the line that comes next.
     fn next(&mut self) -> u64;
     /// What is raised when there are new lines, in place of what was before.

@@ -8,23 +8,23 @@
 #[macro_use]
 mod record;
 pub mod dataspace;
-mod journal;
+pub mod journal;
 pub mod parent;
 pub mod pd;
-mod report;
+pub mod report;
 pub mod rm;
 mod rom;
 mod rtc;
 mod timer;
-mod trace;
+pub mod trace;
 
 pub use dataspace::{Dataspace, DataspaceClient, DataspaceServer};
-pub use journal::{JOURNAL_LINE, Journal, JournalClient, JournalLine, JournalServer};
+pub use journal::{Journal, JournalClient, JournalServer};
 pub use parent::{Parent, ParentClient, ParentServer};
 pub use pd::{Pd, PdClient, PdServer};
-pub use report::{REPORT_PART, Report, ReportClient, ReportError, ReportServer};
+pub use report::{Report, ReportClient, ReportServer};
 pub use rm::{Rm, RmClient, RmServer};
 pub use rom::{Rom, RomClient, RomServer};
 pub use rtc::{Date, Rtc, RtcClient, RtcError, RtcServer};
 pub use timer::{Timer, TimerClient, TimerServer};
-pub use trace::{Client, Component, LABEL_LEN, NAME_LEN, NO_PARENT, State, Trace, TraceClient, TraceServer, Use};
+pub use trace::{Trace, TraceClient, TraceServer};

@@ -3,7 +3,7 @@
 use rpc::Bytes;
 
 /// Most that one call adds to a report, in bytes.
-pub const REPORT_PART: usize = 2048;
+pub const PART: usize = 2048;
 
 /// Why a report is not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, rpc::Value)]
@@ -21,7 +21,7 @@ pub enum ReportError {
 #[rpc::interface(version = "1.0", ram = "16K", caps = 2)]
 pub trait Report {
     /// Adds to the report that is being written. After an error nothing of it is left.
-    fn append(&mut self, part: Bytes<REPORT_PART>) -> Result<(), ReportError>;
+    fn append(&mut self, part: Bytes<PART>) -> Result<(), ReportError>;
     /// What was written is complete, and is the report from now on.
     fn submit(&mut self);
     /// What was written since the last report is forgotten.

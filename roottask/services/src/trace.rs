@@ -2,6 +2,7 @@
 //!
 //! Key types: [`Trace`], [`Component`], [`Client`].
 
+use crate::pd::Account;
 use rpc::Text;
 
 /// Longest name of a component or of a service, in bytes.
@@ -24,19 +25,6 @@ pub enum State {
 }
 
 record! {
-    /// A limit, and what is used of it; bytes or capabilities.
-    #[derive(Copy, Default)]
-    Use {
-        /// Most that may be used.
-        limit: u64,
-        /// What is used now.
-        used: u64,
-        /// The most that was used at any time of this life.
-        peak: u64,
-    }
-}
-
-record! {
     /// A component.
     Component {
         /// Its number, the same through all its lives.
@@ -47,16 +35,16 @@ record! {
         name: Text<NAME_LEN>,
         /// How it is.
         state: State,
-        /// How often it was started.
-        starts: u32,
+        /// Another one each time that it is started.
+        life: u64,
         /// Time of all CPUs that its threads and virtual CPUs had in this life, in ns; what servers do for it counts here.
         cpu_ns: u64,
         /// RAM in bytes.
-        ram: Use,
+        ram: Account,
         /// Capabilities.
-        caps: Use,
+        caps: Account,
         /// Kernel memory in bytes; its peak is not known.
-        kmem: Use,
+        kmem: Account,
         /// Sessions of which it is the client.
         sessions: u32,
     }

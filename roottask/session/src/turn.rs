@@ -7,7 +7,7 @@ use crate::Time;
 use crate::bank::Bank;
 use crate::books::{AccountId, Peak};
 use crate::measure::Measure;
-use crate::protocol::{Call, Cap, Notice, Refusal, Response, SessionId};
+use crate::protocol::{Call, Cap, Notice, Refusal, Request, Response, SessionId};
 use crate::quota::Quota;
 use crate::session::{Party, Phase, Session};
 use crate::spec::{Settings, Spec};
@@ -204,6 +204,11 @@ impl Parent {
     /// The session of a number.
     pub fn session(&self, number: SessionId) -> Option<SessionView> {
         self.sessions.get(&number).map(|session| view(number, session))
+    }
+
+    /// What the server of a session was asked for, or will be.
+    pub fn request_of(&self, number: SessionId) -> Option<&Request> {
+        self.sessions.get(&number).map(|session| &session.there)
     }
 
     /// The number of what a client calls so.

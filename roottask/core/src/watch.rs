@@ -1,0 +1,52 @@
+//! The trace service: what runs, and what it uses.
+//!
+//! Key type: [`Watch`], a session. What the books say is put together in `core_task_logic::census`.
+
+use crate::hub::Hub;
+use crate::space;
+use abi::{Sel, perm};
+use core_task_logic::census;
+use rt::hypercall;
+use services::Trace;
+use services::pd::Account;
+use services::trace::{Client, Component};
+use std::sync::Arc;
+
+/// A session.
+pub struct Watch {
+    /// Who knows.
+    pub hub: &'static Hub,
+    /// The idle SCs.
+    pub cpus: Arc<[Sel]>,
+}
+
+/// The idle SCs of so many CPUs; those behind one that the kernel does not give are missing.
+pub fn idle_scs(cpus: u16) -> Arc<[Sel]> {
+    (0..cpus).map_while(|cpu| space::take(cpu.into(), perm::Sc::CTRL.bits()).ok()).collect()
+}
+
+fn ns(ticks: u64) -> u64 {
+    rt::time::ns_from_tsc(ticks)
+}
+
+impl Trace for Watch {
+    fn now_ns(&mut self) -> u64 {
+        ns(rt::time::tsc())
+    }
+
+    fn idle_ns(&mut self, cpu: u16) -> Option<u64> {
+        hypercall::ctrl_sc(*self.cpus.get(usize::from(cpu))?).ok().map(ns)
+    }
+
+    fn component(&mut self, from: u32) -> Option<Component> {
+        let known = self.hub.look(|parent, books| census::component(parent, books, from))?;
+        let Some(running) = self.hub.running(known.life) else { return Some(known) };
+        let (limit, used) = hypercall::read_quota(running.objects.pd).unwrap_or_default();
+        let (limit, used) = (limit << abi::PAGE_BITS, used << abi::PAGE_BITS);
+        Some(Component { cpu_ns: ns(running.ticks()), kmem: Account { limit, used, peak: used }, ..known })
+    }
+
+    fn session(&mut self, component: u32, from: u64) -> Option<Client> {
+        self.hub.look(|parent, _| census::session(parent, component, from))
+    }
+}
