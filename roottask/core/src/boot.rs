@@ -12,7 +12,7 @@ use thiserror::Error;
 
 /// Our own heap, beside what we start with. Images are not copied, so little is needed.
 const HEAP_LEN: u64 = 8 << 20;
-/// What the threads that serve a CPU's events and portals, and the handler's helper, take: stacks and control blocks.
+/// What the threads that serve a CPU's events and portals, its entry point, and their helpers take: stacks and control blocks.
 const HEAP_PER_CPU: u64 = 320 << 10;
 
 /// Why nothing can be started.

@@ -90,7 +90,7 @@ impl Creator<'_> {
         let mut objects = Objects { cpu: c.first_cpu(), ..Objects::default() };
         match self.build(plan, member, c, &mut objects, wires) {
             Ok(()) => Ok(Running::new(c, Arc::clone(member), objects)),
-            Err(e) => end_domain(&objects, self.portals).and(Err(e)),
+            Err(e) => end_domain(index, &objects, self.portals).and(Err(e)),
         }
     }
 
@@ -108,6 +108,9 @@ impl Creator<'_> {
         self.map(plan, index, c, o)?;
         self.give_basics(c, o)?;
         self.portals.give(member, o.obj, c.first_cpu()).tried("create its portals")?;
+        let point = self.portals.hub.point(c.first_cpu(), &self.portals.helpers).tried("make an entry point")?;
+        let what = "create its protection domain's session";
+        self.portals.memory.begin(index, member.life, point, o.obj, o.hst).tried(what)?;
         give_semaphores(&plan.grants(index), o, wires)?;
         self.give_interrupts(c, o)?;
         self.give_ports(c, o)?;

@@ -14,7 +14,8 @@ use crate::space::{self, SpaceError, Tried};
 use rt::hypercall::{self, int_flags};
 
 /// Ends it. With an error nothing is known of its memory, which must not be used again.
-pub fn end_domain(o: &Objects, portals: &Portals) -> Result<(), SpaceError> {
+pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), SpaceError> {
+    portals.memory.leave(index);
     for &irq in &o.irqs {
         let _ = hypercall::assign_int(irq, o.cpu, 0, int_flags::MASKED);
     }
@@ -22,6 +23,7 @@ pub fn end_domain(o: &Objects, portals: &Portals) -> Result<(), SpaceError> {
         space::destroy_domain(o.cage).tried("destroy its protection domain")?;
     }
     portals.helpers.flush();
+    portals.pagers.take_back(portals.memory.end(index));
     let irqs = o.irqs.iter().copied();
     [o.cage, o.pd, o.obj, o.hst, o.pio, o.ec, o.sc].into_iter().chain(irqs).for_each(rt::sel::free);
     Ok(())

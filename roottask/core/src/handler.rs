@@ -6,12 +6,15 @@
 //!
 //! Key types: [`Portal`], which is encoded in a portal's identifier; [`handle`].
 
+use crate::dataspaces::Faulted;
+use crate::pager::{Answer, PF};
 use crate::portals::Portals;
 use crate::shared::Running;
 use crate::space;
-use abi::perm;
+use abi::perm::{self, Mem};
 use abi::{ArchState, Mtd, Scd, Status, Utcb, event};
 use core_task_logic::fault::Fault;
+use dataspace::{Component, Waiter};
 use parent::{Call, Refusal, THREAD_EXIT, layout};
 use policy::End;
 use rt::hypercall::EcArgs;
@@ -24,6 +27,8 @@ const UD: u64 = 6;
 const KIND_BITS: u32 = 8;
 /// The portal for calls to the parent.
 const CALL: u64 = 0xff;
+/// The portal of pagers.
+const LOOK: u64 = 0xfd;
 /// The portal of the handler's helper.
 const FLUSH: u64 = 0xfe;
 
@@ -36,6 +41,8 @@ pub enum Portal {
     Call,
     /// Of no component: see [`crate::helpers`].
     Flush,
+    /// Of no component: see [`crate::pager`].
+    Look,
 }
 
 impl Portal {
@@ -45,23 +52,30 @@ impl Portal {
             Portal::Event(n) => n,
             Portal::Call => CALL,
             Portal::Flush => FLUSH,
+            Portal::Look => LOOK,
         };
         (index as u64) << KIND_BITS | kind
+    }
+
+    /// The index in a portal identifier.
+    pub fn index(pid: u64) -> usize {
+        (pid >> KIND_BITS) as usize
     }
 
     fn decode(pid: u64) -> (usize, Portal) {
         let portal = match pid & ((1 << KIND_BITS) - 1) {
             CALL => Portal::Call,
             FLUSH => Portal::Flush,
+            LOOK => Portal::Look,
             event => Portal::Event(event),
         };
-        ((pid >> KIND_BITS) as usize, portal)
+        (Self::index(pid), portal)
     }
 
     /// What the kernel sends along.
     pub fn mtd(self) -> Mtd {
         match self {
-            Portal::Call | Portal::Flush => Mtd::empty(),
+            Portal::Call | Portal::Flush | Portal::Look => Mtd::empty(),
             Portal::Event(event::HST_STARTUP) => START,
             Portal::Event(_) => Mtd::GPR_0_7 | Mtd::GPR_8_15 | Mtd::RFLAGS | Mtd::RIP | Mtd::QUAL,
         }
@@ -75,6 +89,10 @@ const START: Mtd = Mtd::GPR_0_7.union(Mtd::RIP);
 pub fn handle(portals: &'static Portals, pid: u64, mtd: u32, utcb: &mut Utcb) -> u32 {
     let (index, portal) = Portal::decode(pid);
     if portal == Portal::Flush {
+        return Mtd::words(0);
+    }
+    if portal == Portal::Look {
+        look(portals, &utcb.words);
         return Mtd::words(0);
     }
     let Some(component) = portals.shared.component(index) else { return Mtd::POISON.bits() };
@@ -109,6 +127,7 @@ impl Caller<'_> {
             // A component may recall its own threads; for us there is nothing to do.
             event::HST_RECALL => Mtd::empty(),
             UD if state.gpr[ArchState::RAX] == THREAD_EXIT => Mtd::POISON,
+            PF if self.page_fault(state) => Mtd::empty(),
             vector => {
                 let fault = Fault {
                     vector,
@@ -119,6 +138,32 @@ impl Caller<'_> {
                 };
                 self.portals.shared.end(c, End::Fault, Some(fault));
                 Mtd::POISON
+            }
+        }
+    }
+
+    /// Whether a page fault is dealt with: the access is made again. If it is to wait it comes to a pager then.
+    fn page_fault(&self, state: &ArchState) -> bool {
+        let (error, address, c) = (state.qual[0], state.qual[1], self.component);
+        if !layout::in_dataspaces(address) {
+            return false;
+        }
+        match self.portals.memory.fault(c.member.index, address, access(error)) {
+            Faulted::Again => true,
+            Faulted::Waits(component) => {
+                let cpu = rt::thread::cpu();
+                let given = self.portals.give_pager(c.member.index, component, c.objects.obj, cpu);
+                if let Err(status) = given {
+                    self.portals
+                        .log
+                        .line_of(&c.label, &format!("page fault at {address:#x}: no thread to wait: {status:?}"));
+                }
+                given.is_ok()
+            }
+            Faulted::Ended => false,
+            Faulted::Fault(why) => {
+                self.portals.log.line_of(&c.label, &format!("page fault at {address:#x}: {why}"));
+                false
             }
         }
     }
@@ -167,6 +212,36 @@ impl Caller<'_> {
         rt::sel::free(ec);
         created.map_err(refusal)
     }
+}
+
+/// What was tried, by the error code of a page fault.
+fn access(error: u64) -> Mem {
+    match error {
+        e if e & 1 << 4 != 0 => Mem::XU,
+        e if e & 1 << 1 != 0 => Mem::W,
+        _ => Mem::R,
+    }
+}
+
+/// A pager asks about a fault; nobody else has that portal.
+fn look(portals: &Portals, words: &[u64; abi::UTCB_WORDS]) {
+    let [life, place, address, error, rip, rsp] = [0, 1, 2, 3, 4, 5].map(|i| words[i]);
+    let (index, waiter) = (place as u32 as usize, Waiter { component: Component(life), cpu: (place >> 32) as u16 });
+    let answer = match portals.memory.wait(waiter, address, access(error)) {
+        Faulted::Again => Answer::Again,
+        Faulted::Waits(_) => Answer::Waits,
+        Faulted::Ended => Answer::Ends,
+        Faulted::Fault(why) => {
+            if let Some(c) = portals.shared.component(index).filter(|_| portals.memory.is_life(index, waiter.component))
+            {
+                portals.log.line_of(&c.label, &format!("page fault at {address:#x}: {why}"));
+                let fault = Fault { vector: PF, error, address, rip, rsp };
+                portals.shared.end(&c, End::Fault, Some(fault));
+            }
+            Answer::Ends
+        }
+    };
+    portals.memory.answer(&waiter, answer);
 }
 
 fn start_thread(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Refusal> {

@@ -18,8 +18,8 @@ use services::parent::{self as wire, AnyObject, MAX_NAME, Notice as Told, Respon
 use services::{Parent, ParentServer};
 use session::wire::{quota, service};
 use session::{
-    Books, Call, Effect, Life, Limits, News, Notice, Party, Quota, Refusal, Response, SessionId, Settings, Spec, State,
-    Time, Turn,
+    Account, AccountId, BookError, Books, Call, Effect, Life, Limits, News, Notice, Party, Quota, Refusal, Response,
+    SessionId, Settings, Spec, State, Time, Turn,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +56,13 @@ struct Decided {
     parent: session::Parent,
     /// What keeps the capabilities of sessions: made by the root task, or handed over by servers.
     kept: BTreeMap<SessionId, Arc<Kept>>,
+}
+
+impl Decided {
+    fn account(&self, life: Life) -> Option<AccountId> {
+        let (_, child) = self.parent.children().find(|(child, c)| *child == life.child && c.life == life.number)?;
+        child.account
+    }
 }
 
 /// The parent of all components.
@@ -153,7 +160,8 @@ impl Hub {
         Ok(sel)
     }
 
-    fn point(&self, cpu: u16, helpers: &Helpers) -> Result<Entrypoint, Status> {
+    /// The entry point on `cpu`.
+    pub fn point(&self, cpu: u16, helpers: &Helpers) -> Result<Entrypoint, Status> {
         let mut points = lock(&self.points);
         if let Some(&point) = points.get(&cpu) {
             return Ok(point);
@@ -181,6 +189,27 @@ impl Hub {
             self.shared.wake();
         }
         (result, effects)
+    }
+
+    /// The account of a life.
+    pub fn account(&self, life: Life) -> Option<Account> {
+        let decided = lock(&self.decided);
+        decided.books.account(decided.account(life)?).ok().copied()
+    }
+
+    /// The account of a life uses so much more.
+    pub fn spend(&self, life: Life, quota: Quota) -> Result<(), BookError> {
+        let mut decided = lock(&self.decided);
+        let account = decided.account(life).ok_or(BookError::Unknown)?;
+        decided.books.spend(account, quota)
+    }
+
+    /// The account of a life uses so much less, if it is not closed.
+    pub fn release(&self, life: Life, quota: Quota) {
+        let mut decided = lock(&self.decided);
+        if let Some(account) = decided.account(life) {
+            let _ = decided.books.release(account, quota);
+        }
     }
 
     /// When the supervisor is to look at the clock again; `None`: not before something has happened.

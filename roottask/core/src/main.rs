@@ -6,6 +6,7 @@
 //! * [`create`], [`portals`], [`handler`], [`helpers`], [`supervisor`], [`end`], [`sever`]: components, from their plan to
 //!   their end;
 //! * [`hub`], [`own`], [`timer`], [`watch`]: sessions, and the root task's own services;
+//! * [`dataspaces`], [`memory`], [`pager`]: memory that components share;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`kernel_trace`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
 
@@ -13,6 +14,7 @@ mod boot;
 mod clock;
 mod console;
 mod create;
+mod dataspaces;
 mod end;
 mod handler;
 mod helpers;
@@ -21,7 +23,9 @@ mod kernel_log;
 mod kernel_trace;
 mod link;
 mod log;
+mod memory;
 mod own;
+mod pager;
 mod portals;
 mod power;
 mod sever;
@@ -37,10 +41,11 @@ use boot::Boot;
 use core_task_logic::acpi::Tables;
 use core_task_logic::firmware::rsdp;
 use create::Creator;
+use dataspaces::Memory;
 use hub::Hub;
 use init::Config;
 use log::Log;
-use policy::{Machine, Plan, children};
+use policy::{Book, Machine, Plan, children};
 use portals::Portals;
 use rt::hypercall;
 use session::Quota;
@@ -108,7 +113,8 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
         power::idle()
     });
     let hub = Hub::new(total(&file, &plan, &boot), own, Arc::clone(&shared));
-    let portals = Portals::new(Arc::clone(&shared), log.clone(), hub);
+    let memory = Memory::new(nova, window, hub, set_apart(&file, &plan, &mut boot));
+    let portals = Portals::new(Arc::clone(&shared), log.clone(), hub, memory);
     let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
     Supervisor::new(file, plan, boot.book, creator, shared, log).run()
 }
@@ -118,6 +124,19 @@ fn total(file: &Config, plan: &Plan, boot: &Boot) -> Quota {
     let started = plan.components.iter().zip(&file.entries).filter(|(c, _)| c.is_ok());
     let mapped = started.filter_map(|(_, e)| e.result.as_ref().ok()).map(|c| children::mapped(c).ram()).sum::<u64>();
     Quota::new((mapped + boot.book.free_bytes()) & !(abi::PAGE_SIZE as u64 - 1), CAPS).unwrap_or_default()
+}
+
+/// Frames for the dataspaces of all components that start, as far as there are some.
+fn set_apart(file: &Config, plan: &Plan, boot: &mut Boot) -> Book {
+    let mut frames = Book::default();
+    for (entry, planned) in file.entries.iter().zip(&plan.components) {
+        if let (Ok(component), Ok(_)) = (&entry.result, planned)
+            && let Ok(range) = boot.book.take(component.spare_bytes())
+        {
+            frames.give_back(range);
+        }
+    }
+    frames
 }
 
 /// What is wrong with it is a line each.

@@ -6,13 +6,16 @@
 //!
 //! Key type: [`Portals`]. What the handlers do is in `handler`.
 
+use crate::dataspaces::Memory;
 use crate::handler::{self, Portal};
 use crate::helpers::Helpers;
 use crate::hub::{Hub, Member};
 use crate::log::Log;
+use crate::pager::{Pager, Pagers};
 use crate::shared::Shared;
 use crate::space;
 use abi::{Mtd, Sel, Status, Utcb, event, perm};
+use dataspace::{Component, Waiter};
 use parent::sel;
 use rt::{PortalThread, hypercall};
 use std::collections::BTreeMap;
@@ -35,13 +38,20 @@ pub struct Portals {
     pub hub: &'static Hub,
     /// Who helps the handlers.
     pub helpers: Helpers,
+    /// What they share.
+    pub memory: &'static Memory,
+    /// Who waits for them.
+    pub pagers: Pagers,
     threads: Mutex<BTreeMap<u16, PortalThread>>,
+    /// Portals of the handlers, by CPU, for pagers.
+    looks: Mutex<BTreeMap<u16, Sel>>,
 }
 
 impl Portals {
     /// Without handlers. They live as long as the root task, and so does this.
-    pub fn new(shared: Arc<Shared>, log: Log, hub: &'static Hub) -> &'static Portals {
-        Box::leak(Box::new(Portals { shared, log, hub, helpers: Helpers::default(), threads: Mutex::default() }))
+    pub fn new(shared: Arc<Shared>, log: Log, hub: &'static Hub, memory: &'static Memory) -> &'static Portals {
+        let (helpers, pagers, threads, looks) = Default::default();
+        Box::leak(Box::new(Portals { shared, log, hub, helpers, memory, pagers, threads, looks }))
     }
 
     /// Gives the component with this object space its portals on `cpu`, and its parent. Once only.
@@ -66,6 +76,27 @@ impl Portals {
         // Theirs stay: what they hold keeps the portals alive.
         rt::sel::free_range(base, PORTALS);
         given
+    }
+}
+
+impl Portals {
+    /// A thread that waits for a component, with that index and object space, on `cpu`, from the handler there.
+    pub fn give_pager(&self, index: usize, component: Component, obj: Sel, cpu: u16) -> Result<(), Status> {
+        let pager: Arc<Pager> = self.pagers.give(index, component, obj, cpu, self.look(cpu)?)?;
+        self.memory.waits(Waiter { component, cpu }, pager);
+        Ok(())
+    }
+
+    fn look(&self, cpu: u16) -> Result<Sel, Status> {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&look) = looks.get(&cpu) {
+            return Ok(look);
+        }
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = space::free_selector()?;
+        threads.get(&cpu).ok_or(Status::BadCpu)?.portal(look, Portal::Look.identifier(0), 0)?;
+        looks.insert(cpu, look);
+        Ok(look)
     }
 }
 

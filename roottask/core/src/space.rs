@@ -77,6 +77,19 @@ impl Nova {
         delegate(self.hst, hst, page(phys), page(virt), page(len), perms.bits())
     }
 
+    /// As [`map`](Self::map); what arrives goes no further.
+    pub fn map_bound(&self, hst: Sel, virt: u64, phys: u64, len: u64, perms: Mem) -> Result<(), Status> {
+        if hst == self.own_hst {
+            return Err(Status::BadPar);
+        }
+        let page = |a: u64| a >> abi::PAGE_BITS;
+        for c in chunks(page(phys), page(virt), page(len), MAX_ORDER) {
+            // SAFETY: the host space of another PD.
+            unsafe { hypercall::ctrl_pd_bound(self.hst, hst, c.src, c.dst, c.order, perms.bits(), Mad::WB)? };
+        }
+        Ok(())
+    }
+
     /// Ports into a PIO space, also our own.
     pub fn give_ports(&self, pio: Sel, first: u16, count: u32) -> Result<(), Status> {
         delegate(self.pio, pio, first.into(), first.into(), count.into(), Pio::A.bits())

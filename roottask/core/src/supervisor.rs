@@ -180,7 +180,7 @@ impl<'a> Supervisor<'a> {
             }
             for index in 0..self.plan.components.len() {
                 if let Some(c) = self.shared.take(index) {
-                    let _ = end_domain(&c.objects, self.creator.portals);
+                    let _ = end_domain(index, &c.objects, self.creator.portals);
                 }
             }
             self.wires = Wires::default();
@@ -297,7 +297,7 @@ impl Supervisor<'_> {
     /// Ends all that component `index` can do, then takes back what it had.
     fn stop(&mut self, index: usize) {
         let gone = self.shared.take(index).map_or(Ok(()), |c| {
-            let gone = end_domain(&c.objects, self.creator.portals);
+            let gone = end_domain(index, &c.objects, self.creator.portals);
             c.forget_threads();
             gone
         });

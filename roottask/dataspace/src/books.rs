@@ -295,6 +295,11 @@ impl<P: Copy> Dataspaces<P> {
         changes
     }
 
+    /// Those of a component that it has not freed.
+    pub fn of(&self, owner: Component) -> impl Iterator<Item = DataspaceId> {
+        self.dataspaces.iter().filter(move |(_, d)| d.owned_by(owner)).map(|(&id, _)| id)
+    }
+
     /// Bytes of RAM dataspaces that there are, freed ones included that something still shows.
     pub fn ram_bytes(&self) -> u64 {
         let bytes = |d: &Dataspace<P>| if let Content::Ram(frames, _) = d.content { frames.len() } else { 0 };

@@ -32,6 +32,14 @@ pub mod layout {
     pub const STACK_TOP: u64 = 0x4f_ffff_f000;
     /// Length of the first thread's stack in bytes, if the system file says nothing; paid from the component's RAM.
     pub const STACK_LEN: u64 = 256 << 10;
+    /// What the component attaches in its address space (`services::Rm`); nothing at the start.
+    pub const DATASPACES: u64 = 0x60_0000_0000;
+    /// How many bytes there are.
+    pub const DATASPACES_LEN: u64 = 0x10_0000_0000;
+    /// Whether an address is there.
+    pub const fn in_dataspaces(address: u64) -> bool {
+        address >= DATASPACES && address < DATASPACES + DATASPACES_LEN
+    }
     /// The component's RAM, readable and writable, zeroed, contiguous here, aligned to 2 MiB here and in physical
     /// memory as far as its length allows.
     pub const RAM: u64 = 0x80_0000_0000;
@@ -52,6 +60,10 @@ pub mod sel {
     pub const EC: Sel = 6;
     /// The first thread's SC: CTRL.
     pub const SC: Sel = 7;
+    /// The own protection domain as an object, `services::Pd`, for threads on the first CPU: CALL.
+    pub const PD_SESSION: Sel = 8;
+    /// The own address space as an object, `services::Rm`, for threads on the first CPU: CALL.
+    pub const RM_SESSION: Sel = 9;
     /// What a component has for each CPU, CPU 0 first: portals can only be used on the CPU of the thread behind them.
     const CPUS: Sel = 0x100;
     /// Selectors for each CPU.

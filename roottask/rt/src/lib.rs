@@ -5,7 +5,7 @@
 //!
 //! * C symbols for std: [`start`], `thread`, `futex`, `heap`, `files`, `output`, `clock`, ... They refuse what they do
 //!   not know; what is not there at all is a link error.
-//! * The native interface: [`hypercall`], [`sel`], [`Semaphore`], [`channel`], [`PortalThread`], [`rpc`], [`session`],
+//! * The native interface: [`hypercall`], [`sel`], [`Semaphore`], [`channel`], [`PortalThread`], [`rpc`], [`session`], [`dataspace`],
 //!   [`vm`], [`hw`], [`time`], and [`root`] for the root task alone.
 //!
 //! Below both: `domain` (which selectors are our own), `pages` (who has which page), `lock`, `tcb` (what a thread
@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod channel;
 mod clock;
+pub mod dataspace;
 mod domain;
 mod env;
 mod errno;

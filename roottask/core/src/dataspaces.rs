@@ -1,0 +1,474 @@
+//! Memory that components share, done: what `dataspace` decides is mapped and unmapped here, and paid.
+//!
+//! Each component has two objects from its start on, which live at an entry point on its first CPU: its protection domain,
+//! with its quota for dataspaces, and its address space ([`crate::memory`]). What is mapped goes no further (X7 in
+//! docs/design/0010), so what is unmapped in an address space is nowhere else. Frames go back when that is done. If it cannot
+//! be done, as the component is about to end or has put something else there, they go back when its domain is destroyed.
+//!
+//! Key type: [`Memory`].
+
+use crate::hub::Hub;
+use crate::memory::{Domain, Object, Region};
+use crate::pager::{Answer, Pager};
+use crate::space::{self, Nova};
+use crate::window::Window;
+use abi::perm::Mem;
+use abi::{Sel, Status, perm};
+use dataspace::{
+    AttachError, Attached, Changes, Component, DataspaceId, Dataspaces, Fault, MapId, Mapped, Resolution, View, Waiter,
+};
+use parent::{layout, sel};
+use policy::{Book, PhysRange};
+use rpc::{Cap, Signal};
+use rt::rpc::{Entrypoint, Held, Managed, raise};
+use services::{Dataspace, DataspaceServer, Pd, PdServer, Rm, RmServer};
+use session::{Account, BookError, Life, Quota};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A component that runs.
+struct Space {
+    life: Life,
+    /// Its host space; `None`: it is about to be destroyed.
+    hst: Option<Sel>,
+    /// They are dissolved when this goes.
+    env: Option<(Managed<dyn Pd>, Managed<dyn Rm>)>,
+}
+
+/// What stands for a dataspace, and for the map that it is.
+struct Made {
+    dataspace: Managed<dyn Dataspace>,
+    map: Option<(MapId, Managed<dyn Rm>)>,
+}
+
+struct State {
+    dataspaces: Dataspaces<Component>,
+    /// Frames that are free.
+    frames: Book,
+    spaces: BTreeMap<Component, Space>,
+    /// Latest lives, by index of the system file.
+    lives: BTreeMap<usize, Component>,
+    /// Dataspaces by the selectors of their objects.
+    known: BTreeMap<Sel, DataspaceId>,
+    made: BTreeMap<DataspaceId, Made>,
+    /// Who handles the faults of a map.
+    signals: BTreeMap<MapId, Arc<Held<Signal>>>,
+    /// The threads that wait for components.
+    pagers: BTreeMap<Waiter, Arc<Pager>>,
+    /// Who waited, and for what nothing will be attached.
+    refused: BTreeSet<Waiter>,
+    /// Frames that are perhaps still mapped by this component.
+    limbo: Vec<(Component, PhysRange)>,
+    next: u64,
+}
+
+/// All of it, behind one lock.
+pub struct Memory {
+    nova: Nova,
+    window: &'static Window,
+    state: Mutex<State>,
+    hub: &'static Hub,
+}
+
+/// What becomes of a page fault.
+pub enum Faulted {
+    /// It is mapped: again.
+    Again,
+    /// It waits until the component's thread for that is woken.
+    Waits(Component),
+    /// The component has ended, or is about to.
+    Ended,
+    /// It is a fault of the component's, and why.
+    Fault(String),
+}
+
+/// Objects that are to go when no lock is held.
+#[must_use]
+#[derive(Default)]
+pub struct Gone(Vec<Made>, Vec<Arc<Held<Signal>>>);
+
+impl Memory {
+    /// With these frames, which are in the window. It lives as long as the root task.
+    pub fn new(nova: Nova, window: &'static Window, hub: &'static Hub, frames: Book) -> &'static Memory {
+        let state = State {
+            dataspaces: Dataspaces::default(),
+            frames,
+            spaces: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            known: BTreeMap::new(),
+            made: BTreeMap::new(),
+            signals: BTreeMap::new(),
+            pagers: BTreeMap::new(),
+            refused: BTreeSet::new(),
+            limbo: Vec::new(),
+            next: 0,
+        };
+        Box::leak(Box::new(Memory { nova, window, state: Mutex::new(state), hub }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A life of component `index` is created, with these spaces: gives it its objects, at that entry point.
+    pub fn begin(&'static self, index: usize, life: Life, point: Entrypoint, obj: Sel, hst: Sel) -> Result<(), Status> {
+        let mut state = self.state();
+        state.next += 1;
+        let component = Component(state.next);
+        let addresses = layout::DATASPACES..layout::DATASPACES + layout::DATASPACES_LEN;
+        let map = state.dataspaces.begin(component, addresses).ok_or(Status::BadPar)?;
+        state.lives.insert(index, component);
+        state.spaces.insert(component, Space { life, hst: Some(hst), env: None });
+        drop(state);
+        let pd = point.manage(PdServer(Domain { memory: self, component, point }))?;
+        let rm = point.manage(RmServer(Region { memory: self, component, map, point }))?;
+        space::give(obj, pd.cap().sel(), sel::PD_SESSION, perm::Pt::CALL.bits())?;
+        space::give(obj, rm.cap().sel(), sel::RM_SESSION, perm::Pt::CALL.bits())?;
+        if let Some(space) = self.state().spaces.get_mut(&component) {
+            space.env = Some((pd, rm));
+        }
+        Ok(())
+    }
+
+    /// Component `index` is about to be destroyed: its address space is not touched any more.
+    pub fn leave(&self, index: usize) {
+        let mut state = self.state();
+        let Some(component) = state.lives.get(&index).copied() else { return };
+        if let Some(space) = state.spaces.get_mut(&component) {
+            space.hst = None;
+        }
+        state.pagers.iter().filter(|(w, _)| w.component == component).for_each(|(_, p)| p.wake());
+    }
+
+    /// It is destroyed: what it had goes back, but what others have of it.
+    pub fn end(&self, index: usize) -> Vec<Arc<Pager>> {
+        let mut state = self.state();
+        let Some(component) = state.lives.remove(&index) else { return Vec::new() };
+        let (idle, pagers) = std::mem::take(&mut state.pagers).into_iter().partition(|(w, _)| w.component == component);
+        state.pagers = pagers;
+        let idle: BTreeMap<Waiter, Arc<Pager>> = idle;
+        state.refused.retain(|w| w.component != component);
+        let own: Vec<DataspaceId> = state.dataspaces.of(component).collect();
+        let mut gone = Gone::default();
+        own.into_iter().for_each(|id| state.forget(id, &mut gone));
+        let changes = state.dataspaces.end(component, |payer, _| payer);
+        self.carry_out(&mut state, changes);
+        let (back, rest) =
+            std::mem::take(&mut state.limbo).into_iter().partition::<Vec<_>, _>(|(c, _)| *c == component);
+        state.limbo = rest;
+        back.into_iter().for_each(|(_, frames)| state.frames.give_back(frames));
+        let space = state.spaces.remove(&component);
+        drop(state);
+        drop((space, gone));
+        idle.into_values().collect()
+    }
+
+    /// A page fault of component `index`: what is attached there is mapped.
+    pub fn fault(&self, index: usize, address: u64, access: Mem) -> Faulted {
+        let state = self.state();
+        let Some(&component) = state.lives.get(&index) else { return Faulted::Ended };
+        match state.dataspaces.resolve(component, address, access) {
+            Resolution::Unresolved { handled: true, .. } => Faulted::Waits(component),
+            found => self.found(&state, found),
+        }
+    }
+
+    /// A page fault that may wait, on that CPU: who handles the map is told.
+    pub fn wait(&self, waiter: Waiter, address: u64, access: Mem) -> Faulted {
+        let mut state = self.state();
+        if state.spaces.get(&waiter.component).is_none_or(|s| s.hst.is_none()) {
+            return Faulted::Ended;
+        }
+        if state.refused.remove(&waiter) {
+            return Faulted::Fault("refused by who handles the region map".into());
+        }
+        loop {
+            let map = match state.dataspaces.wait(waiter, address, access) {
+                Ok(map) => map,
+                Err(found) => return self.found(&state, found),
+            };
+            if state.signals.get(&map).is_some_and(|signal| raise(***signal).is_ok()) {
+                return Faulted::Waits(waiter.component);
+            }
+            // Nobody is there any more who could handle it.
+            state.dataspaces.forget(waiter);
+            if let Ok(changes) = state.dataspaces.handle(map, false) {
+                self.carry_out(&mut state, changes);
+            }
+        }
+    }
+
+    fn found(&self, state: &State, found: Resolution) -> Faulted {
+        match found {
+            Resolution::Map(mapped) => match self.map(state, mapped) {
+                Ok(()) => Faulted::Again,
+                Err(status) => Faulted::Fault(format!("attached, but the kernel does not map it: {status:?}")),
+            },
+            other => Faulted::Fault(other.to_string()),
+        }
+    }
+
+    /// A thread that waits for a component from now on.
+    pub fn waits(&self, waiter: Waiter, pager: Arc<Pager>) {
+        self.state().pagers.insert(waiter, pager);
+    }
+
+    /// Tells the thread that waits for a component what was found.
+    pub fn answer(&self, waiter: &Waiter, answer: Answer) {
+        if let Some(pager) = self.state().pagers.get(waiter) {
+            pager.answer(answer);
+        }
+    }
+
+    /// The latest life of component `index`.
+    pub fn is_life(&self, index: usize, component: Component) -> bool {
+        self.state().lives.get(&index) == Some(&component)
+    }
+
+    /// Who handles the faults of a map.
+    pub fn handle(&self, map: MapId, signal: Signal) {
+        let held = Arc::new(Held::keep(signal));
+        let mut state = self.state();
+        let before = match state.dataspaces.handle(map, true) {
+            Ok(changes) => {
+                self.carry_out(&mut state, changes);
+                state.signals.insert(map, held)
+            }
+            Err(_) => Some(held),
+        };
+        drop(state);
+        drop(before);
+    }
+
+    /// The next fault that waits in a map.
+    pub fn next_fault(&self, map: MapId) -> Option<Fault> {
+        self.state().dataspaces.next_fault(map)
+    }
+
+    /// Nothing will be attached there; `false`: nobody waits for that.
+    pub fn refuse(&self, map: MapId, offset: u64) -> bool {
+        let mut state = self.state();
+        let Ok(waiters) = state.dataspaces.refuse(map, offset) else { return false };
+        for waiter in waiters {
+            state.refused.insert(waiter);
+            state.wake(&waiter);
+        }
+        true
+    }
+
+    fn map(&self, state: &State, m: Mapped) -> Result<(), Status> {
+        let hst = state.spaces.get(&m.component).and_then(|s| s.hst).ok_or(Status::Aborted)?;
+        self.nova.map_bound(hst, m.virt, m.frames.start, m.frames.len(), m.perms)
+    }
+
+    /// Unmaps, then gives back.
+    fn carry_out(&self, state: &mut State, changes: Changes<Component>) {
+        let mut holds = None;
+        for u in changes.unmap {
+            let hst = state.spaces.get(&u.component).and_then(|s| s.hst);
+            let unmapped = hst.is_some_and(|hst| self.nova.map(hst, u.virt, u.virt, u.len, Mem::empty()).is_ok());
+            if !unmapped && state.spaces.contains_key(&u.component) {
+                holds = Some(u.component);
+            }
+        }
+        for r in changes.released {
+            if let Some(space) = state.spaces.get(&r.payer) {
+                self.hub.release(space.life, Quota::new(r.frames.len(), 0).unwrap_or_default());
+            }
+            match holds {
+                Some(component) => state.limbo.push((component, r.frames)),
+                None => state.frames.give_back(r.frames),
+            }
+        }
+        changes.retry.iter().for_each(|w| state.wake(w));
+    }
+
+    fn life(&self, component: Component) -> Option<Life> {
+        self.state().spaces.get(&component).map(|s| s.life)
+    }
+
+    /// An account as it stands.
+    pub fn account(&self, component: Component) -> Option<Account> {
+        self.hub.account(self.life(component)?)
+    }
+
+    fn spend(&self, component: Component, quota: Quota) -> Result<(), BookError> {
+        self.hub.spend(self.life(component).ok_or(BookError::Unknown)?, quota)
+    }
+
+    fn release(&self, component: Component, quota: Quota) {
+        if let Some(life) = self.life(component) {
+            self.hub.release(life, quota);
+        }
+    }
+
+    /// New RAM, paid.
+    pub fn ram(
+        &'static self,
+        component: Component,
+        size: u64,
+        point: Entrypoint,
+    ) -> Result<Cap<dyn Dataspace>, Failed> {
+        let quota = Quota::new(size, 1).filter(|_| size > 0).ok_or(Failed::Size)?;
+        self.spend(component, quota).map_err(Failed::Quota)?;
+        let made = self.zeroed(size).and_then(|frames| self.ram_of(component, frames, point));
+        made.inspect_err(|_| self.release(component, quota))
+    }
+
+    fn zeroed(&self, size: u64) -> Result<PhysRange, Failed> {
+        let taken = self.state().frames.take(size);
+        let frames = taken.map_err(|e| Failed::Machine(e.free))?;
+        // Outside of the lock: it takes its time, and nobody else knows of them.
+        self.window.zero(frames);
+        Ok(frames)
+    }
+
+    fn ram_of(
+        &'static self,
+        component: Component,
+        frames: PhysRange,
+        point: Entrypoint,
+    ) -> Result<Cap<dyn Dataspace>, Failed> {
+        let mut state = self.state();
+        match state.dataspaces.ram(component, frames, component) {
+            Ok(id) => {
+                drop(state);
+                self.publish(id, point, None).inspect_err(|_| self.withdraw_quietly(component, id))
+            }
+            Err(e) => {
+                state.frames.give_back(frames);
+                Err(Failed::Refused(e))
+            }
+        }
+    }
+
+    /// As if there never was one.
+    fn withdraw_quietly(&self, component: Component, id: DataspaceId) {
+        let mut state = self.state();
+        if let Ok(changes) = state.dataspaces.free(component, id) {
+            for r in changes.released {
+                state.frames.give_back(r.frames);
+            }
+        }
+    }
+
+    fn publish(
+        &'static self,
+        id: DataspaceId,
+        point: Entrypoint,
+        map: Option<(MapId, Managed<dyn Rm>)>,
+    ) -> Result<Cap<dyn Dataspace>, Failed> {
+        let object = DataspaceServer(Object { memory: self, id });
+        let dataspace = point.manage(object).map_err(|_| Failed::Machine(0))?;
+        let cap = dataspace.cap();
+        let mut state = self.state();
+        state.known.insert(cap.sel(), id);
+        state.made.insert(id, Made { dataspace, map });
+        Ok(cap)
+    }
+
+    /// A new region map, paid.
+    pub fn managed(
+        &'static self,
+        component: Component,
+        size: u64,
+        point: Entrypoint,
+    ) -> Result<services::rm::Created, Failed> {
+        let quota = Quota::new(0, 2).ok_or(Failed::Size)?;
+        self.spend(component, quota).map_err(Failed::Quota)?;
+        let make = || {
+            let (map, id) = self.state().dataspaces.managed(component, size).map_err(Failed::Refused)?;
+            let region = RmServer(Region { memory: self, component, map, point });
+            let made = point.manage(region).map_err(|_| Failed::Machine(0)).and_then(|rm| {
+                let cap = rm.cap();
+                Ok((cap, self.publish(id, point, Some((map, rm)))?))
+            });
+            made.inspect_err(|_| self.withdraw_quietly(component, id))
+        };
+        make().inspect_err(|_| self.release(component, quota))
+    }
+
+    /// Its owner gives a dataspace up; `everywhere`: and all who have it.
+    pub fn give_up(&self, component: Component, cap: Cap<dyn Dataspace>, everywhere: bool) -> bool {
+        let mut state = self.state();
+        let Some(&id) = state.known.get(&cap.sel()) else { return false };
+        let done = match everywhere {
+            true => state.dataspaces.withdraw(component, id),
+            false => state.dataspaces.free(component, id),
+        };
+        let Ok(changes) = done else { return false };
+        let mut gone = Gone::default();
+        let caps = 1 + u64::from(state.made.get(&id).is_some_and(|m| m.map.is_some()));
+        state.forget(id, &mut gone);
+        self.carry_out(&mut state, changes);
+        drop(state);
+        self.release(component, Quota::new(0, caps).unwrap_or_default());
+        drop(gone);
+        true
+    }
+
+    /// Attaches what a capability names. `Err(None)`: the kernel has no memory to map it.
+    pub fn attach(
+        &self,
+        map: MapId,
+        cap: Cap<dyn Dataspace>,
+        how: impl Fn(DataspaceId) -> dataspace::Attach,
+    ) -> Result<u64, Option<AttachError>> {
+        let mut state = self.state();
+        let id = *state.known.get(&cap.sel()).ok_or(Some(AttachError::NoDataspace))?;
+        let Attached { at, map: mapped, changes } = state.dataspaces.attach(map, how(id)).map_err(Some)?;
+        let refused = mapped.is_some_and(|mapped| self.map(&state, mapped).is_err());
+        self.carry_out(&mut state, changes);
+        if refused {
+            if let Ok(changes) = state.dataspaces.detach(map, at) {
+                self.carry_out(&mut state, changes);
+            }
+            return Err(None);
+        }
+        Ok(at)
+    }
+
+    /// Detaches a region; `false`: there is none.
+    pub fn detach(&self, map: MapId, at: u64) -> bool {
+        let mut state = self.state();
+        let Ok(changes) = state.dataspaces.detach(map, at) else { return false };
+        self.carry_out(&mut state, changes);
+        true
+    }
+
+    /// A dataspace as it stands.
+    pub fn view(&self, id: DataspaceId) -> Option<View> {
+        self.state().dataspaces.view(id)
+    }
+}
+
+impl State {
+    fn wake(&self, waiter: &Waiter) {
+        if let Some(pager) = self.pagers.get(waiter) {
+            pager.wake();
+        }
+    }
+
+    /// Nobody names it any more.
+    fn forget(&mut self, id: DataspaceId, gone: &mut Gone) {
+        if let Some(made) = self.made.remove(&id) {
+            self.known.remove(&made.dataspace.cap().sel());
+            // A capability of who handled it, whose kernel memory is back with the last that refers to it.
+            gone.1.extend(made.map.as_ref().and_then(|(map, _)| self.signals.remove(map)));
+            gone.0.push(made);
+        }
+    }
+}
+
+/// Why there is no dataspace.
+#[derive(Debug)]
+pub enum Failed {
+    /// No whole pages.
+    Size,
+    /// The account has too little.
+    Quota(BookError),
+    /// The machine has so little.
+    Machine(u64),
+    /// The component has too many.
+    Refused(dataspace::CreateError),
+}

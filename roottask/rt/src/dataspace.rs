@@ -1,0 +1,100 @@
+//! Dataspaces in the own address space: RAM from the own quota, and memory that others share.
+//!
+//! Key type: [`Attached`]. [`pd`] and [`rm`] are the own protection domain and address space at core. Their objects, and those
+//! that they make, live on the first CPU.
+
+use crate::domain;
+use crate::rpc::Portal;
+use abi::Status;
+use core::sync::atomic::AtomicU64;
+use parent::sel;
+use rpc::{Cap, Error};
+use services::dataspace::Kind;
+use services::rm::{Attr, NotAttached};
+use services::{Dataspace, DataspaceClient, PdClient, RmClient};
+
+/// The own protection domain.
+pub fn pd() -> PdClient<Portal> {
+    PdClient::new(Portal::to(Cap::<dyn services::Pd>::from_sel(sel::PD_SESSION)))
+}
+
+/// The own address space.
+pub fn rm() -> RmClient<Portal> {
+    RmClient::new(Portal::to(Cap::<dyn services::Rm>::from_sel(sel::RM_SESSION)))
+}
+
+/// Why nothing is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachError {
+    /// The call did not come to an answer.
+    Call(Error),
+    /// Core refuses.
+    Refused(NotAttached),
+}
+
+impl core::fmt::Display for AttachError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            AttachError::Call(e) => e.fmt(f),
+            AttachError::Refused(e) => e.fmt(f),
+        }
+    }
+}
+
+/// A part of a dataspace in the own address space, until this value goes.
+#[derive(Debug)]
+pub struct Attached {
+    at: u64,
+    len: u64,
+    rom: bool,
+}
+
+/// Attaches a dataspace. The root task has no address space of that kind.
+pub fn attach(dataspace: Cap<dyn Dataspace>, attr: Attr) -> Result<Attached, AttachError> {
+    if domain::is_root() {
+        return Err(AttachError::Call(Error::Kernel(Status::BadFtr)));
+    }
+    let object = DataspaceClient::new(Portal::to(dataspace));
+    let kind = object.kind().map_err(AttachError::Call)?;
+    let len = match attr.size {
+        0 => object.size().map_err(AttachError::Call)?.saturating_sub(attr.offset),
+        size => size,
+    };
+    // Whatever it says it is: core has attached so much, and nothing that is not core's.
+    let at = rm().attach(dataspace, Attr { size: len, ..attr }).map_err(AttachError::Call)?;
+    let at = at.map_err(AttachError::Refused)?;
+    Ok(Attached { at, len, rom: kind == Kind::Rom })
+}
+
+impl Attached {
+    /// Its first address.
+    pub fn address(&self) -> u64 {
+        self.at
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Its words, which others may change at any time. Who stores to what is attached to be read faults, and so does who looks
+    /// at what its owner has withdrawn.
+    pub fn words(&self) -> &[AtomicU64] {
+        // SAFETY: attached at whole pages for as long as `self`, and used by atomics only; a page that is not there ends the
+        // component.
+        unsafe { core::slice::from_raw_parts(self.at as *const AtomicU64, (self.len / 8) as usize) }
+    }
+
+    /// The bytes of a ROM dataspace, which nobody writes. `None`: it is another one.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        // SAFETY: as above, and core lets nobody write it.
+        self.rom.then(|| unsafe { core::slice::from_raw_parts(self.at as *const u8, self.len as usize) })
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // From a thread that cannot call, it stays.
+        let _ = rm().detach(self.at);
+    }
+}
