@@ -128,12 +128,15 @@ pub enum Reply {
 /// The UTCB is not read. It is overwritten if the reply is there.
 #[inline]
 pub fn ipc_call_registers(pt: Sel, words: [u64; REGISTER_WORDS]) -> Result<Reply, Status> {
-    try_call_registers(pt, words).map_err(|f| f.status())
+    try_call_registers(pt, words).map_err(|(f, _)| f.status())
 }
 
-/// The same, and where the portal can be called.
+/// The same, and where the portal can be called; the message comes back then, as nobody has kept it.
 #[inline(always)]
-pub(crate) fn try_call_registers(pt: Sel, words: [u64; REGISTER_WORDS]) -> Result<Reply, Failed> {
+pub(crate) fn try_call_registers(
+    pt: Sel,
+    words: [u64; REGISTER_WORDS],
+) -> Result<Reply, (Failed, [u64; REGISTER_WORDS])> {
     let [mut a, mut b, mut c, mut d, mut e, mut f] = words;
     let (rdi, rsi);
     // SAFETY: as for `ipc_call`; the six registers are the message's.
@@ -145,7 +148,8 @@ pub(crate) fn try_call_registers(pt: Sel, words: [u64; REGISTER_WORDS]) -> Resul
             inlateout("r12") d, inlateout("r13") e, inlateout("r14") f,
         );
     }
-    let Out { rsi, .. } = called(Out { rdi, rsi, rdx: 0 })?;
+    // A call that fails leaves the message's registers as they were.
+    let Out { rsi, .. } = called(Out { rdi, rsi, rdx: 0 }).map_err(|failed| (failed, [a, b, c, d, e, f]))?;
     Ok(if rsi == REGISTER_MTD { Reply::Words([a, b, c, d, e, f]) } else { Reply::Utcb(rsi as u32) })
 }
 

@@ -46,7 +46,7 @@ pub(super) fn call(pt: Sel, words: [u64; REGISTERS]) -> Result<[u64; REGISTERS],
     match hypercall::try_call_registers(pt, words) {
         Ok(Reply::Words(words)) => Ok(words),
         Ok(Reply::Utcb(mtd)) => Ok(from_utcb(mtd)),
-        Err(failed) => elsewhere(pt, words, &failed),
+        Err((failed, words)) => elsewhere(pt, words, &failed),
     }
 }
 
@@ -56,6 +56,18 @@ fn elsewhere(pt: Sel, words: [u64; REGISTERS], why: &Failed) -> Result<[u64; REG
         Some(cpu) => courier::registers(cpu, pt, words),
         None => Err(why.status()),
     }
+}
+
+/// The same for a port. By reference, so that where both ways meet the words of a call that went well are in registers.
+#[cold]
+fn port_elsewhere(pt: Sel, words: &mut [u64; REGISTERS], why: &Failed) -> Result<(), Error> {
+    *words = elsewhere(pt, *words, why).map_err(error)?;
+    Ok(())
+}
+
+#[cold]
+fn port_from_utcb(mtd: u32, words: &mut [u64; REGISTERS]) {
+    *words = from_utcb(mtd);
 }
 
 /// The same by the UTCB. `room`: capabilities may come with the answer; those of one from elsewhere are returned.
@@ -74,7 +86,18 @@ fn call_by_utcb(pt: Sel, mtd: u32, room: bool) -> Result<(u32, Option<Arrivals>)
 impl Port for Portal {
     #[inline]
     fn registers(&self, words: [u64; REGISTERS]) -> Result<[u64; REGISTERS], Error> {
-        call(self.0, words).map_err(error)
+        match hypercall::try_call_registers(self.0, words) {
+            Ok(Reply::Words(words)) => Ok(words),
+            Ok(Reply::Utcb(mtd)) => {
+                let mut words = [0; REGISTERS];
+                port_from_utcb(mtd, &mut words);
+                Ok(words)
+            }
+            Err((failed, words)) => {
+                let mut words = words;
+                port_elsewhere(self.0, &mut words, &failed).map(|()| words)
+            }
+        }
     }
 
     fn message<R>(
