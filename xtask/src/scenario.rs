@@ -73,6 +73,9 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// A session with gdb, before the steps: the machine stands before its first instruction.
     pub gdb: Option<Gdb>,
+    /// Failures that are known and not mended.
+    #[serde(default)]
+    known: Vec<Known>,
     /// What the screen must show at once after the steps, in text mode (QEMU).
     #[serde(default, deserialize_with = "patterns")]
     pub screen: Vec<Regex>,
@@ -182,8 +185,12 @@ pub struct Step {
 
 /// `^` and `$` match at lines, whose ends may be CR LF.
 fn pattern<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Regex>, D::Error> {
+    line(d).map(Some)
+}
+
+fn line<'de, D: Deserializer<'de>>(d: D) -> Result<Regex, D::Error> {
     let text = String::deserialize(d)?;
-    RegexBuilder::new(&text).multi_line(true).crlf(true).build().map(Some).map_err(serde::de::Error::custom)
+    RegexBuilder::new(&text).multi_line(true).crlf(true).build().map_err(serde::de::Error::custom)
 }
 
 fn patterns<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Regex>, D::Error> {
@@ -191,7 +198,26 @@ fn patterns<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Regex>, D::Error> {
     texts.iter().map(|t| Regex::new(&format!("(?m){t}")).map_err(serde::de::Error::custom)).collect()
 }
 
+/// A failure that comes now and then on one platform, and that nobody has understood yet.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    /// The platform.
+    on: String,
+    /// What is on the serial line then.
+    #[serde(deserialize_with = "line")]
+    says: Regex,
+    /// What is known of it.
+    why: String,
+}
+
 impl Scenario {
+    /// Why a run that failed with that on its serial line is tried once more, though it is no hang.
+    pub fn known_failure(&self, serial: &str) -> Option<String> {
+        let known = |k: &&Known| k.on == self.platform && k.says.is_match(serial.as_bytes());
+        self.known.iter().find(known).map(|k| k.why.clone())
+    }
+
     /// Reads and checks a scenario file.
     pub fn parse(name: &str, text: &str) -> Result<Scenario> {
         let mut s = Scenario { name: name.into(), base: name.into(), ..toml::from_str(text)? };
@@ -286,6 +312,15 @@ mod tests {
         assert!(s.steps[0].expect.as_ref().unwrap().is_match(b"a\r\nb\r\nc"));
         assert_eq!(s.steps[0].send.as_deref(), Some("ls\n"));
         assert_eq!(s.system().unwrap().binaries, ["x"]);
+    }
+
+    #[test]
+    fn a_known_failure_is_that_of_its_platform() {
+        let known = "[[known]]\non = 'qemu'\nsays = '^b$'\nwhy = 'of that'\n[[step]]\nexpect = 'a'";
+        let all = Scenario::parse("t", &format!("{GOOD}platforms = ['bochs', 'qemu']\n{known}")).unwrap().on_each();
+        let of = |i: usize, serial| all[i].known_failure(serial);
+        assert_eq!((of(0, "a\r\nb\r\n"), of(1, "a\r\nbc\r\n")), (None, None));
+        assert_eq!(of(1, "a\r\nb\r\n").as_deref(), Some("of that"));
     }
 
     #[test]

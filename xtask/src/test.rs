@@ -262,9 +262,10 @@ fn in_machine(s: Scenario, kit: Arc<Kit>, outcomes: &Outcomes) -> Trial {
         let _alone = alone.then(|| HOST.write().unwrap_or_else(PoisonError::into_inner));
         let _shared = (!alone).then(|| HOST.read().unwrap_or_else(PoisonError::into_inner));
         let (result, left) = trial::run(&s, &kit);
-        let (result, left) = match (result, s.machine().ok().and_then(|p| p.second_try)) {
-            // A check that failed, a panic, a machine that died are no defect of the emulator.
-            (Err(e), Some(why)) if left.hung => {
+        // A check that failed, a panic, a machine that died are no defect of the emulator.
+        let forgotten = s.machine().ok().and_then(|p| p.second_try).filter(|_| left.hung);
+        let (result, left) = match (result, forgotten.or_else(|| left.known.clone())) {
+            (Err(e), Some(why)) => {
                 println!("\n{}: a second try, as {why}. The first: {e:#}{}", s.name, left.shown());
                 let first = Failure { name: s.name.clone(), cause: format!("{e:#}"), log: vec![] };
                 second.lock().unwrap_or_else(PoisonError::into_inner).push(first);

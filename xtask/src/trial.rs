@@ -67,6 +67,8 @@ pub struct Left {
     pub cpu: Duration,
     /// It went on, but what was waited for did not come; and nothing that it printed says that something failed.
     pub hung: bool,
+    /// It failed as its file says that it does now and then, and why.
+    pub known: Option<String>,
     /// The last lines on its serial line, without control characters.
     pub end: Vec<String>,
 }
@@ -124,8 +126,9 @@ fn boot(s: &Scenario, kit: &Kit, dir: &Path, left: &mut Left) -> Result<()> {
     let text = session.text();
     let result = result.and_then(|()| if s.budgets { perf::keeps_limits(&s.platform, &text) } else { Ok(()) });
     let hung = result.as_ref().is_err_and(|e| hung(e, &text));
+    let known = result.as_ref().err().and_then(|_| s.known_failure(&text));
     let (inner, cpu, end) = (matrix::inner(&text), session.cpu_used(), tail(&session.text()));
-    *left = Left { inner, cpu, hung, end, ..Left::default() };
+    *left = Left { inner, cpu, hung, known, end, ..Left::default() };
     result
 }
 
