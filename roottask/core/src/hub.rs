@@ -136,7 +136,7 @@ impl Hub {
         let account = decided.parent.children().find(|(child, _)| *child == life.child).and_then(|(_, c)| c.account);
         if let Some(account) = account {
             // It was opened with more than that a moment ago.
-            let _ = decided.books.spend(account, mapped);
+            let _ = decided.books.fix(account, mapped);
         }
         member
     }
@@ -179,15 +179,21 @@ impl Hub {
     }
 
     fn decide<R>(&self, f: impl FnOnce(&mut Turn<'_, Books>) -> R) -> (R, Vec<Effect>) {
+        let decided = self.weigh(f);
+        if !self.stirred.swap(true, Ordering::AcqRel) {
+            self.shared.wake();
+        }
+        decided
+    }
+
+    /// The same without a tick that follows.
+    fn weigh<R>(&self, f: impl FnOnce(&mut Turn<'_, Books>) -> R) -> (R, Vec<Effect>) {
         let mut decided = lock(&self.decided);
         let Decided { books, parent, .. } = &mut *decided;
         let mut turn = parent.turn(now(), books);
         let result = f(&mut turn);
         let effects = turn.effects();
         drop(decided);
-        if !self.stirred.swap(true, Ordering::AcqRel) {
-            self.shared.wake();
-        }
         (result, effects)
     }
 
@@ -221,8 +227,10 @@ impl Hub {
 
     /// Time has passed.
     pub fn tick(&'static self) {
-        self.turn(|turn| turn.tick());
+        // First, so that what is decided meanwhile is not forgotten.
         self.stirred.store(false, Ordering::Release);
+        let ((), effects) = self.weigh(|turn| turn.tick());
+        self.perform(effects);
         self.tidy();
     }
 

@@ -9,7 +9,6 @@ use crate::timer::{self, Clock};
 use crate::watch::{self, Watch};
 use abi::Sel;
 use parent::Name;
-use policy::children::OFFERED;
 use rpc::{Cap, Interface, Serves, Table};
 use rt::rpc::{Entrypoint, Held, Managed};
 use services::parent::{AnyObject, Request as Wire};
@@ -63,7 +62,7 @@ impl Own {
 
     /// Their names.
     pub fn services(&self) -> Vec<Name> {
-        OFFERED.iter().filter_map(|name| Name::new(name)).collect()
+        init::CORE_SERVICES.iter().filter_map(|name| Name::new(name)).collect()
     }
 
     /// Makes the object of a session, or says why not. `None`: there is no such service.

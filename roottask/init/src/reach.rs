@@ -12,9 +12,8 @@ use session::{ARROW, Label, Routes, Rule, Target};
 
 /// What the root task is called as a server.
 pub const CORE: &str = "core";
-/// The services that the root task itself has for its children (docs/design/0019).
-pub const CORE_SERVICES: [&str; 11] =
-    ["cpu", "io_mem", "io_port", "irq", "log", "pd", "rm", "rom", "timer", "trace", "vm"];
+/// The services that the root task itself has for its children.
+pub const CORE_SERVICES: [&str; 2] = ["timer", "trace"];
 /// The service of ROMs.
 pub(crate) const ROM: &str = "rom";
 

@@ -6,8 +6,6 @@ use init::{Component, Route};
 use parent::{Name, SERVICE_LOG, SERVICE_TERMINAL};
 use session::{Heartbeat, Labels, Limits, Quota, Restart, Rewrite, Routes, Rule, Spec, Target, Time};
 
-/// The services that the root task has itself.
-pub const OFFERED: [&str; 2] = ["timer", "trace"];
 /// Byte streams, which are wired at the start; all other services are sessions. `turn` is one of the perf suite's.
 const STREAMS: [&str; 3] = [SERVICE_LOG, SERVICE_TERMINAL, "turn"];
 /// Sessions of a component, and those that are not answered yet.

@@ -1,8 +1,8 @@
 //! What of a configuration (crate `init`) the root task can do. What it cannot do yet costs the component that asks for
 //! it, with a defect that names the key.
 
-use crate::children::{OFFERED, is_channel, is_plain, is_stream};
-use init::{At, Cause, Component, Config, Defect, Exit};
+use crate::children::{is_channel, is_plain, is_stream};
+use init::{At, CORE_SERVICES, Cause, Component, Config, Defect, Exit};
 use parent::MAX_CHANNELS;
 use session::Target;
 
@@ -53,9 +53,9 @@ fn refused(c: &Component) -> Vec<Defect> {
             refuse(route.at, "route", "the root task cannot do that yet, but only wire a channel to a component");
         }
         if let (Target::Parent, Some(service)) = (route.rule.target, &route.rule.service)
-            && !OFFERED.contains(&service.as_str())
+            && !CORE_SERVICES.contains(&service.as_str())
         {
-            let all = OFFERED.join("`, `");
+            let all = CORE_SERVICES.join("`, `");
             refuse(route.at, "route", &format!("the root task does not offer `{service}`, but `{all}`"));
         }
     }

@@ -68,6 +68,8 @@ pub struct Account {
     pub limit: Quota,
     /// What it uses.
     pub used: Quota,
+    /// How much of that it has used from the beginning, and will to its end.
+    pub fixed: Quota,
     /// Most that it used.
     pub peak: Peak,
 }
@@ -78,9 +80,9 @@ impl Account {
         self.limit.without(self.used)
     }
 
-    /// Whether less than an eighth of what it may use is free: time for a warning.
+    /// Whether less than an eighth of what it may use, beside what is fixed, is free: time for a warning.
     pub fn low(&self) -> bool {
-        self.free().lacks(self.limit.eighth()).is_some()
+        self.free().lacks(self.limit.without(self.fixed).eighth()).is_some()
     }
 
     /// Notes that `more` beyond what is not free is wanted.
@@ -116,8 +118,8 @@ impl Books {
     fn insert(&mut self, reference: Option<AccountId>, limit: Quota) -> AccountId {
         let id = AccountId(self.next);
         self.next += 1;
-        let (used, peak) = (Quota::NONE, Peak::default());
-        self.accounts.insert(id, Account { reference, granted: limit, limit, used, peak });
+        let (used, fixed, peak) = (Quota::NONE, Quota::NONE, Peak::default());
+        self.accounts.insert(id, Account { reference, granted: limit, limit, used, fixed, peak });
         id
     }
 
@@ -201,6 +203,14 @@ impl Books {
         }
         account.used = account.used.plus(quota).unwrap_or(account.used);
         account.measure(Quota::NONE);
+        Ok(())
+    }
+
+    /// The account uses so much more, from its beginning to its end.
+    pub fn fix(&mut self, id: AccountId, quota: Quota) -> Result<(), BookError> {
+        self.spend(id, quota)?;
+        let account = self.account_mut(id)?;
+        account.fixed = account.fixed.plus(quota).unwrap_or(account.fixed);
         Ok(())
     }
 

@@ -100,6 +100,18 @@ fn who_has_less_than_an_eighth_runs_low() {
 }
 
 #[test]
+fn what_is_fixed_is_not_counted_when_it_runs_low() {
+    let (mut books, _, [a, _]) = family();
+    books.fix(a, quota(4, 4)).unwrap();
+    books.spend(a, quota(14, 0)).unwrap();
+    assert!(!books.account(a).unwrap().low(), "an eighth of the other 16");
+    books.spend(a, quota(1, 0)).unwrap();
+    assert!(books.account(a).unwrap().low());
+    assert!(books.fix(a, quota(2, 0)).is_err());
+    assert_eq!(books.account(a).unwrap().fixed, quota(4, 4));
+}
+
+#[test]
 fn what_would_have_been_enough() {
     let (mut books, parent, [a, _]) = family();
     let enough = |books: &Books| books.account(a).unwrap().peak.enough;
