@@ -175,7 +175,9 @@ impl Caller<'_> {
             return Err(Refusal::BadCall);
         }
         match call {
-            Call::StartThread { ec, sc, lower } => start_thread(self.component, ec, sc, lower),
+            Call::StartThread { ec, sc, lower } => {
+                start_thread(self.component, ec, sc, lower, self.portals.shared.watched)
+            }
             Call::CreateEc { ec, cpu, flags, page, sp, events } => {
                 let args = EcArgs { utcb_page: page, cpu, sp, evt: events, ..EcArgs::default() };
                 if !self.component.cpus.contains(&cpu) {
@@ -244,23 +246,25 @@ fn look(portals: &Portals, words: &[u64; abi::UTCB_WORDS]) {
     portals.memory.answer(&waiter, answer);
 }
 
-fn start_thread(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Refusal> {
+/// `keep`: its SC, so that its time can be told.
+fn start_thread(c: &Running, ec: u64, sc: u64, lower: u64, keep: bool) -> Result<(), Refusal> {
     // If there is something else at their selector, create_sc refuses it.
     let own_ec = space::take_from(c.objects.obj, ec, perm::Ec::BIND_SC.bits()).map_err(refusal)?;
-    let result = start_ec(c, own_ec, sc, lower);
+    let result = start_ec(c, own_ec, sc, lower, keep);
     rt::sel::free(own_ec);
     result.map_err(refusal)
 }
 
-fn start_ec(c: &Running, ec: u64, sc: u64, lower: u64) -> Result<(), Status> {
+fn start_ec(c: &Running, ec: u64, sc: u64, lower: u64, keep: bool) -> Result<(), Status> {
     let own_sc = space::free_selector()?;
     let lower = u8::try_from(lower).unwrap_or(u8::MAX);
     let scd = Scd { cos: 0, prio: c.priority.saturating_sub(lower).max(1), budget_ms: BUDGET_MS };
     let result = rt::hypercall::create_sc(own_sc, c.objects.pd, ec, scd)
         .and_then(|()| space::give(c.objects.obj, own_sc, sc, perm::Sc::CTRL.bits()));
     match result {
-        Ok(()) => c.add_thread(own_sc),
-        Err(_) => rt::sel::free(own_sc),
+        Ok(()) if keep => c.add_thread(own_sc),
+        // Theirs stays: what they hold keeps the SC alive.
+        _ => rt::sel::free(own_sc),
     }
     result
 }

@@ -104,7 +104,7 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
         }
     };
     rt::root::set_contended(helpers::ask_all);
-    let shared = Shared::new(file.entries.len());
+    let shared = Shared::new(file.entries.len(), children::watched(&file));
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
     kernel_trace::start(hip, file.trace, &log);
     let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);

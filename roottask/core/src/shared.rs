@@ -185,6 +185,8 @@ const MOST: usize = 1000;
 
 /// Shared by handler and supervisor.
 pub struct Shared {
+    /// Somebody may look at what components use: the SCs of their threads are kept.
+    pub watched: bool,
     /// By index of the system file: those that were created and have not been destroyed.
     components: Vec<Mutex<Option<Arc<Running>>>>,
     /// To the supervisor. Not a channel of std: its receiver spins until a sender that was preempted goes on, and handlers
@@ -196,9 +198,9 @@ pub struct Shared {
 
 impl Shared {
     /// Room for `count` components.
-    pub fn new(count: usize) -> Arc<Shared> {
+    pub fn new(count: usize, watched: bool) -> Arc<Shared> {
         let components = (0..count).map(|_| Mutex::new(None)).collect();
-        Arc::new(Shared { components, orders: Mutex::default(), ordered: Semaphore::new(0) })
+        Arc::new(Shared { watched, components, orders: Mutex::default(), ordered: Semaphore::new(0) })
     }
 
     fn orders(&self) -> MutexGuard<'_, VecDeque<Order>> {

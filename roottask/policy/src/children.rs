@@ -2,10 +2,12 @@
 //!
 //! Key functions: [`spec`], [`is_channel`].
 
-use init::{Component, Route};
+use init::{Component, Config, Route};
 use parent::{Name, SERVICE_LOG, SERVICE_TERMINAL};
 use session::{Heartbeat, Labels, Limits, Quota, Restart, Rewrite, Routes, Rule, Spec, Target, Time};
 
+/// The service that tells what runs.
+const TRACE: &str = "trace";
 /// Byte streams, which are wired at the start; all other services are sessions. `turn` is one of the perf suite's.
 const STREAMS: [&str; 3] = [SERVICE_LOG, SERVICE_TERMINAL, "turn"];
 /// Sessions of a component, and those that are not answered yet.
@@ -25,6 +27,12 @@ pub(crate) fn is_channel(rule: &Rule) -> bool {
 /// Whether nothing is asked of a rule that a channel does not do.
 pub(crate) fn is_plain(rule: &Rule) -> bool {
     rule.labels == Labels::Any && rule.rewrite == Rewrite::default()
+}
+
+/// Whether a component may have sessions of the root task's trace service.
+pub fn watched(file: &Config) -> bool {
+    let trace = |rule: &Rule| rule.target == Target::Parent && rule.service.is_none_or(|s| s.as_str() == TRACE);
+    file.components().any(|c| c.routes.iter().any(|route| trace(&route.rule)))
 }
 
 /// What it starts with: its RAM and its capabilities.
@@ -101,6 +109,16 @@ mod tests {
         let all: Vec<_> = spec.routes.0.iter().map(|r| (r.service.unwrap(), r.target)).collect();
         assert!(all.contains(&(name("gpu"), Target::Child(name("b")))) && all.contains(&(name("timer"), Target::Own)));
         assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn who_may_trace_has_the_threads_watched() {
+        let of = |routes: &str| {
+            let text = format!("[[component]]\nname = \"a\"\nbinary = \"m\"\nram = \"1M\"\npriority = 1\n{routes}\n");
+            watched(&Config::parse(&text).unwrap())
+        };
+        assert!(of("routes = { trace = \"parent\" }") && of("route = [{ to = \"parent\" }]"));
+        assert!(!of("routes = { timer = \"parent\" }") && !of(""));
     }
 
     #[test]
