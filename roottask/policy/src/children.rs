@@ -84,7 +84,7 @@ mod tests {
 
     fn component(tail: &str) -> Component {
         let text = format!("[[component]]\nname = \"a\"\nbinary = \"m\"\nram = \"1M\"\npriority = 1\n{tail}\n");
-        init::Config::parse(&text).unwrap().entries.remove(0).result.unwrap()
+        Config::parse(&text).unwrap().entries.remove(0).result.unwrap()
     }
 
     fn name(text: &str) -> Name {
