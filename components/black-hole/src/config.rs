@@ -1,6 +1,7 @@
 //! The component's configuration (ROM "config"). Reference: README.md.
 
 use serde::Deserialize;
+pub use settings::Error as ConfigError;
 use std::fmt;
 
 /// A service that it can stand in for.
@@ -48,21 +49,10 @@ impl Default for Config {
     }
 }
 
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not UTF-8.
-    #[error("config is not UTF-8 (byte {})", .0.valid_up_to())]
-    NotText(#[from] std::str::Utf8Error),
-    /// Not TOML, an unknown key, or a value that makes no sense.
-    #[error("config: {0}")]
-    Syntax(#[from] toml::de::Error),
-}
-
 impl Config {
     /// Reads the ROM's content. A service that is named twice is taken once.
     pub fn parse(rom: &[u8]) -> Result<Config, ConfigError> {
-        let mut config: Config = toml::from_str(std::str::from_utf8(rom)?)?;
+        let mut config: Config = settings::read(rom)?;
         config.services.sort_unstable();
         config.services.dedup();
         Ok(config)

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
+pub use settings::Error as ConfigError;
+use settings::within;
 
 /// Bytes in a KiB.
 const KIB: usize = 1024;
@@ -86,28 +88,13 @@ impl TryFrom<String> for Escape {
 }
 
 fn kept<'de, D: Deserializer<'de>>(d: D) -> Result<usize, D::Error> {
-    let kib = usize::deserialize(d)?;
-    if !(KEPT_MIN_KIB..=KEPT_MAX_KIB).contains(&kib) {
-        return Err(serde::de::Error::custom(format!("{kib} KiB is not within {KEPT_MIN_KIB} and {KEPT_MAX_KIB}")));
-    }
-    Ok(kib)
-}
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not UTF-8.
-    #[error("config is not UTF-8 (byte {})", .0.valid_up_to())]
-    NotText(#[from] std::str::Utf8Error),
-    /// Not TOML, an unknown key, or a value that makes no sense.
-    #[error("config: {0}")]
-    Syntax(#[from] toml::de::Error),
+    within(d, &(KEPT_MIN_KIB..=KEPT_MAX_KIB), "KiB is")
 }
 
 impl Config {
     /// Reads the ROM's content.
     pub fn parse(rom: &[u8]) -> Result<Config, ConfigError> {
-        Ok(toml::from_str(std::str::from_utf8(rom)?)?)
+        settings::read(rom)
     }
 
     /// Bytes that are kept of each terminal's output.

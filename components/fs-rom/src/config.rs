@@ -1,6 +1,8 @@
 //! The component's configuration (ROM "config"). Reference: README.md.
 
 use serde::{Deserialize, Deserializer};
+pub use settings::Error as ConfigError;
+use settings::within;
 use std::ops::RangeInclusive;
 
 /// Longest ROM that can be configured, in KiB.
@@ -21,29 +23,13 @@ fn default_max() -> u64 {
 }
 
 fn max_kib<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
-    let value = u64::deserialize(d)?;
-    if !MAX_KIB.contains(&value) {
-        let (least, most) = (MAX_KIB.start(), MAX_KIB.end());
-        return Err(serde::de::Error::custom(format!("{value} KiB are not within {least} and {most}")));
-    }
-    Ok(value)
-}
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not UTF-8.
-    #[error("config is not UTF-8 (byte {})", .0.valid_up_to())]
-    NotText(#[from] std::str::Utf8Error),
-    /// Not TOML, an unknown key, or a value that makes no sense.
-    #[error("config: {0}")]
-    Syntax(#[from] toml::de::Error),
+    within(d, &MAX_KIB, "KiB are")
 }
 
 impl Config {
     /// Reads the ROM's content.
     pub fn parse(rom: &[u8]) -> Result<Config, ConfigError> {
-        Ok(toml::from_str(std::str::from_utf8(rom)?)?)
+        settings::read(rom)
     }
 
     /// Longest ROM in bytes.

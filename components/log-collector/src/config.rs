@@ -1,6 +1,8 @@
 //! The component's configuration (ROM "config"). Reference: README.md.
 
 use serde::{Deserialize, Deserializer};
+pub use settings::Error as ConfigError;
+use settings::within;
 
 /// Bytes of a KiB.
 const KIB: usize = 1024;
@@ -38,29 +40,13 @@ fn positive<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
 }
 
 fn kept<'de, D: Deserializer<'de>>(d: D) -> Result<usize, D::Error> {
-    let kib = usize::deserialize(d)?;
-    let (least, most) = (KEPT_KIB.start(), KEPT_KIB.end());
-    if !KEPT_KIB.contains(&kib) {
-        return Err(serde::de::Error::custom(format!("{kib} KiB is not within {least} and {most}")));
-    }
-    Ok(kib)
-}
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not UTF-8.
-    #[error("config is not UTF-8 (byte {})", .0.valid_up_to())]
-    NotText(#[from] std::str::Utf8Error),
-    /// Not TOML, an unknown key, or a value that makes no sense.
-    #[error("config: {0}")]
-    Syntax(#[from] toml::de::Error),
+    within(d, &KEPT_KIB, "KiB is")
 }
 
 impl Config {
     /// Reads the ROM's content.
     pub fn parse(rom: &[u8]) -> Result<Config, ConfigError> {
-        Ok(toml::from_str(std::str::from_utf8(rom)?)?)
+        settings::read(rom)
     }
 
     /// Bytes that are kept of the log.

@@ -1,6 +1,8 @@
 //! The component's configuration (ROM "config"). Reference: README.md.
 
 use serde::{Deserialize, Deserializer};
+pub use settings::Error as ConfigError;
+use settings::within;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -31,41 +33,18 @@ impl Default for Config {
     }
 }
 
-fn within<'de, D: Deserializer<'de>, T: Deserialize<'de> + PartialOrd + std::fmt::Display>(
-    d: D,
-    range: RangeInclusive<T>,
-) -> Result<T, D::Error> {
-    let value = T::deserialize(d)?;
-    if !range.contains(&value) {
-        let (least, most) = (range.start(), range.end());
-        return Err(serde::de::Error::custom(format!("{value} is not within {least} and {most}")));
-    }
-    Ok(value)
-}
-
 fn every<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
-    within(d, EVERY_MS)
+    within(d, &EVERY_MS, "is")
 }
 
 fn size<'de, D: Deserializer<'de>>(d: D) -> Result<usize, D::Error> {
-    within(d, SIZE)
-}
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not UTF-8.
-    #[error("config is not UTF-8 (byte {})", .0.valid_up_to())]
-    NotText(#[from] std::str::Utf8Error),
-    /// Not TOML, an unknown key, or a value that makes no sense.
-    #[error("config: {0}")]
-    Syntax(#[from] toml::de::Error),
+    within(d, &SIZE, "is")
 }
 
 impl Config {
     /// Reads the ROM's content.
     pub fn parse(rom: &[u8]) -> Result<Config, ConfigError> {
-        Ok(toml::from_str(std::str::from_utf8(rom)?)?)
+        settings::read(rom)
     }
 
     /// How long a picture stays.

@@ -2,7 +2,7 @@
 
 use crate::rules::{RuleError, Rules, Written};
 use serde::{Deserialize, Deserializer};
-use std::fmt::Display;
+use settings::within;
 use std::ops::RangeInclusive;
 
 /// Bytes of a KiB.
@@ -38,32 +38,20 @@ impl Default for File {
     }
 }
 
-fn within<'de, D: Deserializer<'de>>(d: D, range: RangeInclusive<usize>, of: impl Display) -> Result<usize, D::Error> {
-    let value = usize::deserialize(d)?;
-    if !range.contains(&value) {
-        let (least, most) = (range.start(), range.end());
-        return Err(serde::de::Error::custom(format!("{value} {of} are not within {least} and {most}")));
-    }
-    Ok(value)
-}
-
 fn max_kib<'de, D: Deserializer<'de>>(d: D) -> Result<usize, D::Error> {
-    within(d, MAX_KIB, "KiB")
+    within(d, &MAX_KIB, "KiB are")
 }
 
 fn sessions<'de, D: Deserializer<'de>>(d: D) -> Result<usize, D::Error> {
-    within(d, SESSIONS, "sessions")
+    within(d, &SESSIONS, "sessions are")
 }
 
 /// Why a configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not UTF-8.
-    #[error("config is not UTF-8 (byte {})", .0.valid_up_to())]
-    NotText(#[from] std::str::Utf8Error),
-    /// Not TOML, an unknown key, or a value that makes no sense.
-    #[error("config: {0}")]
-    Syntax(#[from] toml::de::Error),
+    /// It cannot be read.
+    #[error(transparent)]
+    Text(#[from] settings::Error),
     /// A rule that cannot be.
     #[error("config: {0}")]
     Rule(#[from] RuleError),
@@ -72,7 +60,7 @@ pub enum ConfigError {
 impl Config {
     /// Reads the ROM's content.
     pub fn parse(rom: &[u8]) -> Result<Config, ConfigError> {
-        let file: File = toml::from_str(std::str::from_utf8(rom)?)?;
+        let file: File = settings::read(rom)?;
         Ok(Config { max_kib: file.max_kib, sessions: file.sessions, rules: Rules::new(file.rom)? })
     }
 

@@ -1,6 +1,7 @@
 //! The component's configuration (ROM "config"). Reference: README.md.
 
 use serde::Deserialize;
+pub use settings::Error as ConfigError;
 
 use crate::spec::BASE_BAUD;
 
@@ -23,19 +24,8 @@ impl Default for Config {
 impl Config {
     /// Reads the ROM's content.
     pub fn parse(rom: &[u8]) -> Result<Config, ConfigError> {
-        Ok(toml::from_str(std::str::from_utf8(rom)?)?)
+        settings::read(rom)
     }
-}
-
-/// Why a configuration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not UTF-8.
-    #[error("config is not UTF-8 (byte {})", .0.valid_up_to())]
-    NotText(#[from] std::str::Utf8Error),
-    /// Not TOML, an unknown key, or a value of a wrong type or out of range.
-    #[error("config: {0}")]
-    Syntax(#[from] toml::de::Error),
 }
 
 /// A rate that the baud generator can make.
