@@ -15,13 +15,12 @@ const TICKS: u32 = 5;
 const SECOND_US: u64 = 1_000_000;
 
 fn tick() -> Result<(), Box<dyn Error>> {
-    let kernel = |status| format!("the kernel refused a thread or a signal: {status:?}");
     let session = session::open::<dyn Timer>("", &[])?;
     let timer = TimerClient::new(session.portal());
     let ticked = Arc::new(Semaphore::new(0));
     let raised = Arc::clone(&ticked);
-    let at = Entrypoint::new(rt::thread::cpu(), STACK).map_err(kernel)?;
-    let context = at.context(move || raised.up()).map_err(kernel)?;
+    let at = Entrypoint::new(rt::thread::cpu(), STACK)?;
+    let context = at.context(move || raised.up())?;
     timer.heed(context.signal())?;
     timer.every(SECOND_US)?;
     for n in 1..=TICKS {

@@ -82,6 +82,27 @@ pub enum Status {
     MemCap = 0xb,
 }
 
+impl core::fmt::Display for Status {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Status::Success => "the kernel did it (SUCCESS)",
+            Status::Timeout => "the time was over, or the callee busy (TIMEOUT)",
+            Status::Aborted => "the partner is dead, or the object could not bind (ABORTED)",
+            Status::Ovrflow => "a counter would overflow (OVRFLOW)",
+            Status::BadHyp => "the kernel has no such hypercall (BAD_HYP)",
+            Status::BadCap => "no such capability, or too few permissions (BAD_CAP)",
+            Status::BadPar => "the kernel does not take a parameter (BAD_PAR)",
+            Status::BadFtr => "this machine has no such feature (BAD_FTR)",
+            Status::BadCpu => "no such CPU, or not the caller's (BAD_CPU)",
+            Status::BadDev => "no such device (BAD_DEV)",
+            Status::MemObj => "too little kernel memory for an object (MEM_OBJ)",
+            Status::MemCap => "too little kernel memory for capabilities (MEM_CAP)",
+        })
+    }
+}
+
+impl core::error::Error for Status {}
+
 /// What `create_pd` creates: its OP flags (5.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
