@@ -9,6 +9,9 @@ use crate::route::Routes;
 use crate::spec::Spec;
 use crate::turn::{Cause, Child, Effect, Life, State, Turn};
 
+/// So many heartbeats that are not answered are worth a line, of a child that is not stopped before.
+const SILENT: u32 = 3;
+
 impl<B: Bank + ?Sized> Turn<'_, B> {
     /// A new child, which starts as soon as there is quota for it. Returns its number, which is never another's; `None`
     /// if there is one of that name.
@@ -137,7 +140,11 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
     }
 
     pub(crate) fn alive(&mut self, index: usize) -> Result<(), Refusal> {
-        self.parent.children.get_mut(&index).ok_or(Refusal::Dead)?.unanswered = 0;
+        let child = self.parent.children.get_mut(&index).ok_or(Refusal::Dead)?;
+        let missed = std::mem::take(&mut child.unanswered).saturating_sub(1);
+        if missed >= SILENT {
+            self.log(index, format!("answers again, {missed} heartbeats late"));
+        }
         Ok(())
     }
 
@@ -153,9 +160,13 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
                 let _ = self.end(index, Cause::Heartbeat);
                 continue;
             }
-            child.unanswered += 1;
+            let missed = child.unanswered;
+            child.unanswered = missed.saturating_add(1);
             child.tell_beat = true;
             child.beat_at = now.saturating_add(heartbeat.every);
+            if missed == SILENT {
+                self.log(index, format!("has not answered {missed} heartbeats"));
+            }
             self.signal(index);
         }
     }

@@ -143,6 +143,23 @@ fn who_does_not_answer_heartbeats_is_started_anew() {
 }
 
 #[test]
+fn who_is_only_asked_is_reported_once_and_when_it_answers_again() {
+    let mut house = House::usual();
+    let mut deaf = spec("deaf", &[], &[]);
+    deaf.heartbeat = Some(Heartbeat { every: 50 * MS, missed: u32::MAX });
+    house.add(deaf);
+    (0..3).for_each(|_| house.tick(50 * MS));
+    assert_eq!(house.log, [""; 0], "two are missed, the third is on its way");
+    (0..7).for_each(|_| house.tick(50 * MS));
+    assert_eq!(house.log, ["deaf: has not answered 3 heartbeats"]);
+    house.call("deaf", Call::Alive).unwrap();
+    house.tick(50 * MS);
+    house.call("deaf", Call::Alive).unwrap();
+    assert_eq!(house.log[1..], ["deaf: answers again, 9 heartbeats late"]);
+    assert!(house.child("deaf").runs());
+}
+
+#[test]
 fn quota_that_is_asked_for() {
     let mut house = House::usual();
     house.call("shell", Call::Want(quota(50, 0))).unwrap();
