@@ -59,8 +59,6 @@ use window::Window;
 const OWN_KMEM: u64 = 2 << 20;
 /// And for each CPU, for the thread that helps the handler there.
 const OWN_KMEM_PER_CPU: u64 = 16 << 10;
-/// Capabilities of all components together; what the kernel needs for them is in their kernel memory.
-const CAPS: u64 = 1 << 32;
 /// Boot module with the system file.
 const SYSTEM: &str = "system";
 
@@ -123,7 +121,8 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
 fn total(file: &Config, plan: &Plan, boot: &Boot) -> Quota {
     let started = plan.components.iter().zip(&file.entries).filter(|(c, _)| c.is_ok());
     let mapped = started.filter_map(|(_, e)| e.result.as_ref().ok()).map(|c| children::mapped(c).ram()).sum::<u64>();
-    Quota::new((mapped + boot.book.free_bytes()) & !(abi::PAGE_SIZE as u64 - 1), CAPS).unwrap_or_default()
+    let ram = (mapped + boot.book.free_bytes()) & !(abi::PAGE_SIZE as u64 - 1);
+    Quota::new(ram, init::CORE_CAPS.into()).unwrap_or_default()
 }
 
 /// Frames for the dataspaces of all components that start, as far as there are some.

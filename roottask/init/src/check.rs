@@ -22,6 +22,8 @@ pub struct World {
     pub ram: Option<u64>,
     /// Kernel memory for components in bytes.
     pub kmem: Option<u64>,
+    /// Capabilities for components.
+    pub caps: Option<u64>,
     /// CPUs.
     pub cpus: Option<u16>,
     /// Boot modules; `None`: any that is asked for.
@@ -69,7 +71,7 @@ pub fn check(config: &Config, world: &World) -> Verdict {
     verdict.errors.extend(config.all_defects().into_iter().map(Finding::from));
     let root = Frame { config, path: String::new(), parent: None };
     let budget =
-        Budget { ram: world.ram, kmem: world.kmem, caps: None, whose: "the machine".into(), at: At::default() };
+        Budget { ram: world.ram, kmem: world.kmem, caps: world.caps, whose: "the machine".into(), at: At::default() };
     Checker { world, verdict: &mut verdict }.all(&root, &budget);
     unused(&root, &mut verdict);
     cycles(&mut verdict);
@@ -168,7 +170,7 @@ impl Checker<'_> {
         let sum = |of: fn(&Component) -> u64| config.components().map(of).fold(0u64, u64::saturating_add);
         let ram = sum(|c| c.ram.value.bytes()).saturating_add(config.preserve.ram);
         let kmem = sum(|c| c.kernel_memory().bytes());
-        let caps = sum(|c| c.caps.map_or(0, |caps| caps.value.into())).saturating_add(config.preserve.caps.into());
+        let caps = sum(|c| c.capabilities().into()).saturating_add(config.preserve.caps.into());
         let bytes: fn(u64) -> String = human;
         for (what, asked, there, shown) in [
             ("RAM", ram, budget.ram, bytes),

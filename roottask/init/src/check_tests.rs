@@ -247,6 +247,8 @@ fn quotas_must_fit() {
         "kernel memory: 2M are given out, but the machine has 1028K for components",
     ];
     assert_eq!(texts(&v.errors), want);
+    let v = check(&config, &World { caps: Some(119), ..world() });
+    assert_eq!(texts(&v.errors), ["capabilities: 120 are given out, but the machine has 119 for components"]);
     let inner = [("a", "kmem = \"1M\"\ncaps = 60"), ("b", "kmem = \"1M\"\ncaps = 60")];
     let v = verdict(&inside("i", "preserve = { ram = \"7M\", caps = 80 }", &inner, "caps = 199"));
     let want = [

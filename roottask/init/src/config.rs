@@ -158,10 +158,10 @@ impl Component {
         self.spare.map_or(usual, |spare| spare.value.bytes())
     }
 
-    /// Capabilities that it has: what its description says, or what goes with its RAM.
+    /// Capabilities that it has: what its description says, or what goes with its RAM, 512 at most.
     pub fn capabilities(&self) -> u32 {
-        let usual = 128 + u32::try_from(self.ram.value.bytes() >> 16).unwrap_or(u32::MAX / 2);
-        self.caps.map_or(usual, |caps| caps.value)
+        let usual = || 128 + (self.ram.value.bytes() >> 16).min(384) as u32;
+        self.caps.map_or_else(usual, |caps| caps.value)
     }
 
     /// Whether it provides a service.

@@ -29,5 +29,5 @@ pub use document::{At, Node, Placed, Table, Value};
 pub use parent::Name;
 pub use parse::INIT;
 pub use quantity::{Period, PortRange, QuantityError, Size, human};
-pub use reach::{CORE, CORE_SERVICES, Reach};
+pub use reach::{CORE, CORE_CAPS, CORE_SERVICES, Reach};
 pub use session::ARROW;

@@ -14,6 +14,9 @@ use session::{ARROW, Label, Routes, Rule, Target};
 pub const CORE: &str = "core";
 /// The services that the root task itself has for its children.
 pub const CORE_SERVICES: [&str; 2] = ["timer", "trace"];
+/// Capabilities of all components together: a selector of the root task stands behind each, and it keeps a quarter of its
+/// 32768 for itself.
+pub const CORE_CAPS: u32 = 24 << 10;
 /// The service of ROMs.
 pub(crate) const ROM: &str = "rom";
 

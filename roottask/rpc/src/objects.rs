@@ -61,23 +61,27 @@ impl<T> Objects<T> {
 #[derive(Debug)]
 pub struct Indices {
     taken: Vec<bool>,
+    /// All below are taken.
+    low: usize,
     limit: usize,
 }
 
 impl Indices {
     /// None yet.
     pub const fn new(limit: usize) -> Indices {
-        Indices { taken: Vec::new(), limit }
+        Indices { taken: Vec::new(), low: 0, limit }
     }
 
     /// The lowest that is free; `None`: all are taken.
     pub fn take(&mut self) -> Option<usize> {
-        let free = self.taken.iter().position(|t| !t).unwrap_or(self.taken.len());
+        let above = self.taken.get(self.low..).unwrap_or_default();
+        let free = self.low + above.iter().position(|t| !t).unwrap_or(above.len());
         match self.taken.get_mut(free) {
             Some(t) => *t = true,
             None if free < self.limit => self.taken.push(true),
             None => return None,
         }
+        self.low = free + 1;
         Some(free)
     }
 
@@ -85,6 +89,7 @@ impl Indices {
     pub fn give(&mut self, index: usize) {
         if let Some(t) = self.taken.get_mut(index) {
             *t = false;
+            self.low = self.low.min(index);
         }
     }
 }

@@ -27,6 +27,22 @@ fn an_index_can_be_given_out_before_its_object_is_there() {
     assert_eq!([i.take(), i.take()], [Some(0), None]);
 }
 
+proptest! {
+    /// Always the lowest that is free.
+    #[test]
+    fn the_lowest_index_comes_first(limit in 0usize..20, steps in prop::collection::vec(0usize..30, 0..200)) {
+        let (mut indices, mut free) = (Indices::new(limit), (0..limit).collect::<std::collections::BTreeSet<_>>());
+        for step in steps {
+            if step < 20 {
+                prop_assert_eq!(indices.take(), free.pop_first());
+            } else if step - 20 < limit {
+                indices.give(step - 20);
+                free.insert(step - 20);
+            }
+        }
+    }
+}
+
 #[test]
 fn what_came_another_way_is_not_in_the_books() {
     let mut u = Uses::new();

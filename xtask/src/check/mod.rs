@@ -5,7 +5,7 @@ mod picture;
 
 use crate::{build, guest, platform, tree};
 use anyhow::{Context, Result, anyhow, ensure};
-use init::{CORE_SERVICES, Config, Defect, Finding, Size, Verdict, World};
+use init::{CORE_CAPS, CORE_SERVICES, Config, Defect, Finding, Size, Verdict, World};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -77,6 +77,7 @@ fn of_platform(p: &platform::Platform) -> World {
     World {
         ram: Some((u64::from(p.memory_mib) << 20).saturating_sub(POOL + IMAGES)),
         kmem: Some(POOL - POOL_KEPT),
+        caps: Some(CORE_CAPS.into()),
         cpus: Some(p.cpus.try_into().unwrap_or(u16::MAX)),
         modules: None,
         services: CORE_SERVICES.iter().filter_map(|s| init::Name::new(s)).collect(),

@@ -78,8 +78,8 @@ unsafe extern "C" {
     fn rt_object_entry();
 }
 
-/// Most objects of an entry point.
-pub const MAX_OBJECTS: usize = 1024;
+/// Most objects of an entry point: each has a selector.
+pub const MAX_OBJECTS: usize = sel::CAPACITY;
 /// Identifier of the portal by which other threads have something done.
 const CONTROL: u64 = u64::MAX;
 /// Identifier of the portal by which signals come.
