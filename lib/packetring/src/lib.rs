@@ -13,6 +13,9 @@
 //! | [`layout::TAIL`] = 64 | 4 | descriptors put in so far, modulo 2^32; only the producer writes it |
 //! | [`layout::SLOTS`] = 128 | 16 each | descriptor n is in slot n % `slots`: offset in the buffer (4 bytes), length (4), tag (8) |
 //!
+//! Memory that is for a ring alone begins with the submissions; then come the acknowledgements ([`layout::acknowledge_at`]) and
+//! the buffer ([`layout::buffer_at`]), which reaches to its end.
+//!
 //! All is little endian, and zero at the start. What a tag says is up to the session: an operation, a block's number; with the
 //! acknowledgement, how it went.
 //!

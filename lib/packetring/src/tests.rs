@@ -399,7 +399,8 @@ fn rings_have_a_power_of_two_of_slots_and_a_buffer() {
         assert_eq!(Source::new(&memory).err(), Some(BadLayout { slots, buffer_len }));
         assert_eq!(Sink::new(&memory).err(), Some(BadLayout { slots, buffer_len }));
     }
-    assert_eq!(layout::queue_len(4), 192);
+    assert_eq!((layout::queue_len(4), layout::acknowledge_at(4), layout::buffer_at(4)), (192, 192, 384));
+    assert_eq!((layout::queue_len(1), layout::acknowledge_at(1), layout::buffer_at(1)), (144, 192, 384));
 }
 
 /// Both sides sleep whenever there is nothing to do, and wake only by the other's signals. A lost wake-up shows as a timeout.

@@ -98,13 +98,23 @@ enum Mine {
 
 struct State {
     mine: BTreeMap<u64, Mine>,
+    /// Who waits for the end of a session of ours.
+    watches: Vec<(u64, Signal)>,
     /// For the entry point.
     todo: VecDeque<Notice>,
     /// Who was asked for quota.
     granted: bool,
 }
 
-static STATE: Lock<State> = Lock::new(State { mine: BTreeMap::new(), todo: VecDeque::new(), granted: false });
+impl State {
+    /// A session has ended.
+    fn tell(&self, id: u64) {
+        self.watches.iter().filter(|(of, _)| *of == id).for_each(|(_, signal)| _ = raise(*signal));
+    }
+}
+
+static STATE: Lock<State> =
+    Lock::new(State { mine: BTreeMap::new(), watches: Vec::new(), todo: VecDeque::new(), granted: false });
 /// What is raised for us; 0: the parent has not been told.
 static CONTEXT: AtomicU64 = AtomicU64::new(0);
 /// The bell of the entry point that handles notices; 0: there is none.
@@ -164,7 +174,10 @@ fn enter(state: &mut State, id: u64, news: News) -> Option<Held<Cap<AnyObject>>>
         (Some(mine), News::Ready(cap)) => *mine = Mine::Ready(cap),
         (Some(mine), News::Upgraded) => *mine = Mine::Upgraded(true),
         (Some(mine), News::NotUpgraded) => *mine = Mine::Upgraded(false),
-        (Some(mine), News::Ended(end)) => *mine = Mine::Ended(end),
+        (Some(mine), News::Ended(end)) => {
+            *mine = Mine::Ended(end);
+            state.tell(id);
+        }
     }
     None
 }
@@ -297,9 +310,39 @@ impl<I: Interface + ?Sized> Session<I> {
     }
 }
 
+/// Has a signal of ours raised when a session of ours ends, until this value goes.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    id: u64,
+    signal: Signal,
+}
+
+impl Watch {
+    /// `None`: nobody would see the end, as no entry point [attends](attend).
+    pub(crate) fn new<I: ?Sized>(session: &Session<I>, signal: Signal) -> Option<Watch> {
+        let attended = ATTENDING.load(Ordering::Acquire) != 0;
+        attended.then(|| STATE.with(|s| s.watches.push((session.id, signal))));
+        attended.then_some(Watch { id: session.id, signal })
+    }
+
+    /// Whether it has ended, as far as it is known.
+    pub(crate) fn is_over(&self) -> bool {
+        STATE.with(|s| matches!(s.mine.get(&self.id), None | Some(Mine::Ended(_))))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        STATE.with(|s| s.watches.retain(|(id, signal)| (*id, *signal) != (self.id, self.signal)));
+    }
+}
+
 impl<I: ?Sized> Drop for Session<I> {
     fn drop(&mut self) {
-        STATE.with(|s| _ = s.mine.remove(&self.id));
+        STATE.with(|s| {
+            s.mine.remove(&self.id);
+            s.tell(self.id);
+        });
         // It may be over already.
         let _ = parent().close(self.id);
     }

@@ -9,6 +9,7 @@
 mod record;
 pub mod dataspace;
 pub mod journal;
+mod packets;
 pub mod parent;
 pub mod pd;
 pub mod report;
@@ -20,6 +21,7 @@ pub mod trace;
 
 pub use dataspace::{Dataspace, DataspaceClient, DataspaceServer};
 pub use journal::{Journal, JournalClient, JournalServer};
+pub use packets::Packets;
 pub use parent::{Parent, ParentClient, ParentServer};
 pub use pd::{Pd, PdClient, PdServer};
 pub use report::{Report, ReportClient, ReportServer};
