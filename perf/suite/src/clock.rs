@@ -26,6 +26,15 @@ pub struct Registers {
     pub r8: u64,
 }
 
+/// The clock's lower half.
+#[inline(always)]
+pub fn now() -> u32 {
+    let ticks;
+    // SAFETY: reads the clock.
+    unsafe { asm!("rdtsc", out("eax") ticks, out("edx") _, options(nostack)) };
+    ticks
+}
+
 /// Ticks of nothing.
 pub fn empty() -> u32 {
     let d: u32;

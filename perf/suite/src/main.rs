@@ -10,11 +10,14 @@
 mod bounds;
 mod clock;
 mod exits;
+mod framework;
 mod interrupts;
 mod ipc;
 mod machine;
 mod memory;
 mod objects;
+mod packets;
+mod peer;
 mod rpc;
 mod scaling;
 mod semaphores;
@@ -24,10 +27,12 @@ mod threads;
 /// Rows of a file, measured on that CPU.
 type Run = fn(u16) -> Result<(), String>;
 
-/// All of them but `pins`. `only = "NAME"` in the configuration chooses one.
+/// All of them but `pins` and `peer`. `only = "NAME"` in the configuration chooses one.
 const GROUPS: &[(&str, Run)] = &[
     ("ipc", ipc::run),
     ("rpc", rpc::run),
+    ("packets", packets::run),
+    ("framework", framework::run),
     ("semaphores", semaphores::run),
     ("memory", memory::run),
     ("objects", objects::run),
@@ -38,11 +43,14 @@ const GROUPS: &[(&str, Run)] = &[
 ];
 
 fn main() {
+    let begun = rt::time::tsc();
     let config = rt::rom(parent::CONFIG_ROM).map(String::from_utf8_lossy).unwrap_or_default();
     let only = config.lines().find_map(|l| l.strip_prefix("only = \"")?.strip_suffix('"'));
     let cpu = rt::start_info().map_or(0, |i| i.cpu as u16);
-    if only == Some("pins") {
-        return interrupts::pins(cpu);
+    match only {
+        Some("pins") => return interrupts::pins(cpu),
+        Some("peer") => return peer::serve(cpu, begun),
+        _ => {}
     }
     interrupts::wait_for_pins();
     machine::print();

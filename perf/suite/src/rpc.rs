@@ -1,10 +1,9 @@
 //! Calls of an interface, and signals: what they cost above the kernel's calls that they are made of.
 
-use crate::clock::{OVERHEAD, missing, report, sample};
+use crate::clock::{OVERHEAD, missing, now, report, sample};
 use crate::semaphores::{ONE_CPU, other_cpu};
 use rpc::Signal;
 use rt::rpc::{Entrypoint, Managed, Portal, raise};
-use std::arch::asm;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,15 +27,6 @@ impl Sum for Server {
     fn eight(&mut self, a: (u64, u64, u64, u64), b: (u64, u64, u64, u64)) -> u64 {
         a.3.wrapping_add(b.3)
     }
-}
-
-/// The clock's lower half.
-#[inline(always)]
-fn now() -> u32 {
-    let ticks;
-    // SAFETY: reads the clock.
-    unsafe { asm!("rdtsc", out("eax") ticks, out("edx") _, options(nostack)) };
-    ticks
 }
 
 fn server(ep: Entrypoint) -> Result<Managed<dyn Sum>, String> {

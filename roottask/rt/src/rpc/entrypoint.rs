@@ -113,6 +113,8 @@ pub(crate) struct Inner {
     moved: AtomicBool,
     /// The thread has run, and so has FS.
     begun: AtomicBool,
+    /// It handles signals, and polls futures next.
+    handles: AtomicBool,
 }
 
 /// What threads on other CPUs leave for the entry point's own, which finds it before it needs it.
@@ -233,7 +235,9 @@ impl Inner {
             // SAFETY: only `run` has that portal, and waits for the reply.
             CONTROL => unsafe { (*(words[0] as *mut Job<'static>))() },
             SIGNALS => {
+                self.handles.store(true, Ordering::Relaxed);
                 super::signal::handle(self);
+                self.handles.store(false, Ordering::Relaxed);
                 task::poll(self);
             }
             // SAFETY: as in `registers`. It has come since the last message.
@@ -286,6 +290,11 @@ impl Inner {
         }
         // SAFETY: from `Box::into_raw`, in no table any more.
         doomed.into_iter().for_each(|o| drop(unsafe { Box::from_raw(o.as_ptr()) }));
+    }
+
+    /// Whether the caller is the entry point's thread, and about to poll futures.
+    pub(super) fn polls_next(&self) -> bool {
+        self.handles.load(Ordering::Relaxed) && tcb::my().ec == self.ec
     }
 
     /// Has the entry point's thread do something, and waits for it.
@@ -368,6 +377,7 @@ impl Entrypoint {
             apart,
             moved: AtomicBool::new(false),
             begun: AtomicBool::new(false),
+            handles: AtomicBool::new(false),
         }));
         match PortalThread::for_entrypoint(cpu, stack_len, inner.cast()) {
             // SAFETY: nobody else knows of it yet.

@@ -41,8 +41,12 @@ fn start(ep: &'static Inner, job: Job) -> Result<Key, Status> {
     let new = || -> Table {
         Tasks::new(
             MAX_TASKS,
-            // A full counter has nothing to learn from one more.
-            Box::new(move || _ = hypercall::sm_up(bell)),
+            Box::new(move || {
+                if !ep.polls_next() {
+                    // A full counter has nothing to learn from one more.
+                    let _ = hypercall::sm_up(bell);
+                }
+            }),
         )
     };
     // SAFETY: by the caller.
