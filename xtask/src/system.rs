@@ -1,5 +1,5 @@
-//! System files (`configs/systems/*.toml`) as far as the build needs them: which boot modules they name. The root
-//! task checks the rest when it runs.
+//! System files (`configs/systems/*.toml`) as far as the build needs them: which boot modules they name, also in routes for
+//! service `rom`. The root task checks the rest when it runs.
 
 use crate::tree;
 use anyhow::{Context, Result, ensure};
@@ -21,6 +21,33 @@ pub struct System {
 struct File {
     #[serde(default)]
     component: Vec<Component>,
+    #[serde(default)]
+    defaults: Defaults,
+}
+
+#[derive(Deserialize, Default)]
+struct Defaults {
+    #[serde(default)]
+    route: Vec<Route>,
+}
+
+/// A route, as far as it may name a boot module.
+#[derive(Deserialize)]
+struct Route {
+    service: Option<String>,
+    label: Option<String>,
+    label_last: Option<String>,
+    relabel: Option<String>,
+    to: Option<String>,
+}
+
+impl Route {
+    /// The boot module that it is for.
+    fn rom(self) -> Option<String> {
+        let at_core = self.service.as_deref() == Some("rom") && self.to.as_deref() == Some("parent");
+        let label = self.relabel.or(self.label).or(self.label_last).filter(|_| at_core)?;
+        Some(label.rsplit(init::ARROW).next().unwrap_or_default().into())
+    }
 }
 
 #[derive(Deserialize)]
@@ -28,6 +55,8 @@ struct Component {
     binary: String,
     #[serde(default)]
     roms: Vec<String>,
+    #[serde(default)]
+    route: Vec<Route>,
     config: Option<toml::Value>,
 }
 
@@ -35,7 +64,9 @@ impl File {
     /// All components, those of inits behind their init.
     fn all(self) -> Result<Vec<Component>> {
         let mut all = Vec::new();
+        let by_default: Vec<String> = self.defaults.route.into_iter().filter_map(Route::rom).collect();
         for mut c in self.component {
+            c.roms.extend(std::mem::take(&mut c.route).into_iter().filter_map(Route::rom).chain(by_default.clone()));
             let inner = c.config.take().filter(|_| c.binary == init::INIT).map(File::deserialize).transpose()?;
             all.push(c);
             all.extend(inner.map(File::all).transpose()?.unwrap_or_default());
@@ -102,6 +133,25 @@ mod tests {
         let text = "[[component]]\nbinary='x'\nroms=['k','y']\n[[component]]\nbinary='y'\n";
         let s = System::parse(text.into()).unwrap();
         assert_eq!((s.binaries, s.roms), (vec!["x".into(), "y".into()], vec!["k".to_string()]));
+    }
+
+    #[test]
+    fn modules_in_routes_are_collected() {
+        let rom = |more: &str| format!("{{service='rom',{more}}}");
+        let routes = [
+            rom("label='a',to='parent'"),
+            rom("label_last='x',to='parent',relabel='up -> b'"),
+            rom("label_last='c',to='parent'"),
+            rom("label='d',to='fs'"),
+            rom("label_prefix='e',to='parent'"),
+            "{service='log',label='f',to='parent'}".into(),
+        ];
+        let text = format!(
+            "[[component]]\nbinary='x'\nroms=['k']\nroute=[{}]\n[defaults]\nroute=[{}]\n",
+            routes.join(","),
+            rom("label='z',to='parent'")
+        );
+        assert_eq!(System::parse(text).unwrap().roms, ["k", "a", "b", "c", "z"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use crate::window::Window;
 use abi::Hip;
-use core_task_logic::firmware::{module_name, reserved};
+use core_task_logic::firmware::{is_apart, is_ours, module_name, reserved};
 use core_task_logic::screen::{COLUMNS, ROWS};
 use multiboot2::{BootInformation, FramebufferType, MemoryAreaType};
 use policy::{Book, Module, PhysRange};
@@ -37,7 +37,7 @@ pub enum BootError {
 
 /// What is there.
 pub struct Boot {
-    /// Boot modules in the order of the boot loader.
+    /// Boot modules in the order of the boot loader, without the root task; each has its pages to itself, zeroed behind it.
     pub modules: Vec<Module<'static>>,
     /// Free memory.
     pub book: Book,
@@ -59,7 +59,11 @@ impl Boot {
         let heap = book.take(HEAP_LEN + u64::from(hip.cpu_num) * HEAP_PER_CPU)?;
         window.heap(heap).map_err(BootError::Map)?;
         window.add_frames(book.free_ranges()).map_err(BootError::Map)?;
-        let modules = places.into_iter().filter_map(|(name, phys)| module(window, name, phys)).collect();
+        let mut modules = Vec::new();
+        for (index, (name, phys)) in places.into_iter().enumerate().filter(|(_, (_, phys))| !is_ours(hip, *phys)) {
+            let apart = is_apart(hip, place, &ranges, index);
+            modules.extend(module(window, name, phys, apart, &mut book));
+        }
         Ok(Boot { modules, book, screen: screen(&info) })
     }
 
@@ -90,6 +94,13 @@ fn module_places(info: &BootInformation<'_>) -> Vec<(String, PhysRange)> {
     info.module_tags().map(|m| (module_name(m.cmdline().unwrap_or("")).to_string(), place(m))).collect()
 }
 
-fn module(window: &Window, name: String, phys: PhysRange) -> Option<Module<'static>> {
-    Some(Module { name, phys, bytes: window.fixed(phys)? })
+/// Components are shown whole pages of a module: its own, with nothing behind it, or a copy. `None`: there is no memory for
+/// one, or the module cannot be shown.
+fn module(window: &Window, name: String, phys: PhysRange, apart: bool, book: &mut Book) -> Option<Module<'static>> {
+    if apart && window.zero_behind(phys).is_ok() {
+        return Some(Module { name, phys, bytes: window.fixed(phys)? });
+    }
+    let (bytes, frames) = (window.fixed(phys)?, book.take(phys.len()).ok()?);
+    let copied = window.zero(frames) && window.write(frames.start, bytes);
+    copied.then_some(Module { name, phys: PhysRange::new(frames.start, phys.len()), bytes })
 }

@@ -15,7 +15,8 @@ use crate::window::Window;
 use abi::perm::Mem;
 use abi::{Sel, Status, perm};
 use dataspace::{
-    AttachError, Attached, Changes, Component, DataspaceId, Dataspaces, Fault, MapId, Mapped, Resolution, View, Waiter,
+    AttachError, Attached, Changes, Component, DataspaceId, Dataspaces, Fault, Kind, MapId, Mapped, Resolution, View,
+    Waiter,
 };
 use parent::{layout, sel};
 use policy::{Book, PhysRange};
@@ -388,10 +389,37 @@ impl Memory {
         make().inspect_err(|_| self.release(component, quota))
     }
 
+    /// A boot module for a session of that life, which has paid for it.
+    pub fn rom(&'static self, life: Life, frames: PhysRange, point: Entrypoint) -> Result<Shown, Failed> {
+        let mut state = self.state();
+        let found = state.spaces.iter().find(|(_, space)| space.life == life).map(|(&component, _)| component);
+        let component = found.ok_or(Failed::Refused(dataspace::CreateError::Ended))?;
+        let id = state.dataspaces.rom(component, frames.outward()).map_err(Failed::Refused)?;
+        drop(state);
+        let cap = self.publish(id, point, None).inspect_err(|_| self.withdraw_quietly(component, id))?;
+        Ok(Shown { memory: self, component, id, cap })
+    }
+
+    /// Nobody attaches a module by that session any more.
+    fn hide(&self, component: Component, id: DataspaceId) {
+        let (mut state, mut gone) = (self.state(), Gone::default());
+        // Unless the component has ended, and all of its with it.
+        if let Ok(changes) = state.dataspaces.free(component, id) {
+            state.forget(id, &mut gone);
+            self.carry_out(&mut state, changes);
+        }
+        drop(state);
+        drop(gone);
+    }
+
     /// Its owner gives a dataspace up; `everywhere`: and all who have it.
     pub fn give_up(&self, component: Component, cap: Cap<dyn Dataspace>, everywhere: bool) -> bool {
         let mut state = self.state();
         let Some(&id) = state.known.get(&cap.sel()) else { return false };
+        // Those go with their sessions.
+        if state.dataspaces.view(id).is_some_and(|view| view.kind == Kind::Rom) {
+            return false;
+        }
         let done = match everywhere {
             true => state.dataspaces.withdraw(component, id),
             false => state.dataspaces.free(component, id),
@@ -439,6 +467,21 @@ impl Memory {
     /// A dataspace as it stands.
     pub fn view(&self, id: DataspaceId) -> Option<View> {
         self.state().dataspaces.view(id)
+    }
+}
+
+/// A boot module as a session shows it; when it goes, nobody attaches it any more.
+pub struct Shown {
+    memory: &'static Memory,
+    component: Component,
+    id: DataspaceId,
+    /// Its dataspace.
+    pub cap: Cap<dyn Dataspace>,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.memory.hide(self.component, self.id);
     }
 }
 

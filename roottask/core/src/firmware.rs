@@ -34,6 +34,23 @@ pub fn reserved(hip: &Hip, boot_information: PhysRange, modules: &[PhysRange]) -
     list
 }
 
+/// Which of the modules that the boot loader left are to be seen: not the root task itself, which changes as it runs.
+pub fn is_ours(hip: &Hip, module: PhysRange) -> bool {
+    overlap(module, PhysRange { start: hip.root_start, end: hip.root_end })
+}
+
+/// Whether nothing else that is in use is on the pages of module `index`, so that they can be shown to others.
+pub fn is_apart(hip: &Hip, boot_information: PhysRange, modules: &[PhysRange], index: usize) -> bool {
+    let Some(module) = modules.get(index) else { return false };
+    let others: Vec<PhysRange> = modules.iter().enumerate().filter(|(i, _)| *i != index).map(|(_, m)| *m).collect();
+    let pages = module.outward();
+    pages.start == module.start && !reserved(hip, boot_information, &others).into_iter().any(|r| overlap(r, pages))
+}
+
+fn overlap(a: PhysRange, b: PhysRange) -> bool {
+    !a.is_empty() && !b.is_empty() && a.start < b.end && b.start < a.end
+}
+
 /// The RSDP, if there is one.
 pub fn rsdp(hip: &Hip) -> Option<u64> {
     (hip.acpi_rsdp != NONE).then_some(hip.acpi_rsdp)
@@ -75,6 +92,36 @@ mod tests {
         assert_eq!(taken(&book(&hip)), 0x10_0000 + 0x20_0000 + 0x2000 + 4 * 0x1000);
         hip.uefi_map = NONE;
         assert_eq!(taken(&book(&hip)), 0x10_0000 + 0x20_0000 + 0x2000 + 3 * 0x1000);
+    }
+
+    #[test]
+    fn a_module_is_apart_if_nothing_else_is_on_its_pages() {
+        let mut hip = Hip::new_zeroed();
+        hip.uefi_map = NONE;
+        (hip.root_start, hip.root_end) = (0x50_0000, 0x50_1001);
+        let info = PhysRange::new(0x90_0ff0, 64);
+        let apart = |modules: &[PhysRange]| (0..modules.len()).all(|i| is_apart(&hip, info, modules, i));
+        let module = PhysRange::new;
+        assert!(apart(&[module(0x80_0000, 0x1001), module(0x80_2000, 1), module(0x90_2000, 0x1000)]));
+        assert!(apart(&[module(0x80_0000, 0)]));
+        for shared in [
+            &[module(0x80_0010, 10)][..],
+            &[module(0x80_0000, 0x1001), module(0x80_1800, 1)],
+            &[module(0x90_0000, 16)],
+            &[module(0x50_1000, 4)],
+            &[module(0x8_0000, 4)],
+        ] {
+            assert!(!apart(shared), "{shared:?}");
+        }
+        assert!(!is_apart(&hip, info, &[], 0));
+    }
+
+    #[test]
+    fn the_root_task_is_no_module_for_others() {
+        let mut hip = Hip::new_zeroed();
+        (hip.root_start, hip.root_end) = (0x50_0000, 0x50_1001);
+        assert!(is_ours(&hip, PhysRange::new(0x50_0000, 0x1000)) && is_ours(&hip, PhysRange::new(0x50_1000, 1)));
+        assert!(!is_ours(&hip, PhysRange::new(0x50_2000, 0x1000)) && !is_ours(&hip, PhysRange::new(0x4f_f000, 0x1000)));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use session::{
     SessionId, Settings, Spec, State, Time, Turn,
 };
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Stack of an entry point.
@@ -40,6 +40,8 @@ pub struct Member {
     pub index: usize,
     /// CPU of its first thread, where the objects of its sessions with the root task live.
     pub cpu: u16,
+    /// Requests that our own services have denied.
+    denied: AtomicU32,
     signal: Mutex<Option<Arc<Held<Signal>>>>,
     desks: Mutex<Vec<Managed<dyn Parent>>>,
 }
@@ -130,7 +132,7 @@ impl Hub {
     /// A life begins: its account, which is charged with what is mapped, and what its parent knows it by.
     pub fn open(&'static self, life: Life, index: usize, cpu: u16, mapped: Quota) -> Arc<Member> {
         let (signal, desks) = Default::default();
-        let member = Arc::new(Member { life, index, cpu, signal, desks });
+        let member = Arc::new(Member { life, index, cpu, denied: AtomicU32::new(0), signal, desks });
         lock(&self.members).insert(life.number, Arc::clone(&member));
         let mut decided = lock(&self.decided);
         let account = decided.parent.children().find(|(child, _)| *child == life.child).and_then(|(_, c)| c.account);
@@ -195,6 +197,22 @@ impl Hub {
         let effects = turn.effects();
         drop(decided);
         (result, effects)
+    }
+
+    /// Our own services have denied a component something: the log has the first, the second, the fourth, and so on.
+    pub fn complain(&self, client: &Member, what: std::fmt::Arguments<'_>) {
+        let count = client.denied.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let Some(name) = self.name_of(client.life).filter(|_| count.is_power_of_two()) else { return };
+        self.shared.order(vec![Order::Line(format!("component `{name}`: {what} (denial {count} of this life)"))]);
+    }
+
+    fn name_of(&self, life: Life) -> Option<parent::Name> {
+        self.look(|parent, _| parent.children().find(|(child, _)| *child == life.child).map(|(_, c)| c.spec.name))
+    }
+
+    /// The root task's own services.
+    pub fn own(&self) -> &Own {
+        &self.own
     }
 
     /// The account of a life.

@@ -5,7 +5,7 @@
 //! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
 //! * [`create`], [`portals`], [`handler`], [`helpers`], [`supervisor`], [`end`], [`sever`]: components, from their plan to
 //!   their end;
-//! * [`hub`], [`own`], [`timer`], [`watch`]: sessions, and the root task's own services;
+//! * [`hub`], [`own`], [`rom`], [`timer`], [`watch`]: sessions, and the root task's own services;
 //! * [`dataspaces`], [`memory`], [`pager`]: memory that components share;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`kernel_trace`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
@@ -28,6 +28,7 @@ mod own;
 mod pager;
 mod portals;
 mod power;
+mod rom;
 mod sever;
 mod shared;
 mod space;
@@ -106,12 +107,13 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
     kernel_trace::start(hip, file.trace, &log);
     let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);
-    let own = own::Own::start(machine.cpus).unwrap_or_else(|e| {
+    let own = own::Own::start(machine.cpus, &boot.modules).unwrap_or_else(|e| {
         log.line(format!("no thread for the timer: {e}"));
         power::idle()
     });
     let hub = Hub::new(total(&file, &plan, &boot), own, Arc::clone(&shared));
     let memory = Memory::new(nova, window, hub, set_apart(&file, &plan, &mut boot));
+    hub.own().set_memory(memory);
     let portals = Portals::new(Arc::clone(&shared), log.clone(), hub, memory);
     let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
     Supervisor::new(file, plan, boot.book, creator, shared, log).run()

@@ -4,18 +4,21 @@
 //!
 //! Key types: [`Own`], [`Kept`].
 
+use crate::dataspaces::Memory;
 use crate::hub::{Hub, Member};
+use crate::rom::Modules;
 use crate::timer::{self, Clock};
 use crate::watch::{self, Watch};
 use abi::Sel;
 use parent::Name;
+use policy::Module;
 use rpc::{Cap, Interface, Serves, Table};
 use rt::rpc::{Entrypoint, Held, Managed};
 use services::parent::{AnyObject, Request as Wire};
-use services::{Timer, TimerServer, Trace, TraceServer};
-use session::{Quota, Request, Response};
+use services::{RomServer, Timer, TimerServer, Trace, TraceServer};
+use session::{Label, Quota, Request, Response};
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What keeps the capability of a session.
 pub enum Kept {
@@ -44,20 +47,28 @@ pub struct Own {
     clock: Arc<Clock>,
     /// Idle SCs of all CPUs.
     cpus: Arc<[Sel]>,
+    modules: Modules,
+    /// Before there is a client.
+    memory: OnceLock<&'static Memory>,
 }
 
 /// What a session is made for.
 struct Making<'a> {
     point: Entrypoint,
     request: Wire,
-    #[expect(dead_code, reason = "services that keep something on the client's account need it")]
     client: &'a Member,
 }
 
 impl Own {
-    /// With the threads that they need, on a machine with so many CPUs.
-    pub fn start(cpus: u16) -> std::io::Result<Own> {
-        Ok(Own { clock: Clock::start()?, cpus: watch::idle_scs(cpus) })
+    /// With the threads that they need, on a machine with so many CPUs and with these boot modules.
+    pub fn start(cpus: u16, modules: &[Module<'_>]) -> std::io::Result<Own> {
+        let (clock, cpus, modules) = (Clock::start()?, watch::idle_scs(cpus), Modules::new(modules));
+        Ok(Own { clock, cpus, modules, memory: OnceLock::new() })
+    }
+
+    /// Where the memory of components is; told once.
+    pub fn set_memory(&self, memory: &'static Memory) {
+        let _ = self.memory.set(memory);
     }
 
     /// Their names.
@@ -76,6 +87,7 @@ impl Own {
         let making = Making { point, request: request.into(), client };
         match request.service.as_str() {
             "timer" => Some(making.object::<dyn Timer, _>(|| TimerServer(timer::Session::new(&self.clock)))),
+            "rom" => Some(making.rom(&request.label, self, hub)),
             "trace" => Some(making.object::<dyn Trace, _>(|| TraceServer(Watch { hub, cpus: self.cpus.clone() }))),
             _ => None,
         }
@@ -83,8 +95,29 @@ impl Own {
 }
 
 impl Making<'_> {
+    fn rom(self, label: &Label, own: &Own, hub: &Hub) -> Result<Kept, Response> {
+        let (client, point) = (self.client, self.point);
+        let memory = *own.memory.get().ok_or(Response::Denied)?;
+        self.try_object(|| {
+            let session = own.modules.open(label, memory, client.life, point);
+            session.map(RomServer).map_err(|why| {
+                hub.complain(client, format_args!("`rom` \"{label}\" is denied: {why}"));
+                Response::Denied
+            })
+        })
+    }
+
     /// The object that `make` makes, for a client of a version that is served and has donated enough.
     fn object<I, S>(self, make: impl FnOnce() -> S) -> Result<Kept, Response>
+    where
+        I: Interface + ?Sized + 'static,
+        S: Serves<Interface = I> + Send + 'static,
+    {
+        self.try_object(|| Ok(make()))
+    }
+
+    /// The same, and `make` may refuse.
+    fn try_object<I, S>(self, make: impl FnOnce() -> Result<S, Response>) -> Result<Kept, Response>
     where
         I: Interface + ?Sized + 'static,
         S: Serves<Interface = I> + Send + 'static,
@@ -96,6 +129,6 @@ impl Making<'_> {
         if let Some(shortage) = donated.lacks(cost) {
             return Err(Response::Short(shortage));
         }
-        self.point.manage(make()).map(Kept::made).map_err(|_| Response::Denied)
+        self.point.manage(make()?).map(Kept::made).map_err(|_| Response::Denied)
     }
 }

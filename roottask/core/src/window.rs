@@ -102,6 +102,28 @@ impl Window {
         Some(unsafe { std::slice::from_raw_parts(pointer(range.start), range.len() as usize) })
     }
 
+    /// Zeroes what is behind a module on its last page, which others are going to see. Nothing else may be there, and the
+    /// page may not be visible yet; it is not afterwards.
+    pub fn zero_behind(&self, module: PhysRange) -> Result<(), Status> {
+        let behind = PhysRange { start: module.end, end: module.outward().end };
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let mut seen = self.seen();
+        let page = behind.outward();
+        if seen.mapped.iter().any(|m| overlap(*m, page)) {
+            return Err(Status::BadPar);
+        }
+        self.show(&mut seen, page, Mem::R | Mem::W)?;
+        // SAFETY: visible and writable just now, and nothing that can be referenced.
+        unsafe { pointer(behind.start).write_bytes(0, behind.len() as usize) };
+        seen.mapped.pop();
+        let at = (BASE + page.start) >> abi::PAGE_BITS;
+        let (nova, own) = (self.nova.hst, self.nova.own_hst);
+        // SAFETY: the page that was shown above; nothing refers to it.
+        unsafe { rt::hypercall::ctrl_pd(nova, own, page.start >> abi::PAGE_BITS, at, 0, 0, Mad::WB) }
+    }
+
     /// Gives memory to our own allocator. It must come from the book and never go back.
     pub fn heap(&self, range: PhysRange) -> Result<(), Status> {
         self.show(&mut self.seen(), range, Mem::R | Mem::W)?;

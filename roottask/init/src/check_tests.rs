@@ -298,6 +298,30 @@ fn what_is_loaded_must_be_there() {
 }
 
 #[test]
+fn a_rom_that_is_asked_of_the_root_task_must_be_a_module() {
+    let world = World { modules: Some(["a.elf", "kernel"].map(String::from).into()), ..world() };
+    let found = |route: &str| {
+        let text = system(&[("a", &format!("route = [{{ service = \"rom\", to = \"parent\", {route} }}]"))]);
+        texts(&check(&Config::parse(&text).unwrap(), &world).errors).join("\n")
+    };
+    let near = "component `a`: there is no boot module `kernle`; did you mean `kernel`?";
+    for (route, want) in [
+        ("label = \"kernel\"", ""),
+        ("label = \"x -> kernel\"", ""),
+        ("label = \"kernle\"", near),
+        ("label = \"x\", relabel = \"kernel\"", ""),
+        ("label = \"kernel\", relabel = \"kernle\"", near),
+        ("label_last = \"kernel\"", ""),
+        ("label_last = \"kernle\"", near),
+        // Nobody knows what will be asked for.
+        ("label_prefix = \"kernle\"", ""),
+        ("label_last = \"\"", ""),
+    ] {
+        assert_eq!(found(route), want, "{route}");
+    }
+}
+
+#[test]
 fn an_init_gives_on_only_what_it_has() {
     let inner = [("a", "io_ports = [\"1-3\"]\nirqs = [4]\ncpus = [1]")];
     let more = |ports, irq, cpu| format!("io_ports = [\"{ports}\"]\nirqs = [{irq}]\ncpus = [{cpu}]");

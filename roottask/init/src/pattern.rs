@@ -53,6 +53,14 @@ impl Pattern {
         Some(Label::new(text).and_then(|l| self.names.iter().rev().try_fold(l, below)))
     }
 
+    /// The last element of all of them, if they have the same.
+    pub(crate) fn last(&self) -> Option<String> {
+        match &self.rest {
+            Labels::Last(text) if !text.is_empty() => Some(text.clone()),
+            _ => Some(self.only()?.ok()?.last().into()),
+        }
+    }
+
     /// What is behind the names of `label`, if it is one of these.
     fn behind(&self, label: &str) -> Option<Label> {
         let rest = match self.base() {

@@ -13,7 +13,7 @@ use session::{ARROW, Label, Routes, Rule, Target};
 /// What the root task is called as a server.
 pub const CORE: &str = "core";
 /// The services that the root task itself has for its children.
-pub const CORE_SERVICES: [&str; 2] = ["timer", "trace"];
+pub const CORE_SERVICES: [&str; 3] = ["timer", "trace", "rom"];
 /// Capabilities of all components together: a selector of the root task stands behind each, and it keeps a quarter of its
 /// 32768 for itself.
 pub const CORE_CAPS: u32 = 24 << 10;
@@ -224,7 +224,7 @@ impl Walker<'_> {
         trip.left.push(path.clone());
         let Some((frame, index)) = *parent else {
             if self.world.services.contains(&trip.service) {
-                return vec![Ok((trip, CORE.into()))];
+                return vec![self.has(&trip).map(|()| (trip, CORE.into()))];
             }
             let hint = Hint::new(trip.service.as_str(), self.world.services.iter().map(Name::as_str));
             return vec![Err(format!("the root task does not provide `{}`{hint}", trip.service))];
@@ -284,12 +284,17 @@ impl Walker<'_> {
         let explicit = |r: &&Rule| r.service == Some(service) && r.labels.contain(&label);
         if let Some(rule) = c.routes.iter().map(|r| &r.rule).find(explicit) {
             let trip = Trip { service, labels: Pattern::exactly(&label), through: Vec::new(), left: Vec::new() };
-            let ends = self.follow(index, c, rule, trip).into_iter().collect::<Result<Vec<_>, _>>()?;
-            return if ends.iter().any(|(_, server)| server == CORE) { self.module(rom) } else { Ok(()) };
+            return self.follow(index, c, rule, trip).into_iter().try_for_each(|end| end.map(drop));
         }
         let Some((frame, outer)) = self.frame.parent else { return self.module(rom) };
         let Ok(c) = &frame.config.entries[outer].result else { return Ok(()) };
         Walker { frame, world: self.world }.rom(outer, c, rom)
+    }
+
+    /// Whether the root task serves that, as far as the label is known: of ROMs it is a boot module.
+    fn has(&self, trip: &Trip) -> Result<(), String> {
+        let rom = (trip.service.as_str() == ROM).then(|| trip.labels.last()).flatten();
+        rom.map_or(Ok(()), |name| self.module(&name))
     }
 
     fn module(&self, name: &str) -> Result<(), String> {

@@ -6,7 +6,7 @@
 //! * C symbols for std: [`start`], `thread`, `futex`, `heap`, `files`, `output`, `clock`, ... They refuse what they do
 //!   not know; what is not there at all is a link error.
 //! * The native interface: [`hypercall`], [`sel`], [`Semaphore`], [`channel`], [`PortalThread`], [`rpc`], [`session`], [`dataspace`],
-//!   [`packet`], [`vm`], [`hw`], [`time`], and [`root`] for the root task alone.
+//!   [`roms`], [`packet`], [`vm`], [`hw`], [`time`], and [`root`] for the root task alone.
 //!
 //! Below both: `domain` (which selectors are our own), `pages` (who has which page), `lock`, `tcb` (what a thread
 //! finds behind FS). Neighbours: `parent` is the contract it fulfils, `rtlogic` its host-tested logic.
@@ -37,6 +37,7 @@ pub mod packet;
 mod pages;
 mod portal;
 mod random;
+pub mod roms;
 pub mod root;
 pub mod rpc;
 pub mod sel;
