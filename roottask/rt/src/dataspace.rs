@@ -1,15 +1,16 @@
 //! Dataspaces in the own address space: RAM from the own quota, and memory that others share.
 //!
-//! Key type: [`Attached`]. [`pd`] and [`rm`] are the own protection domain and address space at core. Their objects, and those
+//! Key types: [`Attached`]; [`Private`], RAM that nobody else sees. [`pd`] and [`rm`] are the own protection domain and address space at core. Their objects, and those
 //! that they make, live on the first CPU.
 
 use crate::domain;
 use crate::rpc::Portal;
-use abi::Status;
+use abi::{PAGE_SIZE, Status};
 use core::sync::atomic::AtomicU64;
 use parent::sel;
 use rpc::{Cap, Error};
 use services::dataspace::Kind;
+use services::pd::NoQuota;
 use services::rm::{Attr, NotAttached};
 use services::{Dataspace, DataspaceClient, PdClient, RmClient};
 
@@ -89,6 +90,65 @@ impl Attached {
     pub fn bytes(&self) -> Option<&[u8]> {
         // SAFETY: as above, and core lets nobody write it.
         self.rom.then(|| unsafe { core::slice::from_raw_parts(self.at as *const u8, self.len as usize) })
+    }
+}
+
+/// RAM from the own quota, zeroed, that nobody else sees, until this value goes. What clients have donated can be used so.
+#[derive(Debug)]
+pub struct Private {
+    attached: Attached,
+    cap: Cap<dyn Dataspace>,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllocError {
+    /// The call did not come to an answer.
+    Call(Error),
+    /// The quota does not suffice, or the machine has no such memory.
+    Refused(NoQuota),
+    /// It cannot be attached.
+    Attach(AttachError),
+}
+
+impl core::fmt::Display for AllocError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            AllocError::Call(e) => e.fmt(f),
+            AllocError::Refused(e) => e.fmt(f),
+            AllocError::Attach(e) => e.fmt(f),
+        }
+    }
+}
+
+impl Private {
+    /// At least so many bytes: whole pages, and not none.
+    pub fn new(bytes: usize) -> Result<Private, AllocError> {
+        let size = (bytes.max(1) as u64).next_multiple_of(PAGE_SIZE as u64);
+        let cap = pd().alloc(size).map_err(AllocError::Call)?.map_err(AllocError::Refused)?;
+        let attached = attach(cap, Attr::WRITE).inspect_err(|_| _ = pd().free(cap)).map_err(AllocError::Attach)?;
+        Ok(Private { attached, cap })
+    }
+}
+
+impl AsRef<[u8]> for Private {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: attached for as long as `self`, and its capability is given to nobody: by this value alone it is touched.
+        unsafe { core::slice::from_raw_parts(self.attached.at as *const u8, self.attached.len as usize) }
+    }
+}
+
+impl AsMut<[u8]> for Private {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above.
+        unsafe { core::slice::from_raw_parts_mut(self.attached.at as *mut u8, self.attached.len as usize) }
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // Also where it is attached.
+        let _ = pd().withdraw(self.cap);
     }
 }
 

@@ -1,19 +1,19 @@
 //! ROMs by sessions: boot modules, files, reports, whoever serves them. Those that the description of the component names
 //! are there from its start on: [`rom`](fn@crate::rom).
 //!
-//! Key type: [`Rom`].
+//! Key types: [`Rom`]; [`Shown`], for who serves ROMs.
 
-use crate::dataspace::{AttachError, Attached, attach};
+use crate::dataspace::{AllocError, AttachError, Attached, attach, pd};
 use crate::rpc::{Held, Portal};
 use crate::session::{self, Amount, Session};
 use abi::PAGE_SIZE;
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::Ordering;
-use rpc::{Interface, Signal};
-use services::RomClient;
+use core::sync::atomic::{AtomicU64, Ordering};
+use rpc::{Cap, Interface, Signal};
 use services::rm::Attr;
+use services::{Dataspace, RomClient};
 
 /// Why there is no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ impl Rom {
             dataspace = client.dataspace().map_err(Error::Call)?;
         }
         let Some(dataspace) = dataspace.map(Held::adopt) else { return Ok(()) };
+        // If it has changed in the meantime, this is the one that we have.
+        let size = client.size().map_err(Error::Call)?;
         let attached = attach(*dataspace, Attr::READ).map_err(Error::Attach)?;
         // Whatever it says, no more than there is.
         self.size = usize::try_from(size).unwrap_or(usize::MAX).min(attached.size());
@@ -123,4 +125,115 @@ impl Rom {
         }
         self.attach()
     }
+}
+
+/// What a server shows of some content to a session: a copy in RAM of the own quota, once the session has donated so much.
+#[derive(Debug, Default)]
+pub struct Shown {
+    copy: Option<Copy>,
+    size: u64,
+}
+
+#[derive(Debug)]
+struct Copy {
+    attached: Attached,
+    cap: Cap<dyn Dataspace>,
+}
+
+impl Copy {
+    fn new(size: u64) -> Result<Copy, AllocError> {
+        let cap = pd().alloc(pages(size)).map_err(AllocError::Call)?.map_err(AllocError::Refused)?;
+        let attached = attach(cap, Attr::WRITE).inspect_err(|_| _ = pd().free(cap)).map_err(AllocError::Attach)?;
+        Ok(Copy { attached, cap })
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // Also where the client has it attached: its donation goes back now.
+        let _ = pd().withdraw(self.cap);
+    }
+}
+
+fn pages(size: u64) -> u64 {
+    size.next_multiple_of(PAGE_SIZE as u64)
+}
+
+/// Where content goes, piece by piece.
+pub struct Sink<'a> {
+    words: core::slice::Iter<'a, AtomicU64>,
+    word: [u8; 8],
+    filled: usize,
+}
+
+impl Sink<'_> {
+    /// The next piece. What is beyond the size that was told is left out.
+    pub fn put(&mut self, piece: &[u8]) {
+        for &byte in piece {
+            self.word[self.filled] = byte;
+            self.filled += 1;
+            if self.filled == self.word.len() {
+                self.flush();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(to) = self.words.next() {
+            to.store(u64::from_ne_bytes(self.word), Ordering::Relaxed);
+        }
+        (self.word, self.filled) = ([0; 8], 0);
+    }
+
+    /// What is not content is zero.
+    fn end(mut self) {
+        while !self.words.as_slice().is_empty() {
+            self.flush();
+        }
+    }
+}
+
+impl Shown {
+    /// Length of what is shown, or, if that is nothing yet, of what there is.
+    pub fn size(&self, there: u64) -> u64 {
+        if self.copy.is_some() { self.size } else { there }
+    }
+
+    /// The dataspace of the copy. If there is none yet it is made, of `size` bytes that `fill` hands out, if the session has
+    /// donated so much. `fill` says whether it could.
+    pub fn dataspace(
+        &mut self,
+        size: u64,
+        donated: u64,
+        fill: impl FnOnce(&mut Sink<'_>) -> bool,
+    ) -> Result<Option<Cap<dyn Dataspace>>, AllocError> {
+        if self.copy.is_none() && size > 0 && pages(size) <= donated {
+            let copy = Copy::new(size)?;
+            if !copied(&copy.attached, fill) {
+                return Ok(None);
+            }
+            (self.copy, self.size) = (Some(copy), size);
+        }
+        Ok(self.copy.as_ref().map(|copy| copy.cap))
+    }
+
+    /// Shows what there is now, in the same dataspace if it is of the right size, which is the answer; else in none, for the
+    /// time being.
+    pub fn update(&mut self, size: u64, fill: impl FnOnce(&mut Sink<'_>) -> bool) -> bool {
+        let fits = |copy: &&Copy| size > 0 && copy.attached.size() as u64 == pages(size);
+        let same = self.copy.as_ref().filter(fits).is_some_and(|copy| copied(&copy.attached, fill));
+        if same {
+            self.size = size;
+        } else {
+            self.copy = None;
+        }
+        same
+    }
+}
+
+fn copied(to: &Attached, fill: impl FnOnce(&mut Sink<'_>) -> bool) -> bool {
+    let mut sink = Sink { words: to.words().iter(), word: [0; 8], filled: 0 };
+    let filled = fill(&mut sink);
+    sink.end();
+    filled
 }

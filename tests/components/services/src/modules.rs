@@ -1,8 +1,6 @@
-//! Readers of ROMs: `config = { role = "..." }` says which. What a role checks is a test of its own in the matrix of
-//! `cargo xtask test`; the component's exit code says it as well.
-#![forbid(unsafe_code)]
-extern crate rt;
+//! Readers of boot modules.
 
+use crate::{Outcome, equal, text};
 use rpc::Cap;
 use rt::dataspace::{AttachError, attach, pd};
 use rt::roms::{self, Rom};
@@ -13,18 +11,6 @@ use services::pd::NotYours;
 use services::rm::{Attr, NotAttachedReason};
 use services::{Dataspace, RomClient};
 use std::borrow::Cow;
-use std::fmt::Debug;
-use std::process::ExitCode;
-
-type Outcome = Result<(), String>;
-
-fn text<E: Debug>(e: E) -> String {
-    format!("{e:?}")
-}
-
-fn equal<T: PartialEq + Debug>(what: &str, found: T, wanted: T) -> Outcome {
-    if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?}, not {wanted:?}")) }
-}
 
 /// A later version of the interface.
 mod newer {
@@ -51,8 +37,8 @@ fn quota() -> Result<[u64; 4], String> {
 }
 
 /// A boot module by a session is what it is as a ROM of the start, and nobody can do more than read it.
-fn modules() -> Outcome {
-    let wanted = rt::rom("roms-test").ok_or("no ROM `roms-test` from the start")?;
+pub fn show() -> Outcome {
+    let wanted = rt::rom("services-test").ok_or("no ROM `services-test` from the start")?;
     let before = quota()?;
     for round in 0..20 {
         let mut rom = Rom::open("program").map_err(text)?;
@@ -89,7 +75,7 @@ fn refused(label: &str) -> Result<session::Error, String> {
 }
 
 /// What is not there, what is not for us, what is of another version.
-fn refusals() -> Outcome {
+pub fn refusals() -> Outcome {
     for _ in 0..4 {
         equal("no such module", refused("realmode")?, session::Error::Denied)?;
     }
@@ -106,23 +92,4 @@ fn version(label: &str) -> Outcome {
         }
         other => Err(format!("another version: {other:?}")),
     }
-}
-
-fn role() -> Option<String> {
-    let text = std::str::from_utf8(rt::rom(parent::CONFIG_ROM)?).ok()?;
-    Some(text.split_once("role = \"")?.1.split_once('"')?.0.into())
-}
-
-fn main() -> ExitCode {
-    let role = role().unwrap_or_default();
-    let (name, outcome) = match role.as_str() {
-        "modules" => ("modules", modules()),
-        "refusals" => ("refusals", refusals()),
-        _ => ("role", Err(format!("there is no role `{role}`"))),
-    };
-    match outcome {
-        Ok(()) => println!("test roms_{name} ... ok"),
-        Err(ref why) => println!("test roms_{name} ... FAILED: {why}"),
-    }
-    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

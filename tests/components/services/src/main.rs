@@ -1,0 +1,40 @@
+//! Clients of services: `config = { role = "..." }` says of which. What a role checks is a test of its own in the matrix of
+//! `cargo xtask test`; the component's exit code says it as well.
+#![forbid(unsafe_code)]
+extern crate rt;
+
+mod clock;
+mod modules;
+
+use std::fmt::Debug;
+use std::process::ExitCode;
+
+type Outcome = Result<(), String>;
+
+fn text<E: Debug>(e: E) -> String {
+    format!("{e:?}")
+}
+
+fn equal<T: PartialEq + Debug>(what: &str, found: T, wanted: T) -> Outcome {
+    if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?}, not {wanted:?}")) }
+}
+
+fn role() -> Option<String> {
+    let text = std::str::from_utf8(rt::rom(parent::CONFIG_ROM)?).ok()?;
+    Some(text.split_once("role = \"")?.1.split_once('"')?.0.into())
+}
+
+fn main() -> ExitCode {
+    let role = role().unwrap_or_default();
+    let (name, outcome) = match role.as_str() {
+        "clock" => ("clock", clock::check()),
+        "modules" => ("modules", modules::show()),
+        "refusals" => ("refusals", modules::refusals()),
+        _ => ("role", Err(format!("there is no role `{role}`"))),
+    };
+    match outcome {
+        Ok(()) => println!("test services_{name} ... ok"),
+        Err(ref why) => println!("test services_{name} ... FAILED: {why}"),
+    }
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
