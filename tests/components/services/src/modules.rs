@@ -23,8 +23,10 @@ mod newer {
     }
 }
 
-/// A dataspace of a session of one's own.
-fn dataspace(label: &str) -> Result<(session::Session<dyn services::Rom>, Held<Cap<dyn Dataspace>>), String> {
+/// A session of one's own, and its dataspace.
+type Opened = (session::Session<dyn services::Rom>, Held<Cap<dyn Dataspace>>);
+
+fn dataspace(label: &str) -> Result<Opened, String> {
     let session = session::open::<dyn services::Rom>(label, &[]).map_err(text)?;
     let cap = RomClient::new(session.portal()).dataspace().map_err(text)?.ok_or("no dataspace")?;
     Ok((session, Held::adopt(cap)))
