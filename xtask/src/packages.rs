@@ -48,6 +48,8 @@ pub const FOR_C: &[Need] =
 
 /// UEFI for QEMU.
 pub const FOR_UEFI: &[Need] = &[need("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf")];
+/// To make file system images.
+pub const FOR_EXT2: &[Need] = &[need("/sbin/mke2fs", "e2fsprogs")];
 /// To debug.
 pub const FOR_GDB: &[Need] = &[need("gdb", "gdb"), need("setpriv", "util-linux")];
 

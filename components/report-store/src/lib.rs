@@ -12,4 +12,4 @@ mod store;
 
 pub use config::{Config, ConfigError};
 pub use rules::{RuleError, Rules};
-pub use store::{Changed, ReaderId, Store, StoreError, WriterId, cost};
+pub use store::{Changed, Limit, ReaderId, Store, StoreError, WriterId, cost};

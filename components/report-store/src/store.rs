@@ -59,6 +59,9 @@ pub enum Limit {
     /// What its session has donated.
     #[error("what its session has donated")]
     Donation,
+    /// What the store has.
+    #[error("the store's memory")]
+    Memory,
 }
 
 /// RAM in bytes that a session has to donate for reports of `len` bytes: the one that is there and the one that is written.
@@ -66,20 +69,66 @@ pub fn cost(len: usize) -> u64 {
     OVERHEAD + 2 * len as u64
 }
 
-struct Writer {
+struct Writer<B> {
     label: Label,
     /// Longest report that was paid for.
     paid: usize,
-    /// What was written since the last report.
-    pending: Vec<u8>,
-    /// The report.
-    content: Option<Vec<u8>>,
+    /// Longest report that there is room for.
+    room: usize,
+    /// Twice that: the report, and what is written.
+    halves: Option<B>,
+    /// The report is in the second half.
+    second: bool,
+    /// Bytes that were written since the last report.
+    pending: usize,
+    /// Bytes of the report.
+    content: Option<usize>,
 }
 
-/// See above.
-pub struct Store {
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Writer<B> {
+    fn half(&self, second: bool) -> &[u8] {
+        let all = self.halves.as_ref().map_or(&[][..], B::as_ref);
+        let start = if second { self.room } else { 0 };
+        all.get(start..start + self.room).unwrap_or_default()
+    }
+
+    fn content(&self) -> Option<&[u8]> {
+        self.half(self.second).get(..self.content?)
+    }
+
+    fn pending(&self) -> &[u8] {
+        self.half(!self.second).get(..self.pending).unwrap_or_default()
+    }
+
+    /// Adds to what is written, if there is room.
+    fn append(&mut self, part: &[u8]) {
+        let start = self.pending + if self.second { 0 } else { self.room };
+        let all = self.halves.as_mut().map_or(&mut [][..], B::as_mut);
+        if let Some(to) = all.get_mut(start..start + part.len()) {
+            to.copy_from_slice(part);
+            self.pending += part.len();
+        }
+    }
+
+    /// Other memory, with more room.
+    fn move_to(&mut self, mut halves: B, room: usize) {
+        for (start, bytes) in [(0, self.content().unwrap_or_default()), (room, self.pending())] {
+            if let Some(to) = halves.as_mut().get_mut(start..start + bytes.len()) {
+                to.copy_from_slice(bytes);
+            }
+        }
+        (self.halves, self.room, self.second) = (Some(halves), room, false);
+    }
+}
+
+/// Where so many bytes come from; `None`: there is no memory.
+type Memory<B> = Box<dyn FnMut(usize) -> Option<B> + Send>;
+
+/// See above. Reports are in memory of type `B`, taken when it has been paid for.
+pub struct Store<B> {
     config: Config,
-    writers: BTreeMap<WriterId, Writer>,
+    memory: Memory<B>,
+    writers: BTreeMap<WriterId, Writer<B>>,
     /// By label, who writes it.
     labels: BTreeMap<Label, WriterId>,
     /// Label of the report that each of them reads.
@@ -87,11 +136,11 @@ pub struct Store {
     next: u64,
 }
 
-impl Store {
-    /// One without sessions.
-    pub fn new(config: Config) -> Store {
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Store<B> {
+    /// One without sessions, which takes at least as many bytes as it asks for from `memory`.
+    pub fn new(config: Config, memory: impl FnMut(usize) -> Option<B> + Send + 'static) -> Store<B> {
         let (writers, labels, readers) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Store { config, writers, labels, readers, next: 0 }
+        Store { config, memory: Box::new(memory), writers, labels, readers, next: 0 }
     }
 
     fn next(&mut self) -> Result<u64, StoreError> {
@@ -111,16 +160,23 @@ impl Store {
         }
         let id = WriterId(self.next()?);
         self.labels.insert(label.clone(), id);
-        let writer = Writer { label: label.clone(), paid: 0, pending: Vec::new(), content: None };
+        let (label, halves, content) = (label.clone(), None, None);
+        let writer = Writer { label, paid: 0, room: 0, halves, second: false, pending: 0, content };
         self.writers.insert(id, writer);
         self.pay(id, ram)?;
         Ok(id)
     }
 
-    /// The session has donated so many bytes, all told.
+    /// The session has donated so many bytes, all told. Without memory for them its reports are as long as before.
     pub fn pay(&mut self, id: WriterId, ram: u64) -> Result<(), StoreError> {
         let writer = self.writers.get_mut(&id).ok_or(StoreError::Unknown)?;
         writer.paid = usize::try_from(ram.saturating_sub(OVERHEAD) / 2).unwrap_or(usize::MAX);
+        let room = writer.paid.min(self.config.max_len());
+        if room > writer.room
+            && let Some(halves) = (self.memory)(2 * room)
+        {
+            writer.move_to(halves, room);
+        }
         Ok(())
     }
 
@@ -128,36 +184,36 @@ impl Store {
     pub fn append(&mut self, id: WriterId, part: &[u8]) -> Result<(), StoreError> {
         let configured = self.config.max_len();
         let writer = self.writers.get_mut(&id).ok_or(StoreError::Unknown)?;
-        let (max, limit) = match writer.paid < configured {
-            true => (writer.paid, Limit::Donation),
-            false => (configured, Limit::Configuration),
+        let (max, limit) = match (writer.room, writer.paid) {
+            (room, paid) if room < paid.min(configured) => (room, Limit::Memory),
+            (_, paid) if paid < configured => (paid, Limit::Donation),
+            _ => (configured, Limit::Configuration),
         };
-        let len = writer.pending.len() + part.len();
+        let len = writer.pending + part.len();
         if len > max {
-            writer.pending = Vec::new();
+            writer.pending = 0;
             return Err(StoreError::Long { label: writer.label.to_string(), len, max, limit });
         }
-        // No more than was paid for, as it would be if it were doubled.
-        writer.pending.reserve_exact(part.len());
-        writer.pending.extend_from_slice(part);
+        writer.append(part);
         Ok(())
     }
 
     /// What was written is the report from now on. Returns whom to tell: nobody, if it is what it was.
     pub fn submit(&mut self, id: WriterId) -> Result<Changed, StoreError> {
         let writer = self.writers.get_mut(&id).ok_or(StoreError::Unknown)?;
-        let report = std::mem::take(&mut writer.pending);
-        if writer.content.as_ref() == Some(&report) {
+        if writer.content() == Some(writer.pending()) {
+            writer.pending = 0;
             return Ok(Vec::new());
         }
-        writer.content = Some(report);
+        writer.content = Some(std::mem::take(&mut writer.pending));
+        writer.second = !writer.second;
         let label = writer.label.clone();
         Ok(self.readers_of(&label))
     }
 
     /// What was written since the last report is forgotten.
     pub fn discard(&mut self, id: WriterId) -> Result<(), StoreError> {
-        self.writers.get_mut(&id).ok_or(StoreError::Unknown)?.pending = Vec::new();
+        self.writers.get_mut(&id).ok_or(StoreError::Unknown)?.pending = 0;
         Ok(())
     }
 
@@ -185,7 +241,7 @@ impl Store {
     pub fn content(&self, id: ReaderId) -> Result<&[u8], StoreError> {
         let label = self.readers.get(&id).ok_or(StoreError::Unknown)?;
         let writer = self.labels.get(label).and_then(|id| self.writers.get(id));
-        Ok(writer.and_then(|w| w.content.as_deref()).unwrap_or_default())
+        Ok(writer.and_then(Writer::content).unwrap_or_default())
     }
 
     /// A component does not read any more.
@@ -205,10 +261,11 @@ mod tests {
     use crate::rules::tests::label;
     use proptest::prelude::*;
 
-    fn store(config: &str) -> Store {
+    fn store(config: &str) -> Store<Vec<u8>> {
         let rules = "\n[[rom]]\nlabel_last = 'devices'\nreport = 'bus -> devices'\n\
                      [[rom]]\nlabel_last = 'leases'\nreport = 'router -> leases'\n";
-        Store::new(Config::parse(format!("{config}{rules}").as_bytes()).unwrap())
+        // More than was asked for, as whole pages are.
+        Store::new(Config::parse(format!("{config}{rules}").as_bytes()).unwrap(), |len| Some(vec![0; len + 5]))
     }
 
     const MUCH: u64 = 1 << 20;
@@ -282,6 +339,30 @@ mod tests {
         assert!(e.ends_with("1024 are possible, by the store's configuration"), "{e}");
         let poor = s.open_report(&label("router -> leases"), 0).unwrap();
         assert!(s.append(poor, b"x").is_err() && s.append(poor, b"").is_ok());
+    }
+
+    #[test]
+    fn without_memory_nothing_that_was_there_is_lost() {
+        let rules = "[[rom]]\nlabel = 'r'\nreport = 'w'\n";
+        let mut left = 300usize;
+        let take = move |len| {
+            left = left.checked_sub(len)?;
+            Some(vec![0; len])
+        };
+        let mut s = Store::new(Config::parse(rules.as_bytes()).unwrap(), take);
+        let (w, r) = (s.open_report(&label("w"), cost(10)).unwrap(), s.open_rom(&label("r")).unwrap());
+        s.append(w, b"0123456789").unwrap();
+        s.submit(w).unwrap();
+        s.append(w, b"half").unwrap();
+        s.pay(w, cost(100)).unwrap();
+        assert_eq!(s.content(r), Ok(&b"0123456789"[..]), "in the new memory");
+        s.append(w, &[b'x'; 96]).unwrap();
+        s.submit(w).unwrap();
+        assert_eq!(s.content(r).map(|c| (&c[..5], c.len())), Ok((&b"halfx"[..], 100)));
+        s.pay(w, cost(1000)).unwrap();
+        let e = s.append(w, &[0; 101]).unwrap_err().to_string();
+        assert!(e.ends_with("100 are possible, by the store's memory"), "{e}");
+        assert_eq!(s.content(r).map(<[u8]>::len), Ok(100));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum Error {
     Call(rpc::Error),
     /// What it has given cannot be attached.
     Attach(AttachError),
+    /// There is something, and it is paid for, but the server does not show it.
+    Unreadable,
 }
 
 impl fmt::Display for Error {
@@ -32,6 +34,7 @@ impl fmt::Display for Error {
             Error::Session(e) => e.fmt(f),
             Error::Call(e) => e.fmt(f),
             Error::Attach(e) => e.fmt(f),
+            Error::Unreadable => f.write_str("the server cannot read it"),
         }
     }
 }
@@ -80,9 +83,13 @@ impl Rom {
             self.donated += more;
             dataspace = client.dataspace().map_err(Error::Call)?;
         }
-        let Some(dataspace) = dataspace.map(Held::adopt) else { return Ok(()) };
         // If it has changed in the meantime, this is the one that we have.
         let size = client.size().map_err(Error::Call)?;
+        let Some(dataspace) = dataspace.map(Held::adopt) else {
+            // Changed again, and longer: that has been signalled.
+            let paid = size.next_multiple_of(PAGE_SIZE as u64) <= self.donated;
+            return if size > 0 && paid { Err(Error::Unreadable) } else { Ok(()) };
+        };
         let attached = attach(*dataspace, Attr::READ).map_err(Error::Attach)?;
         // Whatever it says, no more than there is.
         self.size = usize::try_from(size).unwrap_or(usize::MAX).min(attached.size());

@@ -3,6 +3,7 @@
 //!
 //! Key types: [`Guest`], [`Kernel`]. [`initramfs`] makes what Linux guests have in common.
 
+mod ext2;
 mod initramfs;
 mod kernel;
 mod realmode;
@@ -118,6 +119,7 @@ pub fn rom(name: &str) -> Result<PathBuf> {
         INITRAMFS => return initramfs::make(),
         "testkernel" => return build::test_kernel(),
         "realmode" => return realmode::make(),
+        "ext2" => return ext2::make(),
         _ => {}
     }
     let guests = all()?;
@@ -132,7 +134,7 @@ pub fn rom(name: &str) -> Result<PathBuf> {
 pub fn roms() -> Result<BTreeSet<String>> {
     let guests = all()?;
     let kernels = guests.iter().filter_map(|(_, g)| g.text("kernel"));
-    Ok(kernels.chain([INITRAMFS, "realmode", "testkernel"]).map(String::from).collect())
+    Ok(kernels.chain([INITRAMFS, "ext2", "realmode", "testkernel"]).map(String::from).collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@
 extern crate rt;
 
 mod clock;
+mod files;
 mod modules;
+mod reports;
 
 use std::fmt::Debug;
 use std::process::ExitCode;
@@ -28,7 +30,11 @@ fn main() -> ExitCode {
     let role = role().unwrap_or_default();
     let (name, outcome) = match role.as_str() {
         "clock" => ("clock", clock::check()),
+        "broken" => ("broken", files::broken()),
+        "files" => ("files", files::read()),
         "modules" => ("modules", modules::show()),
+        "report" => ("report", reports::report()),
+        "watch" => ("watch", reports::watch()),
         "refusals" => ("refusals", modules::refusals()),
         _ => ("role", Err(format!("there is no role `{role}`"))),
     };
