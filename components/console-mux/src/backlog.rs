@@ -38,6 +38,12 @@ impl Backlog {
         self.lost += lost as u64;
     }
 
+    /// As if nothing had been written.
+    pub(crate) fn forget(&mut self) {
+        self.bytes.clear();
+        (self.unseen, self.lost, self.cut) = (0, 0, false);
+    }
+
     /// Bytes that have not been shown.
     pub(crate) fn unseen(&self) -> usize {
         self.unseen

@@ -14,11 +14,14 @@ const KEPT_MIN_KIB: usize = 2;
 const KEPT_MAX_KIB: usize = 4096;
 
 /// Settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The key that begins a command.
     pub escape: Escape,
+    /// Clients whose terminals have numbers from the start, from 1 on.
+    #[serde(deserialize_with = "names")]
+    pub terminals: Vec<String>,
     /// How much of a terminal's output is kept.
     #[serde(deserialize_with = "kept")]
     backlog_kib: usize,
@@ -29,7 +32,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { escape: Escape::default(), backlog_kib: 32, log_kib: 8 }
+        Config { escape: Escape::default(), terminals: Vec::new(), backlog_kib: 32, log_kib: 8 }
     }
 }
 
@@ -91,6 +94,18 @@ fn kept<'de, D: Deserializer<'de>>(d: D) -> Result<usize, D::Error> {
     within(d, &(KEPT_MIN_KIB..=KEPT_MAX_KIB), "KiB is")
 }
 
+/// Most terminals that are named.
+const NAMED_MAX: usize = 32;
+
+fn names<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    let all: Vec<String> = Deserialize::deserialize(d)?;
+    match all.iter().enumerate().find(|(i, name)| name.is_empty() || all[..*i].contains(name)) {
+        Some((_, name)) => Err(serde::de::Error::custom(format!("{name:?} is no name, or is there twice"))),
+        None if all.len() > NAMED_MAX => Err(serde::de::Error::custom(format!("at most {NAMED_MAX} are possible"))),
+        None => Ok(all),
+    }
+}
+
 impl Config {
     /// Reads the ROM's content.
     pub fn parse(rom: &[u8]) -> Result<Config, ConfigError> {
@@ -129,6 +144,7 @@ mod tests {
         assert_eq!((config.backlog_len(), config.log_len()), (2048, 65536));
         assert_eq!((config.escape.byte(), config.escape.to_string().as_str()), (Some(0x1d), "Ctrl-]"));
         assert!(config.escape.is(0x1d) && !config.escape.is(1));
+        assert_eq!(parse("terminals = [\"vm1\", \"init -> vm2\"]").unwrap().terminals, ["vm1", "init -> vm2"]);
         let none = parse("escape = \"none\"").unwrap().escape;
         assert_eq!((none, none.to_string().as_str()), (Escape::NONE, "none"));
         assert!((0..=255).all(|byte| !none.is(byte)));
@@ -136,6 +152,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused_with_its_place() {
+        let many = format!("terminals = {:?}", (0..33).map(|n| n.to_string()).collect::<Vec<_>>());
         for (text, want) in [
             ("\nlog_to = 1", &["line 2, column 1", "`log_to`"][..]),
             ("escape = \"a\"", &["line 1, column 10", "\"a\" is no control key"]),
@@ -147,6 +164,9 @@ mod tests {
             ("log_kib = 4097", &["not within"]),
             ("log_kib = -1", &["line 1"]),
             ("log_kib = \"8K\"", &["invalid type"]),
+            ("terminals = [\"a\", \"b\", \"a\"]", &["line 1", "\"a\" is no name, or is there twice"]),
+            ("terminals = [\"\"]", &["\"\" is no name"]),
+            (&many, &["at most 32"]),
         ] {
             let refusal = parse(text).unwrap_err();
             assert!(want.iter().all(|w| refusal.contains(w)), "{text}: {refusal}");

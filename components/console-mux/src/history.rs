@@ -47,6 +47,13 @@ impl History {
         self.text.extend(line);
     }
 
+    /// As if there had been no lines.
+    pub(crate) fn forget(&mut self) {
+        self.text.clear();
+        self.lines.clear();
+        (self.dropped, self.lost) = (0, 0);
+    }
+
     /// The first line with that number or one above, and its number.
     pub(crate) fn line_from(&self, number: u64) -> Option<(u64, Vec<u8>)> {
         let at = self.lines.partition_point(|l| l.number < number);

@@ -21,7 +21,7 @@ mod queries;
 mod screen;
 mod terminal;
 
-pub use client::{Kind, LINE_MAX};
+pub use client::{CLIENTS_MAX, Kind, LINE_MAX};
 pub use config::{Config, ConfigError, Escape};
 pub use mux::{Mux, Streams};
 pub use screen::{OUT_MAX, PARTIAL_MAX};

@@ -2,7 +2,7 @@
 
 use std::collections::{TryReserveError, VecDeque};
 
-use crate::client::{self, LINE_MAX};
+use crate::client::{self, LINE_MAX, Source};
 use crate::history::History;
 use rtlogic::printable;
 
@@ -10,8 +10,7 @@ use rtlogic::printable;
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) label: String,
-    /// Number of its stream.
-    pub(crate) stream: usize,
+    pub(crate) source: Source,
     pub(crate) history: History,
     /// At most [`LINE_MAX`] bytes.
     pending: VecDeque<u8>,
@@ -19,22 +18,42 @@ pub(crate) struct Log {
 
 impl Log {
     /// The log of the component `name`, of which `kept` bytes are kept.
-    pub(crate) fn new(name: &str, stream: usize, kept: usize) -> Result<Log, TryReserveError> {
+    pub(crate) fn new(name: &str, kept: usize) -> Result<Log, TryReserveError> {
         let mut pending = VecDeque::new();
         pending.try_reserve_exact(LINE_MAX)?;
-        Ok(Log { label: client::label(name), stream, history: History::new(kept)?, pending })
+        Ok(Log { label: client::label(name), source: Source::default(), history: History::new(kept)?, pending })
+    }
+
+    /// Whether its client has gone, and all that it said is kept.
+    pub(crate) fn is_over(&self) -> bool {
+        self.source.is_over() && self.pending.is_empty()
+    }
+
+    /// It is another one's from now on.
+    pub(crate) fn restart(&mut self, name: &str) {
+        self.label = client::label(name);
+        self.history.forget();
     }
 
     /// Reads what there is room for; says whether anything came.
-    pub(crate) fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    pub(crate) fn fill(&mut self, read: impl FnOnce(u64, &mut [u8]) -> usize) -> bool {
         let mut buf = [0; LINE_MAX];
         let room = &mut buf[..LINE_MAX - self.pending.len()];
         if room.is_empty() {
             return false;
         }
-        let count = read(room).min(room.len());
+        let count = self.source.read(room, read);
         self.pending.extend(&buf[..count]);
         count > 0
+    }
+
+    /// Its stream has gone, and this was left in it. A line that has begun ends.
+    pub(crate) fn close(&mut self, rest: &[u8]) {
+        self.source.close(rest);
+        let last = rest.last().or(self.pending.back());
+        if last.is_some_and(|&b| b != b'\n') {
+            self.source.close(b"\n");
+        }
     }
 
     /// Whether there is a line: it is complete, or as long as lines get.
@@ -63,8 +82,10 @@ mod tests {
     use super::*;
 
     fn log(bytes: &[u8]) -> Log {
-        let mut log = Log::new("vm", 0, 4096).unwrap();
-        log.fill(|buf| {
+        let mut log = Log::new("vm", 4096).unwrap();
+        log.source.open(3);
+        log.fill(|stream, buf| {
+            assert_eq!(stream, 3);
             buf[..bytes.len()].copy_from_slice(bytes);
             bytes.len()
         });
@@ -100,11 +121,31 @@ mod tests {
     #[test]
     fn no_more_is_read_than_there_is_room_for() {
         let mut log = log(&[b'x'; LINE_MAX - 3]);
-        assert!(log.fill(|buf| {
+        assert!(log.fill(|_, buf| {
             assert_eq!(buf.len(), 3);
             buf.len()
         }));
-        assert!(!log.fill(|_| panic!("there is no room")));
+        assert!(!log.fill(|_, _| panic!("there is no room")));
+    }
+
+    #[test]
+    fn the_last_line_of_a_client_ends_with_it() {
+        let all = |log: &mut Log| {
+            log.fill(|_, _| panic!("there is no stream"));
+            std::iter::from_fn(|| log.has_line().then(|| String::from_utf8(log.take_line(0)).unwrap()))
+                .collect::<Vec<_>>()
+        };
+        for (before, rest, want) in [
+            (&b"one"[..], &b" more\ntw"[..], &["[vm] one more\r\n", "[vm] tw\r\n"][..]),
+            (b"one", b"", &["[vm] one\r\n"]),
+            (b"one\n", b"", &["[vm] one\r\n"]),
+            (b"", b"one\n", &["[vm] one\r\n"]),
+            (b"", b"", &[]),
+        ] {
+            let mut log = log(before);
+            log.close(rest);
+            assert_eq!(all(&mut log), want);
+        }
     }
 
     #[test]

@@ -28,11 +28,11 @@ struct Rings {
 }
 
 impl Streams for Rings {
-    fn read_client(&mut self, client: usize, buf: &mut [u8]) -> usize {
-        self.clients[client].0.read(buf)
+    fn read_client(&mut self, client: u64, buf: &mut [u8]) -> usize {
+        self.clients[client as usize].0.read(buf)
     }
-    fn write_client(&mut self, client: usize, bytes: &[u8]) -> usize {
-        self.clients[client].1.write(bytes)
+    fn write_client(&mut self, client: u64, bytes: &[u8]) -> usize {
+        self.clients[client as usize].1.write(bytes)
     }
     fn read_keys(&mut self, buf: &mut [u8]) -> usize {
         self.keys.read(buf)
@@ -75,13 +75,14 @@ fn pump(console: &Mutex<Console>) -> bool {
     mux.pump(rings)
 }
 
-/// The multiplexer for these clients.
+/// The multiplexer for these clients, in their order.
 fn mux(config: &Config, clients: &[(Kind, Channel)]) -> Result<Mux, String> {
     let name = rt::start_info().map_or(NAME, |info| info.name.as_str());
-    let clients: Vec<(Kind, &str)> = clients.iter().map(|(kind, channel)| (*kind, channel.peer())).collect();
-    Mux::new(name, config, &clients).map_err(|e| {
-        format!("not enough memory for {} clients: {e}; more `ram` is needed, or less kept", clients.len())
-    })
+    let mut mux = Mux::new(name, config).map_err(|e| format!("not enough memory: {e}; more `ram` is needed"))?;
+    for (id, (kind, channel)) in clients.iter().enumerate() {
+        mux.open(*kind, id as u64, channel.peer());
+    }
+    Ok(mux)
 }
 
 fn run() -> Result<(), Box<dyn Error>> {

@@ -9,7 +9,7 @@
 
 use std::collections::{TryReserveError, VecDeque};
 
-use crate::client::{self, Kind};
+use crate::client::{self, CLIENTS_MAX, Kind, LINE_MAX};
 use crate::config::{Config, Escape};
 use crate::keys::Keys;
 use crate::log::Log;
@@ -26,9 +26,9 @@ const ROUNDS_MAX: usize = 64;
 /// The streams around the multiplexer. All operations return at once with the number of bytes moved, which may be 0.
 pub trait Streams {
     /// Reads what client number `client` sends.
-    fn read_client(&mut self, client: usize, buf: &mut [u8]) -> usize;
+    fn read_client(&mut self, client: u64, buf: &mut [u8]) -> usize;
     /// Sends keys to client number `client`.
-    fn write_client(&mut self, client: usize, bytes: &[u8]) -> usize;
+    fn write_client(&mut self, client: u64, bytes: &[u8]) -> usize;
     /// Reads keys from the terminal below.
     fn read_keys(&mut self, buf: &mut [u8]) -> usize;
     /// Sends output to the terminal below.
@@ -65,6 +65,10 @@ pub struct Mux {
     /// Number of the next log line.
     number: u64,
     escape: Escape,
+    /// Bytes that are kept of each terminal's output, and of each log.
+    kept: (usize, usize),
+    /// The user knows that there are several terminals.
+    greeted: bool,
     keys: Keys,
     /// Keys that were not looked at.
     typed: VecDeque<u8>,
@@ -74,37 +78,117 @@ pub struct Mux {
 }
 
 impl Mux {
-    /// Client number n of [`Streams`] is `clients[n]`, of that kind and name. The first terminal is shown. `name` is
-    /// that of the multiplexer.
-    pub fn new(name: &str, config: &Config, clients: &[(Kind, &str)]) -> Result<Mux, TryReserveError> {
-        let of = |kind| clients.iter().enumerate().filter(move |(_, c)| c.0 == kind);
-        let terminals: Result<Vec<_>, _> =
-            of(Kind::Terminal).map(|(n, (_, name))| Terminal::new(name, n, config.backlog_len())).collect();
-        let logs: Result<Vec<_>, _> = of(Kind::Log).map(|(n, (_, name))| Log::new(name, n, config.log_len())).collect();
-        let (terminals, logs) = (terminals?, logs?);
-        let owner = (!terminals.is_empty()).then_some(0);
+    /// One without clients, but for the terminals that have their numbers from the start. `name` is that of the multiplexer.
+    pub fn new(name: &str, config: &Config) -> Result<Mux, TryReserveError> {
         let mut mux = Mux {
             name: client::label(name),
+            terminals: Vec::new(),
+            logs: Vec::new(),
             next: 0,
-            view: owner.map_or(View::AllLogs, View::Terminal),
+            view: View::AllLogs,
             focus: 0,
             replay: None,
             muted: false,
             number: 0,
             escape: config.escape,
+            kept: (config.backlog_len(), config.log_len()),
+            greeted: false,
             keys: Keys::new(config.escape),
             typed: VecDeque::with_capacity(TYPED_MAX),
             notices: VecDeque::new(),
-            screen: Screen::new(terminals.len(), owner),
-            terminals,
-            logs,
+            screen: Screen::new(0, None),
         };
-        mux.greet();
+        for name in &config.terminals {
+            let mut terminal = Terminal::new(name, mux.kept.0)?;
+            terminal.reserved = true;
+            mux.add_terminal(terminal);
+        }
         Ok(mux)
+    }
+
+    fn add_terminal(&mut self, terminal: Terminal) {
+        self.terminals.push(terminal);
+        self.screen.add_terminal();
+        if self.terminals.len() == 1 {
+            self.view = View::Terminal(0);
+            self.screen.give_to(Some(0));
+        }
+    }
+
+    /// A client has come: number `id` of [`Streams`], never another's. One of a label that was there before continues it. The
+    /// first terminal is shown. `false`: there is no memory for it, or there are too many; nothing is read of it.
+    pub fn open(&mut self, kind: Kind, id: u64, label: &str) -> bool {
+        match kind {
+            Kind::Log => self.open_log(id, label),
+            Kind::Terminal => self.open_terminal(id, label),
+        }
+    }
+
+    fn open_log(&mut self, id: u64, label: &str) -> bool {
+        let cut = client::label(label);
+        let before = self.logs.iter().position(|l| l.label == cut && l.source.stream().is_none());
+        let n = before.or_else(|| {
+            let full = self.logs.len() >= CLIENTS_MAX;
+            let new = if full { Err(()) } else { log_of(label, self.kept.1).map_err(drop) };
+            if let Ok(log) = new {
+                self.logs.push(log);
+                return Some(self.logs.len() - 1);
+            }
+            let old = self.logs.iter().position(Log::is_over)?;
+            self.logs[old].restart(label);
+            Some(old)
+        });
+        if let Some(n) = n {
+            self.logs[n].source.open(id);
+        }
+        self.told(n.is_some(), label)
+    }
+
+    fn open_terminal(&mut self, id: u64, label: &str) -> bool {
+        let cut = client::label(label);
+        let before = self.terminals.iter().position(|t| t.label == cut && t.source.stream().is_none());
+        let n = before.or_else(|| {
+            let full = self.terminals.len() >= CLIENTS_MAX;
+            let new = if full { Err(()) } else { terminal_of(label, self.kept.0).map_err(drop) };
+            if let Ok(terminal) = new {
+                self.add_terminal(terminal);
+                return Some(self.terminals.len() - 1);
+            }
+            let view = self.view;
+            let unused = |(n, t): (usize, &Terminal)| {
+                t.source.is_over() && !t.reserved && view != View::Terminal(n) && self.focus != n
+            };
+            let old = self.terminals.iter().enumerate().position(unused)?;
+            self.terminals[old].restart(label);
+            self.screen.forget_line(old);
+            Some(old)
+        });
+        if let Some(n) = n {
+            self.terminals[n].source.open(id);
+        }
+        self.told(n.is_some(), label)
+    }
+
+    fn told(&mut self, opened: bool, label: &str) -> bool {
+        if !opened {
+            self.notices.push_back(format!("no room for {}: it is not read", client::label(label)));
+        }
+        opened
+    }
+
+    /// Client number `id` has gone, and this was left in its stream.
+    pub fn close(&mut self, id: u64, rest: &[u8]) {
+        if let Some(log) = self.logs.iter_mut().find(|l| l.source.stream() == Some(id)) {
+            log.close(rest);
+        }
+        if let Some(terminal) = self.terminals.iter_mut().find(|t| t.source.stream() == Some(id)) {
+            terminal.close(rest);
+        }
     }
 
     /// Moves all that can move, or much of it: `true`: call it again soon, but let others run first.
     pub fn pump(&mut self, streams: &mut impl Streams) -> bool {
+        self.greet();
         (0..ROUNDS_MAX).all(|_| self.round(streams))
     }
 
@@ -136,12 +220,10 @@ impl Mux {
     fn fill(&mut self, streams: &mut impl Streams) -> bool {
         let mut moved = false;
         for log in &mut self.logs {
-            let stream = log.stream;
-            moved |= log.fill(|buf| streams.read_client(stream, buf));
+            moved |= log.fill(|stream, buf| streams.read_client(stream, buf));
         }
         for (n, terminal) in self.terminals.iter_mut().enumerate() {
-            let stream = terminal.stream;
-            moved |= terminal.fill(self.view == View::Terminal(n), |buf| streams.read_client(stream, buf));
+            moved |= terminal.fill(self.view == View::Terminal(n), |stream, buf| streams.read_client(stream, buf));
         }
         moved
     }
@@ -227,6 +309,16 @@ impl Mux {
         }
         !bytes.is_empty()
     }
+}
+
+/// A log that keeps as much as it is to, or, without memory for that, little.
+fn log_of(label: &str, kept: usize) -> Result<Log, TryReserveError> {
+    Log::new(label, kept).or_else(|_| Log::new(label, LINE_MAX))
+}
+
+/// The same for a terminal.
+fn terminal_of(label: &str, kept: usize) -> Result<Terminal, TryReserveError> {
+    Terminal::new(label, kept).or_else(|_| Terminal::new(label, 0))
 }
 
 #[cfg(test)]

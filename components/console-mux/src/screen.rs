@@ -79,6 +79,11 @@ impl Screen {
         Screen { out: VecDeque::with_capacity(OUT_MAX), lines, shown: None, owner }
     }
 
+    /// There is one more terminal.
+    pub(crate) fn add_terminal(&mut self) {
+        self.lines.push(Line::default());
+    }
+
     /// Whether there is room for any one operation.
     pub(crate) fn has_room(&self) -> bool {
         OUT_MAX - self.out.len() >= OPERATION_MAX

@@ -3,7 +3,7 @@
 use std::collections::{TryReserveError, VecDeque};
 
 use crate::backlog::Backlog;
-use crate::client::{self, LINE_MAX};
+use crate::client::{self, LINE_MAX, Source};
 
 /// Most keys that wait for a client, beyond those in its stream.
 pub const KEYS_MAX: usize = 16 << 10;
@@ -12,8 +12,9 @@ pub const KEYS_MAX: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Terminal {
     pub(crate) label: String,
-    /// Number of its stream.
-    pub(crate) stream: usize,
+    pub(crate) source: Source,
+    /// Its number is kept for it, whether it is there or not.
+    pub(crate) reserved: bool,
     pub(crate) backlog: Backlog,
     keys: VecDeque<u8>,
     /// Keys were dropped since it had taken all.
@@ -33,22 +34,36 @@ pub(crate) enum Typed {
 
 impl Terminal {
     /// The terminal of the component `name`, of whose output `kept` bytes are kept.
-    pub(crate) fn new(name: &str, stream: usize, kept: usize) -> Result<Terminal, TryReserveError> {
+    pub(crate) fn new(name: &str, kept: usize) -> Result<Terminal, TryReserveError> {
         let (label, backlog) = (client::label(name), Backlog::new(kept)?);
-        Ok(Terminal { label, stream, backlog, keys: VecDeque::new(), deaf: false })
+        let (source, keys) = Default::default();
+        Ok(Terminal { label, source, reserved: false, backlog, keys, deaf: false })
+    }
+
+    /// It is another one's from now on.
+    pub(crate) fn restart(&mut self, name: &str) {
+        self.label = client::label(name);
+        self.backlog.forget();
     }
 
     /// Reads output; says whether any came. While it is shown, no more than can be shown soon: so a client that writes
     /// faster has to wait. Otherwise all there is, so that nobody waits for a client that nobody looks at.
-    pub(crate) fn fill(&mut self, shown: bool, read: impl FnOnce(&mut [u8]) -> usize) -> bool {
+    pub(crate) fn fill(&mut self, shown: bool, read: impl FnOnce(u64, &mut [u8]) -> usize) -> bool {
         let mut buf = [0; LINE_MAX];
         let room = if shown { LINE_MAX.saturating_sub(self.backlog.unseen()) } else { LINE_MAX };
         if room == 0 {
             return false;
         }
-        let count = read(&mut buf[..room]).min(room);
+        let count = self.source.read(&mut buf[..room], read);
         self.backlog.push(&buf[..count]);
         count > 0
+    }
+
+    /// Its stream has gone, and this was left in it. Nobody is there for keys.
+    pub(crate) fn close(&mut self, rest: &[u8]) {
+        self.source.close(rest);
+        self.keys.clear();
+        self.deaf = false;
     }
 
     /// Takes a key if there is room.
@@ -61,12 +76,10 @@ impl Terminal {
     }
 
     /// Gives keys to the client; says whether it took any.
-    pub(crate) fn give_keys(&mut self, write: impl FnOnce(&[u8]) -> usize) -> bool {
-        if self.keys.is_empty() {
-            return false;
-        }
+    pub(crate) fn give_keys(&mut self, write: impl FnOnce(u64, &[u8]) -> usize) -> bool {
+        let Some(stream) = self.source.stream().filter(|_| !self.keys.is_empty()) else { return false };
         let keys = self.keys.make_contiguous();
-        let given = write(keys).min(keys.len());
+        let given = write(stream, keys).min(keys.len());
         self.keys.drain(..given);
         self.deaf &= !self.keys.is_empty();
         given > 0
@@ -78,11 +91,14 @@ mod tests {
     use super::*;
 
     fn terminal() -> Terminal {
-        Terminal::new("vm", 0, 4096).unwrap()
+        let mut t = Terminal::new("vm", 4096).unwrap();
+        t.source.open(5);
+        t
     }
 
     fn fill(t: &mut Terminal, shown: bool) -> bool {
-        t.fill(shown, |buf| {
+        t.fill(shown, |stream, buf| {
+            assert_eq!(stream, 5);
             buf.fill(b'x');
             buf.len()
         })
@@ -93,9 +109,9 @@ mod tests {
         let mut t = terminal();
         assert!(fill(&mut t, true));
         assert_eq!(t.backlog.unseen(), LINE_MAX);
-        assert!(!t.fill(true, |_| panic!("there is no room")));
+        assert!(!t.fill(true, |_, _| panic!("there is no room")));
         t.backlog.take(10, false);
-        assert!(t.fill(true, |buf| buf.len()));
+        assert!(t.fill(true, |_, buf| buf.len()));
         assert_eq!(t.backlog.unseen(), LINE_MAX);
     }
 
@@ -104,17 +120,28 @@ mod tests {
         let mut t = terminal();
         assert!((0..100).all(|_| fill(&mut t, false)));
         assert_eq!(t.backlog.unseen(), 4096);
-        assert!(!t.fill(true, |_| panic!("what is kept comes first")));
+        assert!(!t.fill(true, |_, _| panic!("what is kept comes first")));
     }
 
     #[test]
     fn keys_wait_in_order() {
         let mut t = terminal();
-        assert!(!t.give_keys(|_| panic!("there are none")));
+        assert!(!t.give_keys(|_, _| panic!("there are none")));
         b"abc".iter().for_each(|k| assert_eq!(t.type_in(*k), Typed::Taken));
-        assert!(!t.give_keys(|_| 0));
-        assert!(t.give_keys(|keys| (assert_eq!(keys, b"abc"), 2).1));
-        assert!(t.give_keys(|keys| (assert_eq!(keys, b"c"), 1).1));
+        assert!(!t.give_keys(|_, _| 0));
+        assert!(t.give_keys(|_, keys| (assert_eq!(keys, b"abc"), 2).1));
+        assert!(t.give_keys(|_, keys| (assert_eq!(keys, b"c"), 1).1));
+    }
+
+    #[test]
+    fn keys_go_with_their_client() {
+        let mut t = terminal();
+        t.type_in(b'x');
+        t.close(b"bye");
+        t.source.open(6);
+        assert!(!t.give_keys(|_, _| panic!("they were not for this one")));
+        assert!(t.fill(true, |_, _| panic!("what was left comes first")));
+        assert_eq!(t.backlog.take(9, false), b"bye");
     }
 
     #[test]
@@ -123,10 +150,10 @@ mod tests {
         assert!((0..KEYS_MAX).all(|_| t.type_in(b'x') == Typed::Taken));
         assert_eq!(t.type_in(b'y'), Typed::Dropped { first: true });
         assert_eq!(t.type_in(b'y'), Typed::Dropped { first: false });
-        t.give_keys(|_| 1);
+        t.give_keys(|_, _| 1);
         assert_eq!(t.type_in(b'z'), Typed::Taken);
         assert_eq!(t.type_in(b'y'), Typed::Dropped { first: false }, "it is still behind");
-        t.give_keys(|keys| keys.len());
+        t.give_keys(|_, keys| keys.len());
         assert!((0..KEYS_MAX).all(|_| t.type_in(b'x') == Typed::Taken));
         assert_eq!(t.type_in(b'y'), Typed::Dropped { first: true });
     }

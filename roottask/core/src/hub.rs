@@ -269,6 +269,8 @@ impl Hub {
             match effect {
                 Effect::Signal(life) => self.signal(life),
                 Effect::Serve(notice) => effects.extend(self.serve(notice)),
+                // The root task has asked for no session.
+                Effect::News(..) => {}
                 // Nobody is above.
                 Effect::Up(call) => effects.extend(self.decide(|turn| turn.refused(call, Refusal::Denied)).1),
                 Effect::Stop(life, cause) => orders.push(Order::Stop(life, cause)),

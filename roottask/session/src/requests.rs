@@ -8,6 +8,7 @@ use crate::books::{AccountId, BookError};
 use crate::protocol::{Call, End, News, Notice, Refusal, Request, Response, SessionId};
 use crate::quota::{Quota, Shortage};
 use crate::session::{Event, Party, Phase, Session};
+use crate::spec::Limits;
 use crate::turn::{Effect, Turn};
 
 impl From<BookError> for Refusal {
@@ -40,7 +41,8 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
     pub(crate) fn request(&mut self, client: Party, asked: Request) -> Result<(), Refusal> {
         let limits = match client {
             Party::Child(index) => self.parent.children.get(&index).ok_or(Refusal::Dead)?.spec.limits,
-            Party::Above | Party::Own => self.parent.settings.above,
+            Party::Above => self.parent.settings.above,
+            Party::Own => Limits { sessions: usize::MAX, pending: usize::MAX },
         };
         if self.parent.number_of(client, asked.id).is_some() {
             return Err(Refusal::Twice);
@@ -57,7 +59,11 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
                 measure.refused();
             }
         })?;
-        self.move_donation(client, asked.donation, None, Quota::NONE)?;
+        match client {
+            // What is held for others is not there for its own.
+            Party::Own => self.spare().lacks(asked.donation).map_or(Ok(()), |s| Err(Refusal::Short(s)))?,
+            _ => self.move_donation(client, asked.donation, None, Quota::NONE)?,
+        }
         let number = self.parent.number();
         let session = Session {
             client: Some(client),
@@ -281,12 +287,15 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
         let (name, ended) = (session.name, matches!(session.phase, Phase::Ended(_)));
         match session.client {
             Some(Party::Child(index)) => return self.signal(index),
-            Some(_) => {
-                let Some(response) = session.news.take().map(Response::from) else { return };
+            Some(party) => {
+                let Some(news) = session.news.take() else { return };
                 if session.phase == Phase::Available {
                     session.phase = Phase::HandedOut;
                 }
-                self.up(Call::Respond(name, response));
+                match party {
+                    Party::Own => self.push(Effect::News(name, news)),
+                    _ => self.up(Call::Respond(name, Response::from(news))),
+                }
             }
             None => {}
         }

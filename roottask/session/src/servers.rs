@@ -18,7 +18,8 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
                 let spec = &self.parent.children.get(&index).ok_or(Refusal::Dead)?.spec;
                 (&spec.routes, Some(spec.name))
             }
-            Party::Above | Party::Own => (&settings.exports, None),
+            Party::Above => (&settings.exports, None),
+            Party::Own => return Ok((self.provider(client, &asked.service, None)?, asked.clone())),
         };
         let rule = routes.find(&asked.service, &asked.label).ok_or(Refusal::Denied)?;
         let server = match rule.target {

@@ -95,7 +95,7 @@ impl Phase {
 pub enum Party {
     /// The parent's parent, for whoever is behind it.
     Above,
-    /// The parent itself; serves only.
+    /// The parent itself.
     Own,
     /// A child.
     Child(usize),

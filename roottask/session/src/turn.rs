@@ -7,7 +7,7 @@ use crate::Time;
 use crate::bank::Bank;
 use crate::books::{AccountId, Peak};
 use crate::measure::Measure;
-use crate::protocol::{Call, Cap, Notice, Refusal, Request, Response, SessionId};
+use crate::protocol::{Call, Cap, News, Notice, Refusal, Request, Response, SessionId};
 use crate::quota::Quota;
 use crate::session::{Party, Phase, Session};
 use crate::spec::{Settings, Spec};
@@ -60,6 +60,8 @@ pub enum Effect {
     Signal(Life),
     /// Something for the parent's own services.
     Serve(Notice),
+    /// News of a session that the parent itself has asked for, by [`Turn::open`].
+    News(SessionId, News),
     /// A call to the parent's parent, to be made before the parent is told anything else. If that refuses it,
     /// [`Turn::refused`].
     Up(Call),
@@ -293,6 +295,17 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
     /// A service of its own has done something about a session.
     pub fn served(&mut self, id: SessionId, response: Response) -> Result<(), Refusal> {
         self.respond(Party::Own, id, response)
+    }
+
+    /// The parent itself wants a session, of the first child that provides the service, and pays for it. It ends in
+    /// [`Effect::News`], if it is not refused at once; the label arrives as it is.
+    pub fn open(&mut self, request: Request) -> Result<(), Refusal> {
+        self.request(Party::Own, request)
+    }
+
+    /// It does not want a session of its own any more.
+    pub fn shut(&mut self, id: SessionId) -> Result<(), Refusal> {
+        self.close(Party::Own, id)
     }
 
     /// A notice that it fetched from its parent.

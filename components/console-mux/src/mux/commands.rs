@@ -17,8 +17,7 @@ impl Mux {
         }
         moved |= self.look_at_keys();
         for t in &mut self.terminals {
-            let stream = t.stream;
-            moved |= t.give_keys(|keys| streams.write_client(stream, keys));
+            moved |= t.give_keys(|stream, keys| streams.write_client(stream, keys));
         }
         moved
     }
@@ -41,6 +40,9 @@ impl Mux {
 
     fn type_in(&mut self, key: u8) {
         let View::Terminal(n) = self.view else { return };
+        if self.terminals[n].source.stream().is_none() {
+            return;
+        }
         if self.terminals[n].type_in(key) == (Typed::Dropped { first: true }) {
             self.notice(format!("{} does not read what is typed: it is dropped", self.terminals[n].label));
         }
@@ -51,8 +53,8 @@ impl Mux {
         match command {
             // From a log, back to the terminal.
             Command::Next | Command::Previous if !shown => self.select(self.focus),
-            Command::Next => self.select((self.focus + 1) % count),
-            Command::Previous => self.select((self.focus + count - 1) % count),
+            Command::Next => self.select((self.focus + 1) % count.max(1)),
+            Command::Previous => self.select((self.focus + count.saturating_sub(1)) % count.max(1)),
             Command::Select(n) => self.select(n),
             Command::Log => self.show_log(),
             Command::Again => self.show_again(),
@@ -70,10 +72,10 @@ impl Mux {
         self.notices.push_back(text.into());
     }
 
-    /// The first line, if there is a choice.
+    /// A line as soon as there is a choice.
     pub(super) fn greet(&mut self) {
-        if self.terminals.len() > 1 {
-            self.notice(format!("{}; {} ? lists the keys", self.title(0), self.escape));
+        if self.terminals.len() > 1 && !std::mem::replace(&mut self.greeted, true) {
+            self.notice(format!("{}; {} ? lists the keys", self.title(self.focus), self.escape));
         }
     }
 
@@ -90,6 +92,9 @@ impl Mux {
         (self.view, self.focus, self.replay) = (View::Terminal(n), n, None);
         self.screen.give_to(Some(n));
         let mut title = self.title(n);
+        if self.terminals[n].source.has_gone() {
+            title += "; it has gone";
+        }
         if lost > 0 {
             self.screen.forget_line(n);
             title += &format!("; {lost} bytes that it wrote meanwhile are lost");
@@ -136,10 +141,13 @@ impl Mux {
 
     fn list(&mut self) {
         for n in 0..self.terminals.len() {
-            let state = match (self.view, self.terminals[n].backlog.unseen()) {
+            let mut state = match (self.view, self.terminals[n].backlog.unseen()) {
                 (View::Terminal(shown), _) if shown == n => "shown".into(),
                 (_, unseen) => format!("{unseen} new bytes"),
             };
+            if self.terminals[n].source.has_gone() {
+                state += ", gone";
+            }
             self.notice(format!("terminal {}: {}, {state}", n + 1, self.terminals[n].label));
         }
         for n in 0..self.logs.len() {

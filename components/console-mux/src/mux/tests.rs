@@ -44,11 +44,11 @@ struct Pipes {
 }
 
 impl Streams for Pipes {
-    fn read_client(&mut self, client: usize, buf: &mut [u8]) -> usize {
-        self.from[client].read(buf)
+    fn read_client(&mut self, client: u64, buf: &mut [u8]) -> usize {
+        self.from[client as usize].read(buf)
     }
-    fn write_client(&mut self, client: usize, bytes: &[u8]) -> usize {
-        self.to[client].write(bytes)
+    fn write_client(&mut self, client: u64, bytes: &[u8]) -> usize {
+        self.to[client as usize].write(bytes)
     }
     fn read_keys(&mut self, buf: &mut [u8]) -> usize {
         self.keys.read(buf)
@@ -70,7 +70,10 @@ impl Rig {
     }
 
     fn with(config: &Config, kinds: &[(Kind, &str)], pipe_len: usize) -> Rig {
-        let mux = Mux::new("console", config, kinds).unwrap();
+        let mut mux = Mux::new("console", config).unwrap();
+        for (id, (kind, name)) in kinds.iter().enumerate() {
+            assert!(mux.open(*kind, id as u64, name));
+        }
         let pipes = |_| (0..kinds.len()).map(|_| Pipe::new(pipe_len)).collect();
         let pipes = Pipes { from: pipes(0), to: pipes(1), keys: Pipe::new(pipe_len), out: Pipe::new(pipe_len) };
         let mut rig = Rig { mux, pipes, screen: Vec::new() };

@@ -309,3 +309,37 @@ fn the_parent_serves_itself_what_is_its_own() {
     assert_eq!(house.limit("shell"), quota(100, 100));
     assert_eq!(house.turn(|turn| turn.served(number, Response::Closed)), Err(Refusal::Unknown));
 }
+
+#[test]
+fn the_parent_itself_has_a_session_of_who_provides_it() {
+    let mut house = House::usual();
+    let ask = |house: &mut House, id, donation| house.turn(|turn| turn.open(request(id, "log", donation)));
+    assert_eq!(ask(&mut house, 1, quota(900, 0)), Err(Refusal::Short(Shortage::Ram)), "most of it is its children's");
+    ask(&mut house, 1, quota(5, 4)).unwrap();
+    assert_eq!(ask(&mut house, 1, quota(5, 4)), Err(Refusal::Twice));
+    house.call("console", Call::Announce(name("log"))).unwrap();
+    let heard = house.hears("console");
+    let [Notice::Create(there)] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!((there.label.as_str(), there.donation), ("x", quota(5, 4)), "as it is");
+    let number = there.id;
+    assert_eq!(house.limit("console"), quota(105, 104));
+    house.call("console", Call::Respond(number, Response::Ready(Cap(3)))).unwrap();
+    assert_eq!(house.done, [Effect::News(1, News::Ready(Cap(3)))]);
+
+    let console = house.life("console");
+    house.turn(|turn| turn.died(console, Cause::Fault));
+    assert_eq!(house.done[1..], [Effect::Stop(console, Cause::Fault), Effect::News(1, News::Ended(End::Gone))]);
+    ask(&mut house, 2, quota(5, 4)).unwrap();
+    house.tick(10 * MS);
+    house.call("console", Call::Announce(name("log"))).unwrap();
+    house.obey("console");
+    house.done.clear();
+    house.turn(|turn| turn.shut(2)).unwrap();
+    assert_eq!(house.done, [], "the server is asked first");
+    house.obey("console");
+    assert_eq!(house.done, [Effect::News(2, News::Ended(End::Closed))]);
+    assert_eq!(house.limit("console"), quota(100, 100));
+    assert_eq!(house.parent.sessions().count(), 0);
+    let nobody = Request { service: name("gpu"), ..request(3, "log", quota(1, 1)) };
+    assert_eq!(house.turn(|turn| turn.open(nobody)), Err(Refusal::Denied));
+}

@@ -5,8 +5,8 @@ use crate::scripts::{Deed, Script};
 use crate::tree::{self, LIMITS, MS, Program, quota};
 use rtlogic::Mixer;
 use session::{
-    Account, AccountId, Bank, BookError, Books, Call, Cap, Cause, Closed, Effect, Life, Notice, Parent, Party, Quota,
-    Refusal, Response, Shortage, Time,
+    Account, AccountId, Args, Bank, BookError, Books, Call, Cap, Cause, Closed, Effect, Label, Life, News, Notice,
+    Parent, Party, Quota, Refusal, Request, Response, Shortage, Time,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -141,6 +141,8 @@ impl Seen {
             "Upgraded",
             "Yield",
             "keeps",
+            "own Ended",
+            "own Ready",
             "runs",
             "refused above",
             "stalls",
@@ -169,6 +171,8 @@ pub struct World {
     peaceful: bool,
     clients_left: bool,
     fails: u64,
+    /// The session that root itself asked for last, until it hears of its end.
+    own: Option<u64>,
     pub seen: Seen,
     pub trace: Vec<String>,
 }
@@ -199,6 +203,7 @@ impl World {
             peaceful,
             clients_left: false,
             fails: if peaceful { 0 } else { 40 },
+            own: None,
             seen: Seen::default(),
             trace: Vec::new(),
         };
@@ -260,6 +265,13 @@ impl World {
                 self.later(20, Happening::Wake(child));
             }
             Effect::Serve(notice) => self.serve(id, notice),
+            Effect::News(number, news) => {
+                assert_eq!((id, Some(number)), (0, self.own), "only root has asked for a session, and for this one");
+                self.seen.note(format!("own {news:?}").split('(').next().unwrap());
+                if let News::Ended(_) = news {
+                    self.own = None;
+                }
+            }
             Effect::Up(call) => {
                 if let Err(refusal) = self.call(id, call.clone()) {
                     self.seen.note("refused above");
@@ -339,7 +351,12 @@ impl World {
         let provides = node.parent.map_or(vec![], |(parent, life)| self.provides(parent, life.child));
         let Some(node) = self.nodes.get_mut(&id) else { return };
         match &mut node.mind {
-            Mind::Parent(_) => drop(self.turn(id, |turn| turn.tick())),
+            Mind::Parent(_) => {
+                self.turn(id, |turn| turn.tick());
+                if id == 0 {
+                    self.ask();
+                }
+            }
             Mind::Script(script) => {
                 self.next_tag += 1;
                 let deeds = script.act(&mut self.rng, &provides, self.next_tag);
@@ -347,6 +364,30 @@ impl World {
             }
         }
         self.later(20, Happening::Act(id));
+    }
+
+    /// Root asks for a session itself, of one of its children, or shuts the one that it has.
+    fn ask(&mut self) {
+        if let Some(number) = self.own {
+            if self.clients_left || self.rng.one_in(20) {
+                // It may be closing already.
+                let _ = self.turn(0, |turn| turn.shut(number));
+            }
+            return;
+        }
+        if self.clients_left {
+            return;
+        }
+        self.next_tag += 1;
+        let number = self.next_tag;
+        let service = tree::name(tree::SERVICES[self.rng.below(tree::SERVICES.len() as u64) as usize]);
+        let donation = quota(self.rng.below(5), self.rng.below(5));
+        let label = Label::new("tag 0").expect("a label");
+        let request = Request { id: number, service, label, args: Args::default(), donation };
+        self.own = Some(number);
+        if self.turn(0, |turn| turn.open(request)) != Some(Ok(())) {
+            self.own = None;
+        }
     }
 
     fn provides(&self, parent: usize, index: usize) -> Vec<session::Name> {

@@ -133,11 +133,11 @@ fn a_flood_does_not_hold_up_the_switch_nor_the_other_terminal() {
 struct Endless {
     reads: usize,
     keys: Vec<u8>,
-    client: usize,
+    client: u64,
 }
 
 impl Streams for Endless {
-    fn read_client(&mut self, client: usize, buf: &mut [u8]) -> usize {
+    fn read_client(&mut self, client: u64, buf: &mut [u8]) -> usize {
         if client != self.client {
             return 0;
         }
@@ -145,7 +145,7 @@ impl Streams for Endless {
         buf.fill(b'\n');
         buf.len()
     }
-    fn write_client(&mut self, _client: usize, bytes: &[u8]) -> usize {
+    fn write_client(&mut self, _client: u64, bytes: &[u8]) -> usize {
         bytes.len()
     }
     fn read_keys(&mut self, buf: &mut [u8]) -> usize {
@@ -161,7 +161,11 @@ impl Streams for Endless {
 
 #[test]
 fn a_hidden_client_that_writes_for_ever_leaves_time_to_others() {
-    let mux = || Mux::new("console", &Config::default(), &TWO).unwrap();
+    let mux = || {
+        let mut mux = Mux::new("console", &Config::default()).unwrap();
+        TWO.iter().enumerate().for_each(|(id, (kind, name))| assert!(mux.open(*kind, id as u64, name)));
+        mux
+    };
     for (client, keys) in [(3, &b""[..]), (0, b"\x01m"), (0, b"\x01l\x01l\x01l")] {
         let mut streams = Endless { reads: 0, keys: keys.into(), client };
         // So that the commands find room on the screen.
@@ -437,4 +441,96 @@ proptest! {
         prop_assert!(escapes <= typed + 1);
         prop_assert_eq!(rig.mux.view, View::Terminal(1));
     }
+}
+
+/// The other clients' pipes stay where they are.
+fn leaves(rig: &mut Rig, client: usize) {
+    let rest: Vec<u8> = rig.pipes.from[client].bytes.drain(..).collect();
+    rig.mux.close(client as u64, &rest);
+    rig.pump();
+}
+
+#[test]
+fn who_comes_back_has_its_number_and_its_output() {
+    let mut rig = two();
+    rig.client_writes(2, b"one\r\n");
+    rig.client_writes(3, b"boot\r\n");
+    rig.pipes.from[3].write(b"bye\r\n");
+    leaves(&mut rig, 3);
+    leaves(&mut rig, 2);
+    rig.types(b"lost");
+    assert_eq!(rig.given(2), b"");
+    rig.types(b"\x01w");
+    let list = rig.shown();
+    assert!(
+        list.contains("terminal 1: vm1, shown, gone") && list.contains("terminal 2: vm2, 11 new bytes, gone"),
+        "{list}"
+    );
+    rig.types(b"\x012");
+    assert_eq!(rig.shown(), "\x1b[0m\r[console] vm2 (terminal 2 of 2); it has gone\r\nboot\r\nbye\r\n");
+    leaves(&mut rig, 0);
+    assert!(rig.mux.open(Kind::Terminal, 0, "vm2"));
+    rig.pipes.from[0].write(b"boot 2\r\n");
+    rig.pump();
+    rig.types(b"x");
+    assert_eq!((rig.shown().as_str(), rig.given(0)), ("boot 2\r\n", b"x".to_vec()));
+    assert_eq!(rig.mux.terminals.len(), 2);
+}
+
+#[test]
+fn the_first_terminal_that_comes_is_shown_and_the_choice_is_told_once() {
+    let mut rig = Rig::new(&[LOG_A, LOG_B, VM1], 4096);
+    assert_eq!(rig.shown(), "");
+    rig.client_writes(2, b"vm1# ");
+    assert!(rig.mux.open(Kind::Terminal, 1, "vm2"));
+    rig.pump();
+    assert_eq!(rig.shown(), "vm1# \r\n[console] vm1 (terminal 1 of 2); Ctrl-A ? lists the keys\r\nvm1# ");
+    leaves(&mut rig, 1);
+    assert!(rig.mux.open(Kind::Terminal, 1, "vm3"));
+    rig.pump();
+    assert_eq!(rig.shown(), "");
+    assert_eq!(rig.mux.terminals.len(), 3);
+}
+
+#[test]
+fn named_terminals_have_their_numbers_whenever_they_come() {
+    let config = Config::parse(b"terminals = [\"vm1\", \"vm2\"]").unwrap();
+    let mut rig = Rig::with(&config, &[LOG_A, (Kind::Terminal, "other"), VM2, VM1], 4096);
+    assert_eq!(rig.shown(), "[console] vm1 (terminal 1 of 3); Ctrl-A ? lists the keys\r\n");
+    rig.types(b"a\x012b\x013c");
+    assert_eq!([3, 2, 1].map(|client| rig.given(client)), [b"a", b"b", b"c"]);
+}
+
+#[test]
+fn lines_of_who_has_gone_are_all_there() {
+    let mut rig = Rig::new(&[LOG_A, LOG_B], 1 << 16);
+    rig.pipes.out.len = 64;
+    let text: String = (0..500).map(|n| format!("line {n}\n")).collect();
+    rig.pipes.from[0].write(text.as_bytes());
+    rig.pipes.from[0].write(b"and the end");
+    leaves(&mut rig, 0);
+    assert!(rig.mux.open(Kind::Log, 0, "a"));
+    rig.pipes.from[0].write(b"again\n");
+    rig.pump();
+    let want: String = text.lines().chain(["and the end", "again"]).map(|l| format!("[a] {l}\r\n")).collect();
+    assert_eq!(rig.shown(), want);
+    assert_eq!(rig.mux.logs.len(), 2);
+}
+
+#[test]
+fn who_has_gone_makes_room() {
+    let mut mux = Mux::new("console", &Config::default()).unwrap();
+    let mut id = 0;
+    for kind in [Kind::Log, Kind::Terminal] {
+        for n in 0..3 * CLIENTS_MAX {
+            id += 1;
+            assert!(mux.open(kind, id, &format!("c{n}")), "{n}");
+            mux.close(id, b"");
+        }
+        let living: Vec<bool> =
+            (0..CLIENTS_MAX + 1).map(|n| mux.open(kind, 1000 * id + n as u64, &format!("d{n}"))).collect();
+        assert!(living.iter().filter(|opened| !**opened).count() <= 2 && !living[CLIENTS_MAX], "{living:?}");
+    }
+    assert_eq!((mux.logs.len(), mux.terminals.len()), (CLIENTS_MAX, CLIENTS_MAX));
+    assert!(mux.notices.iter().all(|n| n.contains("no room for d")));
 }
