@@ -114,25 +114,30 @@ impl Session {
 
     /// Waits until the text after the last match matches; returns the match.
     pub fn expect(&mut self, pattern: &Regex, deadline: Instant) -> Result<String, Fault> {
-        self.expect_before(pattern, None, deadline)
+        self.expect_before(pattern, &[], deadline)
     }
 
-    /// The same, but gives up as soon as the text after the last match has what must `never` come.
-    pub fn expect_before(
-        &mut self,
-        pattern: &Regex,
-        never: Option<&Regex>,
-        deadline: Instant,
-    ) -> Result<String, Fault> {
+    /// The same, but gives up as soon as a line after the last match has what must `never` come. A line that is not
+    /// complete is looked at when no more comes: what is in it may be only a part of something else.
+    pub fn expect_before(&mut self, pattern: &Regex, never: &[&Regex], deadline: Instant) -> Result<String, Fault> {
         let began = Instant::now();
         let mut serial = self.shared.lock();
+        // Where the first line begins that was not complete.
+        let mut looked_at = 0;
         loop {
             let text = &serial.text[self.cursor..];
+            let left = deadline.saturating_duration_since(Instant::now());
             let found = pattern.find(text);
-            let before = found.map_or(text, |m| &text[..m.start()]);
-            if let Some(m) = never.and_then(|n| n.find(before)) {
+            let before = match found {
+                Some(m) => m.start(),
+                None if serial.closed || left.is_zero() => text.len(),
+                None => text.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1),
+            };
+            let new = &text[looked_at.min(before)..before];
+            if let Some(m) = never.iter().find_map(|n| n.find(new)) {
                 return Err(Fault::Unwanted(String::from_utf8_lossy(m.as_bytes()).into_owned()));
             }
+            looked_at = before;
             if let Some(m) = found {
                 let text = String::from_utf8_lossy(m.as_bytes()).into_owned();
                 self.cursor += m.end();
@@ -141,7 +146,6 @@ impl Session {
             if serial.closed {
                 return Err(Fault::Ended);
             }
-            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(Fault::Timeout(began.elapsed().as_secs()));
             }
@@ -402,10 +406,17 @@ mod tests {
         let now = Instant::now() + Duration::from_millis(50);
         assert!(matches!(s.expect(&re("one"), now), Err(Fault::Timeout(0))), "the second one is behind us");
         assert_eq!(s.text(), "one two one three");
-        assert_eq!(s.expect_before(&re("th"), Some(&re("re")), soon()).unwrap(), "th", "it came first");
-        assert!(
-            matches!(s.expect_before(&re("four"), Some(&re("re.")), soon()), Err(Fault::Unwanted(t)) if t == "ree")
-        );
+        assert_eq!(s.expect_before(&re("th"), &[&re("re")], soon()).unwrap(), "th", "it came first");
+        let now = Instant::now() + Duration::from_millis(50);
+        let unwanted = |s: &mut Session, never: &str, deadline| {
+            let never = [&re("five"), &re(never)];
+            matches!(s.expect_before(&re("four"), &never, deadline), Err(Fault::Unwanted(_)))
+        };
+        assert!(unwanted(&mut s, "re.", now), "at the end of a line that is not complete");
+        peer.write_all(b"n\r\nrest").unwrap();
+        assert!(unwanted(&mut s, "een", soon()), "at once");
+        let now = Instant::now() + Duration::from_millis(50);
+        assert!(!unwanted(&mut s, "re$", now), "there was more in that line");
         drop(peer);
         assert!(matches!(s.expect(&re("never"), soon()), Err(Fault::Ended)));
         std::fs::remove_file(&s.log).unwrap();

@@ -193,8 +193,10 @@ fn steps(s: &Scenario, session: &mut Session, deadline: Instant) -> Result<()> {
     for (i, step) in s.steps.iter().enumerate() {
         let number = i + 1;
         if let Some(pattern) = &step.expect {
+            // What must not come up to a later step must not come now.
+            let never: Vec<&Regex> = s.steps[i..].iter().filter_map(|step| step.never.as_ref()).collect();
             session
-                .expect_before(pattern, step.never.as_ref(), deadline)
+                .expect_before(pattern, &never, deadline)
                 .with_context(|| format!("step {number}: expected /{pattern}/"))?;
         }
         if let Some(pattern) = &step.never {
