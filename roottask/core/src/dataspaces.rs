@@ -293,6 +293,11 @@ impl Memory {
         self.hub.account(self.life(component)?)
     }
 
+    /// Frames for dataspaces that nobody has, in bytes.
+    pub fn free_bytes(&self) -> u64 {
+        self.state().frames.free_bytes()
+    }
+
     fn spend(&self, component: Component, quota: Quota) -> Result<(), BookError> {
         self.hub.spend(self.life(component).ok_or(BookError::Unknown)?, quota)
     }

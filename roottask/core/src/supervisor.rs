@@ -320,9 +320,10 @@ impl Supervisor<'_> {
     fn compare_level(&mut self, index: usize) {
         let Ok((limit, used)) = hypercall::read_quota(root_obj::ROOT_PD) else { return };
         let now = Level {
-            ram: self.book.free_bytes(),
+            ram: self.book.free_bytes() + self.creator.portals.memory.free_bytes(),
             kmem_frames: limit.saturating_sub(used),
             selectors: rt::sel::free_count(),
+            blocks: rt::heap_blocks_in_use(),
         };
         let first = *self.levels.entry(index).or_insert(now);
         self.log.line(format!("component `{}`: since its first end: {}", self.plan.labels[index], now.since(first)));

@@ -65,6 +65,8 @@ pub struct Level {
     pub kmem_frames: u64,
     /// Its free selectors.
     pub selectors: u64,
+    /// Blocks of its heap that are in use.
+    pub blocks: u64,
 }
 
 impl Level {
@@ -72,10 +74,11 @@ impl Level {
     pub fn since(self, before: Level) -> String {
         let more = |now: u64, then: u64| i128::from(now) - i128::from(then);
         format!(
-            "RAM {:+} KiB, kernel memory {:+} KiB, selectors {:+}",
+            "RAM {:+} KiB, kernel memory {:+} KiB, selectors {:+}; heap blocks in use {:+}",
             more(self.ram, before.ram) >> 10,
             more(self.kmem_frames, before.kmem_frames) << (abi::PAGE_BITS - 10),
-            more(self.selectors, before.selectors)
+            more(self.selectors, before.selectors),
+            more(self.blocks, before.blocks)
         )
     }
 }
@@ -204,10 +207,13 @@ mod tests {
 
     #[test]
     fn a_level_says_what_is_missing() {
-        let a = Level { ram: 8192, kmem_frames: 7, selectors: 3 };
-        assert_eq!(a.since(a), "RAM +0 KiB, kernel memory +0 KiB, selectors +0");
-        let b = Level { ram: 4096, kmem_frames: 9, selectors: u64::MAX };
-        assert_eq!(b.since(a), format!("RAM -4 KiB, kernel memory +8 KiB, selectors +{}", u64::MAX - 3));
+        let a = Level { ram: 8192, kmem_frames: 7, selectors: 3, blocks: 5 };
+        assert_eq!(a.since(a), "RAM +0 KiB, kernel memory +0 KiB, selectors +0; heap blocks in use +0");
+        let b = Level { ram: 4096, kmem_frames: 9, selectors: u64::MAX, blocks: 4 };
+        assert_eq!(
+            b.since(a),
+            format!("RAM -4 KiB, kernel memory +8 KiB, selectors +{}; heap blocks in use -1", u64::MAX - 3)
+        );
     }
 
     proptest! {

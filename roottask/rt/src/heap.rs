@@ -59,9 +59,17 @@ struct Block {
 struct Heap {
     small: Dlmalloc<Source>,
     large: [Option<Block>; MAX_LARGE],
+    /// Blocks that somebody has.
+    blocks: u64,
 }
 
-static HEAP: Lock<Heap> = Lock::new(Heap { small: Dlmalloc::new_with_allocator(Source), large: [None; MAX_LARGE] });
+static HEAP: Lock<Heap> =
+    Lock::new(Heap { small: Dlmalloc::new_with_allocator(Source), large: [None; MAX_LARGE], blocks: 0 });
+
+/// How many blocks of the heap are in use: who gives back all that it has taken finds as many as before.
+pub fn blocks() -> u64 {
+    HEAP.with(|h| h.blocks)
+}
 
 pub fn gate() -> &'static Gate {
     HEAP.gate()
@@ -87,6 +95,12 @@ impl Heap {
     }
 
     fn alloc(&mut self, size: usize, align: usize, content: Content) -> *mut u8 {
+        let block = self.find(size, align, content);
+        self.blocks += u64::from(!block.is_null());
+        block
+    }
+
+    fn find(&mut self, size: usize, align: usize, content: Content) -> *mut u8 {
         if size >= LARGE
             && let Some(p) = self.alloc_large(size, align, content)
         {
@@ -104,6 +118,7 @@ impl Heap {
     /// # Safety
     /// `p` must be from this heap, or null.
     unsafe fn free(&mut self, p: *mut u8) {
+        self.blocks -= u64::from(!p.is_null());
         if let Some(b) = self.find_large(p).and_then(Option::take) {
             // SAFETY: the owner gives it back; the table had it once.
             unsafe { pages::free(p, b.pages) };

@@ -54,6 +54,7 @@ mod unwind;
 pub mod vm;
 
 pub use domain::{Domain, own, rom, start_info};
+pub use heap::blocks as heap_blocks_in_use;
 pub use ipc::{UtcbGuard, utcb};
 pub use pages::in_use as memory_in_use;
 pub use portal::{Handler, PortalThread};

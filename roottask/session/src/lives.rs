@@ -175,8 +175,9 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
 /// How long to wait before a child is started again: twice as long after each failure.
 fn delay(child: &Child) -> Time {
     let restart = child.spec.restart;
-    let doubled = 1u64.checked_shl(child.failures).and_then(|times| restart.first.checked_mul(times));
-    doubled.unwrap_or(restart.longest).min(restart.longest)
+    // More doublings than a time has bits are too many, but for no delay at all.
+    let times = 1u64.checked_shl(child.failures).unwrap_or(u64::MAX);
+    restart.first.saturating_mul(times).min(restart.longest)
 }
 
 fn describe(cause: Cause) -> String {

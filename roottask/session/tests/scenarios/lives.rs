@@ -87,6 +87,21 @@ fn a_calm_life_makes_up_for_failures_before_it() {
 }
 
 #[test]
+fn who_is_started_at_once_is_so_each_time() {
+    let mut house = House::usual();
+    let mut bomb = spec("bomb", &[], &[]);
+    bomb.restart = Restart { tries: 1000, first: 0, longest: 86_400_000 * MS, calm: Time::MAX, after_exit: true };
+    house.add(bomb);
+    for life in 0..1000 {
+        assert_eq!(house.child("bomb").state, State::Running, "after {life} failures");
+        house.call("bomb", Call::Exit(1)).unwrap();
+    }
+    assert!(house.child("bomb").runs());
+    house.call("bomb", Call::Exit(1)).unwrap();
+    assert_eq!(house.child("bomb").state, State::Ended(Cause::Exit(1)));
+}
+
+#[test]
 fn a_good_end_is_final_unless_it_is_to_run_always() {
     let mut house = House::usual();
     house.call("shell", Call::Exit(0)).unwrap();

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 extern crate rt;
 
+mod bomb;
 mod echo;
 mod server;
+mod shelf;
 
 use echo::{Echo, EchoClient, newer};
 use rpc::{Bytes, Cap, Text};
@@ -140,12 +142,6 @@ fn stall() -> Outcome {
     }
 }
 
-/// Opens a session and ends with it.
-fn bomb() -> Outcome {
-    let (_session, client) = done("open", open("b"))?;
-    equal("add", client.add(1), Ok(1))
-}
-
 fn role() -> Option<String> {
     let text = std::str::from_utf8(rt::rom(parent::CONFIG_ROM)?).ok()?;
     Some(text.split_once("role = \"")?.1.split_once('"')?.0.into())
@@ -161,8 +157,9 @@ fn main() -> ExitCode {
         "follow" => ("follow", follow()),
         "quota" => ("quota", quota()),
         "lie" => ("lie", lie()),
-        // Ends by itself, quietly: it is one of many.
-        "bomb" => return if bomb().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        "shelf" => ("shelf", shelf::main()),
+        "bomb" => ("bomb", bomb::live()),
+        "fuse" => ("fuse", bomb::light()),
         "crash" => return ExitCode::FAILURE,
         "mute" => loop {
             std::thread::park();
