@@ -11,6 +11,7 @@
 use crate::portals::Portals;
 use crate::shared::Objects;
 use crate::space::{self, SpaceError, Tried};
+use abi::root_obj;
 use rt::hypercall::{self, int_flags};
 
 /// Ends it. With an error nothing is known of its memory, which must not be used again.
@@ -19,6 +20,7 @@ pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), Sp
     for &irq in &o.irqs {
         let _ = hypercall::assign_int(irq, o.cpu, 0, int_flags::MASKED);
     }
+    release_account(o);
     if o.cage != 0 {
         space::destroy_domain(o.cage).tried("destroy its protection domain")?;
     }
@@ -27,4 +29,13 @@ pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), Sp
     let irqs = o.irqs.iter().copied();
     [o.cage, o.pd, o.obj, o.hst, o.pio, o.ec, o.sc].into_iter().chain(irqs).for_each(rt::sel::free);
     Ok(())
+}
+
+/// The kernel memory that it does not use is ours at once. Its account is only when nobody has a capability to anything of it
+/// any more, and others may keep some for as long as they like.
+fn release_account(o: &Objects) {
+    if let Ok((limit, used)) = hypercall::read_quota(o.pd) {
+        // Its threads still run: what they use meanwhile is missing, and then it is not moved.
+        let _ = hypercall::move_quota(o.pd, root_obj::ROOT_PD, limit.saturating_sub(used));
+    }
 }
