@@ -11,6 +11,7 @@ use crate::own::{Kept, Own};
 use crate::shared::{Order, Running, Shared};
 use crate::timer::now;
 use abi::{Sel, Status};
+use core_task_logic::ticks::Ticks;
 use policy::End;
 use rpc::{Cap, Signal, Text};
 use rt::rpc::{Entrypoint, Held, Managed, raise};
@@ -22,7 +23,7 @@ use session::{
     SessionId, Settings, Spec, State, Time, Turn,
 };
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Stack of an entry point.
@@ -58,6 +59,7 @@ struct Decided {
     parent: session::Parent,
     /// What keeps the capabilities of sessions: made by the root task, or handed over by servers.
     kept: BTreeMap<SessionId, Arc<Kept>>,
+    ticks: Ticks,
 }
 
 impl Decided {
@@ -75,8 +77,6 @@ pub struct Hub {
     points: Mutex<BTreeMap<u16, Entrypoint>>,
     own: Own,
     shared: Arc<Shared>,
-    /// Something was decided since the last tick.
-    stirred: AtomicBool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,14 +95,14 @@ impl Hub {
             exports: session::Routes::default(),
             above: Limits { sessions: 0, pending: 0 },
         };
-        let decided = Decided { books, parent: session::Parent::new(settings), kept: BTreeMap::new() };
+        let ticks = Ticks::new(TICKS.0, TICKS.1);
+        let decided = Decided { books, parent: session::Parent::new(settings), kept: BTreeMap::new(), ticks };
         Box::leak(Box::new(Hub {
             decided: Mutex::new(decided),
             members: Mutex::default(),
             points: Mutex::default(),
             own,
             shared,
-            stirred: AtomicBool::new(false),
         }))
     }
 
@@ -181,22 +181,27 @@ impl Hub {
     }
 
     fn decide<R>(&self, f: impl FnOnce(&mut Turn<'_, Books>) -> R) -> (R, Vec<Effect>) {
-        let decided = self.weigh(f);
-        if !self.stirred.swap(true, Ordering::AcqRel) {
+        let (decided, first) = self.weigh(Ticks::stir, f);
+        if first {
             self.shared.wake();
         }
         decided
     }
 
-    /// The same without a tick that follows.
-    fn weigh<R>(&self, f: impl FnOnce(&mut Turn<'_, Books>) -> R) -> (R, Vec<Effect>) {
-        let mut decided = lock(&self.decided);
-        let Decided { books, parent, .. } = &mut *decided;
-        let mut turn = parent.turn(now(), books);
+    /// The same, with what it is for the ticks.
+    fn weigh<R, T>(
+        &self,
+        tick: impl FnOnce(&mut Ticks, Time) -> T,
+        f: impl FnOnce(&mut Turn<'_, Books>) -> R,
+    ) -> ((R, Vec<Effect>), T) {
+        let (mut decided, now) = (lock(&self.decided), now());
+        let Decided { books, parent, ticks, .. } = &mut *decided;
+        let ticked = tick(ticks, now);
+        let mut turn = parent.turn(now, books);
         let result = f(&mut turn);
         let effects = turn.effects();
         drop(decided);
-        (result, effects)
+        ((result, effects), ticked)
     }
 
     /// Our own services have denied a component something: the log has the first, the second, the fourth, and so on.
@@ -238,16 +243,13 @@ impl Hub {
 
     /// When the supervisor is to look at the clock again; `None`: not before something has happened.
     pub fn next_tick(&self) -> Option<Time> {
-        let next = lock(&self.decided).parent.next_tick();
-        let late = self.stirred.load(Ordering::Acquire).then(|| now().saturating_add(TICKS.1));
-        next.into_iter().chain(late).min().map(|next| next.max(now().saturating_add(TICKS.0)))
+        let decided = lock(&self.decided);
+        decided.ticks.next(decided.parent.next_tick())
     }
 
     /// Time has passed.
     pub fn tick(&'static self) {
-        // First, so that what is decided meanwhile is not forgotten.
-        self.stirred.store(false, Ordering::Release);
-        let ((), effects) = self.weigh(|turn| turn.tick());
+        let (((), effects), ()) = self.weigh(Ticks::begin, |turn| turn.tick());
         self.perform(effects);
         self.tidy();
     }

@@ -1,4 +1,4 @@
-//! The logic of the root task that has to do with the platform but not with the hypervisor: firmware tables, alarms, the
+//! The logic of the root task that has to do with the platform but not with the hypervisor: firmware tables, alarms, ticks, the
 //! log's backlog, the screen, the words of fault reports, lines of the kernel's trace. Tested on the host.
 //!
 //! What the root task decides about components is in the package `policy`; `main.rs` and its modules only act.
@@ -13,4 +13,5 @@ pub mod firmware;
 pub mod mbuf;
 pub mod screen;
 pub mod threads;
+pub mod ticks;
 pub mod trace;

@@ -79,19 +79,16 @@ impl<'a> Supervisor<'a> {
             self.log.line("no component named by shutdown_after started: the system stays on for the others");
         }
         self.shutdown = Shutdown::new(started, named.clone());
+        let hub = self.creator.portals.hub;
         loop {
-            while let Some(order) = self.shared.next() {
-                self.carry_out(order);
-            }
-            let hub = self.creator.portals.hub;
+            // Before each order, so that whoever has us do something all the time keeps nobody's heartbeats from being missed.
             let next = hub.next_tick();
             if next.is_some_and(|next| next <= crate::timer::now()) {
                 hub.tick();
-            } else {
-                self.shared.wait(next);
-                if next.is_some_and(|next| next <= crate::timer::now()) {
-                    hub.tick();
-                }
+            }
+            match self.shared.next() {
+                Some(order) => self.carry_out(order),
+                None => self.shared.wait(hub.next_tick()),
             }
         }
     }
