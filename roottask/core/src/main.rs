@@ -44,7 +44,7 @@ use core_task_logic::firmware::rsdp;
 use create::Creator;
 use dataspaces::Memory;
 use hub::Hub;
-use init::Config;
+use init::{Component, Config};
 use log::Log;
 use policy::{Book, Machine, Plan, children};
 use portals::Portals;
@@ -129,14 +129,16 @@ fn total(file: &Config, plan: &Plan, boot: &Boot) -> Quota {
 
 /// Frames for the dataspaces of all components that start, as far as there are some.
 fn set_apart(file: &Config, plan: &Plan, boot: &mut Boot) -> Book {
+    let started = file.entries.iter().zip(&plan.components).filter(|(_, planned)| planned.is_ok());
+    let started: Vec<&Component> = started.filter_map(|(entry, _)| entry.result.as_ref().ok()).collect();
     let mut frames = Book::default();
-    for (entry, planned) in file.entries.iter().zip(&plan.components) {
-        if let (Ok(component), Ok(_)) = (&entry.result, planned)
-            && let Ok(range) = boot.book.take(component.spare_bytes())
-        {
-            frames.give_back(range);
-        }
-    }
+    let mut take = |bytes: u64| {
+        let range = Some(bytes).filter(|&bytes| bytes > 0).and_then(|bytes| boot.book.take(bytes).ok());
+        range.into_iter().for_each(|range| frames.give_back(range));
+    };
+    started.iter().for_each(|c| take(c.spare_bytes()));
+    // Behind what they start with, what they may ask for.
+    started.iter().for_each(|c| take(c.most().ram - c.ram.value.bytes()));
     frames
 }
 

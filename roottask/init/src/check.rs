@@ -172,6 +172,13 @@ impl Checker<'_> {
         let kmem = sum(|c| c.kernel_memory().bytes());
         let caps = sum(|c| c.capabilities().into()).saturating_add(config.preserve.caps.into());
         let bytes: fn(u64) -> String = human;
+        for (c, most) in config.components().filter_map(|c| Some((c, c.most?))) {
+            let (ram, caps) = (budget.ram.unwrap_or(u64::MAX), budget.caps.unwrap_or(u64::MAX));
+            if most.value.ram > ram || u64::from(most.value.caps) > caps {
+                let text = format!("`{}` may have more than {} has: `most` bounds nothing", c.name, budget.whose);
+                self.warn(most.at, text);
+            }
+        }
         for (what, asked, there, shown) in [
             ("RAM", ram, budget.ram, bytes),
             ("kernel memory", kmem, budget.kmem, bytes),

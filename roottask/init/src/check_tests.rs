@@ -249,6 +249,12 @@ fn quotas_must_fit() {
     assert_eq!(texts(&v.errors), want);
     let v = check(&config, &World { caps: Some(119), ..world() });
     assert_eq!(texts(&v.errors), ["capabilities: 120 are given out, but the machine has 119 for components"]);
+    // What they may ask for is promised to nobody, so it is not added up.
+    let may =
+        |more: &str| system(&[("a", &format!("kmem = \"1M\"\nmost = {{ ram = \"{more}\" }}")), ("b", "kmem = \"1M\"")]);
+    let with = |more| check(&Config::parse(&may(more)).unwrap(), &World { ram: Some(2 << 20), ..world() });
+    assert_eq!((with("2M").errors, with("2M").warnings), (vec![], vec![]));
+    assert_eq!(texts(&with("3M").warnings), ["`a` may have more than the machine has: `most` bounds nothing"]);
     let inner = [("a", "kmem = \"1M\"\ncaps = 60"), ("b", "kmem = \"1M\"\ncaps = 60")];
     let v = verdict(&inside("i", "preserve = { ram = \"7M\", caps = 80 }", &inner, "caps = 199"));
     let want = [

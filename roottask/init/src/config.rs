@@ -116,6 +116,8 @@ pub struct Component {
     pub spare: Option<Placed<Size>>,
     /// Capabilities; `None`: the parent's choice.
     pub caps: Option<Placed<u32>>,
+    /// What it may have when it asks for more, where that is said; `None`: what it starts with.
+    pub most: Option<Placed<Quota>>,
     /// What the kernel may use for it; `None`: what goes with its RAM.
     pub kmem: Option<Size>,
     /// 1 to 100.
@@ -162,6 +164,12 @@ impl Component {
     pub fn capabilities(&self) -> u32 {
         let usual = || 128 + (self.ram.value.bytes() >> 16).min(384) as u32;
         self.caps.map_or_else(usual, |caps| caps.value)
+    }
+
+    /// What it may have at most, of either currency.
+    pub fn most(&self) -> Quota {
+        let most = self.most.map_or(Quota::default(), |most| most.value);
+        Quota { ram: most.ram.max(self.ram.value.bytes()), caps: most.caps.max(self.capabilities()) }
     }
 
     /// Whether it provides a service.

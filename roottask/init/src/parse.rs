@@ -127,6 +127,28 @@ fn kinds(r: &mut Reader<'_>) -> TraceKinds {
     all
 }
 
+/// What a component may have when it asks for more than that.
+fn most<'a>(
+    r: &mut Reader<'a>,
+    key: &'static str,
+    node: &'a Node,
+    ram: Option<Placed<Size>>,
+    own: Option<Placed<u32>>,
+) -> Option<Placed<Quota>> {
+    let most = inner(r, format!("{}, key `{key}`", r.place), node, |r| {
+        let more = r.optional("ram", size);
+        if let Some(less) = more.filter(|more| ram.is_some_and(|ram| more.value < ram.value)) {
+            r.wrong(less.at, "ram", "the component starts with more");
+        }
+        let many = r.optional("caps", caps);
+        if let Some(few) = many.filter(|many| own.is_some_and(|own| many.value < own.value)) {
+            r.wrong(few.at, "caps", "the component starts with more");
+        }
+        Some(Quota { ram: more.map_or(0, |s| s.value.bytes()), caps: many.map_or(0, |c| c.value) })
+    });
+    Some(Placed { value: most?, at: node.at })
+}
+
 fn preserve<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<Quota> {
     inner(r, format!("{}, key `{key}`", r.place), node, |r| {
         let ram = r.optional("ram", size).map_or(0, |s| s.value.bytes());
@@ -201,6 +223,7 @@ impl Checker<'_> {
         let spare = r.optional("spare", size).filter(|spare| fits(r, spare, ram, stack));
         let kmem = r.optional("kmem", size);
         let caps = r.optional("caps", caps).or(self.defaults.caps);
+        let most = r.optional("most", |r, key, n| most(r, key, n, ram, caps));
         let version = r.optional("version", |r, key, n| r.text(key, n).map(String::from));
         let cpus = r.optional("cpus", cpus);
         let (io_ports, irqs) = (self.ports(r), self.irqs(r));
@@ -226,6 +249,7 @@ impl Checker<'_> {
             stack,
             spare,
             caps,
+            most,
             kmem: kmem.map(|k| k.value),
             priority: priority?,
             cpus,

@@ -381,6 +381,15 @@ fn routes_have_selectors_targets_and_rewriting() {
 }
 
 #[test]
+fn what_a_component_may_ask_for_is_at_least_what_it_has() {
+    let of = |tail: &str| Config::parse(&format!("{HEAD}{tail}\n")).unwrap().entries.remove(0).result.unwrap().most();
+    let own = of("caps = 7");
+    assert_eq!(own.caps, 7);
+    assert_eq!(of("caps = 7\nmost = { ram = \"3M\" }"), Quota { ram: 3 << 20, ..own });
+    assert_eq!(of("caps = 7\nmost = { caps = 9 }"), Quota { caps: 9, ..own });
+}
+
+#[test]
 fn defaults_are_for_those_that_say_nothing() {
     let text = "[defaults]\nram = \"2M\"\ncaps = 9\npriority = 3\nrestart = 2\nheartbeat = {}\n\
                 routes = { log = \"parent\" }\n[[component]]\nname = \"a\"\nbinary = \"b\"\n\
@@ -417,6 +426,9 @@ fn words_and_tables_of_an_init_are_checked() {
             "restart = { limit = 1, delay = \"2s\", longest_delay = \"1s\" }",
             "longest_delay`: the first delay is longer",
         ),
+        ("most = { ram = \"512K\" }", "key `most`, key `ram`: the component starts with more"),
+        ("caps = 100\nmost = { caps = 99 }", "key `most`, key `caps`: the component starts with more"),
+        ("most = \"2M\"", "key `most`: a table is expected, found a string"),
         ("caps = 16777217", "caps`: 16777217 is not in 1 to 16777216"),
     ] {
         let e = error_of(tail);

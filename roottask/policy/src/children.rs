@@ -57,7 +57,7 @@ pub fn spec(c: &Component) -> Spec {
     Spec {
         name: c.name,
         quota: quota(c),
-        most: quota(c),
+        most: Quota::new(c.most().ram, c.most().caps.into()).unwrap_or_default(),
         provides: c.provides.iter().map(|p| p.value).filter(|p| !is_stream(p)).collect(),
         routes: Routes(c.routes.iter().filter_map(session).collect()),
         limits: LIMITS,
@@ -98,6 +98,14 @@ mod tests {
         assert_eq!(mapped(&c).ram(), 896 << 10);
         let c = component("spare = \"16K\"\ncaps = 9");
         assert_eq!((mapped(&c).ram(), quota(&c).caps()), ((1 << 20) - (16 << 10), 9));
+    }
+
+    #[test]
+    fn who_says_nothing_of_more_gets_no_more() {
+        let s = spec(&component(""));
+        assert_eq!(s.most, s.quota);
+        let s = spec(&component("most = { ram = \"2M\", caps = 500 }"));
+        assert_eq!((s.most.ram(), s.most.caps(), s.quota.ram()), (2 << 20, 500, 1 << 20));
     }
 
     #[test]

@@ -129,8 +129,8 @@ static LOOKING: AtomicBool = AtomicBool::new(false);
 static ATTENDING: AtomicU64 = AtomicU64::new(0);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-pub(crate) fn gates() -> [&'static Gate; 4] {
-    [STATE.gate(), LISTEN.gate(), ROOTS.gate(), SIGNAL.gate()]
+pub(crate) fn gates() -> [&'static Gate; 5] {
+    [STATE.gate(), LISTEN.gate(), ROOTS.gate(), SIGNAL.gate(), YIELDS.gate()]
 }
 
 fn changed() {
@@ -500,13 +500,33 @@ fn answer(roots: &mut [Box<dyn Serving>], at: Entrypoint, notice: Notice) -> Opt
             let _ = roots.iter_mut().any(|root| root.close(id));
             Some((id, Response::Closed))
         }
-        Notice::Yield(_) => {
-            // What is free is taken; nothing of ours is to be freed for it.
+        Notice::Yield(amount) => {
+            // What is free is taken, also if there is nobody here who could free something.
+            let mut yields = YIELDS.with(Option::take);
+            if let Some(yields) = &mut yields {
+                yields(amount);
+            }
+            YIELDS.with(|now| {
+                if now.is_none() {
+                    *now = yields;
+                }
+            });
             let _ = parent().yielded();
             None
         }
         _ => None,
     }
+}
+
+/// What frees quota when the parent asks for it.
+type Yields = Box<dyn FnMut(Amount) + Send>;
+static YIELDS: Lock<Option<Yields>> = Lock::new(None);
+
+/// Has `free` free so much as the parent asks for, or what it can of it, at the entry point that [`attend`]s. The parent takes what
+/// is free afterwards.
+pub fn on_yield(free: impl FnMut(Amount) + Send + 'static) {
+    let old = YIELDS.with(|now| now.replace(Box::new(free)));
+    drop(old);
 }
 
 /// Asks the parent for more quota and waits until it has given it, perhaps for ever.

@@ -92,6 +92,8 @@ pub struct Child {
     pub want: Option<Quota>,
     /// What it is to give back.
     pub yields: Quota,
+    /// What of that a sibling waits for: it was granted beyond what it starts with.
+    pub lent: Quota,
     /// Whether the log has it that the child waits for quota.
     pub(crate) said: bool,
     /// Whether the log has it that the child runs low.
@@ -117,6 +119,7 @@ impl Child {
             complaints: 0,
             want: None,
             yields: Quota::NONE,
+            lent: Quota::NONE,
             said: false,
             warned: false,
             started_at: 0,

@@ -101,6 +101,72 @@ fn who_is_started_at_once_is_so_each_time() {
     assert_eq!(house.child("bomb").state, State::Ended(Cause::Exit(1)));
 }
 
+/// A child that may have as much as there is, beside shell and console.
+fn greedy(house: &mut House, text: &str) {
+    house.add(Spec { most: TOTAL, ..spec(text, &[], &[]) });
+}
+
+#[test]
+fn who_was_granted_more_than_it_starts_with_gives_it_back_for_others() {
+    let mut house = House::usual();
+    greedy(&mut house, "a");
+    greedy(&mut house, "b");
+    house.call("a", Call::Want(quota(500, 500))).unwrap();
+    assert_eq!(house.hears("a"), [Notice::Granted]);
+    house.spend("a", quota(450, 300));
+    // A hundred are left: of what is lacking `a` has some that is free, and the rest is asked of it.
+    house.call("b", Call::Want(quota(300, 300))).unwrap();
+    assert_eq!(house.limit("a"), quota(450, 400), "the 150 pages that were free, and 200 of 300 capabilities");
+    assert_eq!((house.hears("a"), house.hears("b")), (vec![Notice::Yield(quota(50, 0))], vec![]));
+    assert!(house.said("b: stalls: it asks for 1200 KiB, 300 capabilities more; 1000 KiB, 300 capabilities are left"));
+    house.release("a", quota(60, 0));
+    house.call("a", Call::Yielded).unwrap();
+    assert_eq!((house.limit("a"), house.hears("b")), (quota(400, 400), vec![Notice::Granted]));
+    assert_eq!(house.limit("b"), quota(400, 400));
+    assert!(house.said("b: got 1200 KiB, 300 capabilities more"));
+    assert_eq!(house.child("a").yields, Quota::NONE);
+}
+
+#[test]
+fn what_a_child_will_start_with_again_is_not_granted_to_others() {
+    let mut house = House::usual();
+    greedy(&mut house, "a");
+    house.call("a", Call::Want(quota(701, 0))).unwrap();
+    assert!(house.said("a: stalls: it asks for 2804 KiB, 0 capabilities more; 2800 KiB, 700 capabilities are left"));
+    let shell = house.life("shell");
+    house.turn(|turn| turn.died(shell, Cause::Fault));
+    assert_eq!(house.hears("a"), [], "there are 800 now, but not for it");
+    house.tick(10 * MS);
+    assert!(house.child("shell").runs());
+    let shell = house.life("shell").child;
+    house.turn(|turn| turn.remove(shell));
+    assert_eq!(house.hears("a"), []);
+    house.tick(MS);
+    assert_eq!(house.hears("a"), [Notice::Granted]);
+}
+
+#[test]
+fn what_a_child_starts_with_is_nobody_elses() {
+    let mut house = House::usual();
+    greedy(&mut house, "a");
+    greedy(&mut house, "b");
+    house.call("a", Call::Want(quota(700, 0))).unwrap();
+    assert_eq!((house.limit("a"), house.limit("b")), (quota(100, 100), quota(100, 100)), "600 are left");
+    house.call("a", Call::Want(quota(600, 0))).unwrap();
+    assert_eq!(house.hears("a"), [Notice::Granted]);
+    house.spend("a", quota(700, 0));
+    house.call("b", Call::Want(quota(601, 0))).unwrap();
+    assert_eq!(house.hears("a"), [Notice::Yield(quota(600, 0))], "and not the last page, too");
+    // Who waited has died: nobody needs it.
+    let b = house.life("b");
+    house.turn(|turn| turn.died(b, Cause::Fault));
+    house.tick(MS);
+    assert_eq!(house.child("a").yields, Quota::NONE);
+    house.release("a", quota(700, 0));
+    house.tick(MS);
+    assert_eq!(house.limit("a"), quota(700, 100));
+}
+
 #[test]
 fn a_good_end_is_final_unless_it_is_to_run_always() {
     let mut house = House::usual();
