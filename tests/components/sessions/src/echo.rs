@@ -3,7 +3,7 @@
 use rpc::{Bytes, Text};
 
 /// Says what its session was opened with.
-#[rpc::interface(version = "1.2", ram = "8K", caps = 2)]
+#[rpc::interface(version = "1.3", ram = "8K", caps = 2)]
 pub trait Echo {
     /// The session's label, as it has come to the server.
     fn label(&mut self) -> Text<255>;
@@ -15,6 +15,10 @@ pub trait Echo {
     fn donated(&mut self) -> u64;
     /// Ends the server, with this code.
     fn end(&mut self, code: u64);
+    /// Ends the server by a fault.
+    fn crash(&mut self);
+    /// Never returns: the server answers nobody any more.
+    fn hang(&mut self);
 }
 
 /// A later version.

@@ -3,8 +3,12 @@
 #![forbid(unsafe_code)]
 extern crate rt;
 
+mod bell;
 mod bomb;
+mod driver;
 mod echo;
+mod liars;
+mod resources;
 mod server;
 mod shelf;
 
@@ -57,7 +61,7 @@ fn version() -> Outcome {
         Err(e @ Error::Incompatible { .. }) => equal(
             "both are named",
             e.to_string(),
-            "Echo: the server has version 1.2, this was built against 2.0".into(),
+            "Echo: the server has version 1.3, this was built against 2.0".into(),
         ),
         other => Err(format!("{other:?}")),
     }
@@ -160,6 +164,21 @@ fn main() -> ExitCode {
         "shelf" => ("shelf", shelf::main()),
         "bomb" => ("bomb", bomb::live()),
         "fuse" => ("fuse", bomb::light()),
+        "spend" => ("spend", resources::spend()),
+        "lend" => ("lend", resources::lend()),
+        "ask" => ("ask", resources::ask()),
+        "bells" => ("bells", bell::main()),
+        "flood" => ("flood", bell::flood()),
+        "call" => ("call", bell::call()),
+        "client" => ("client", driver::client()),
+        "enemy" => ("enemy", driver::enemy()),
+        "late" => ("late", liars::late()),
+        "debtor" => ("debtor", liars::keep()),
+        "wait" => ("wait", liars::wait()),
+        "save" => ("save", liars::save()),
+        "garbage" => ("garbage", liars::garbage()),
+        "greedy" => ("greedy", liars::take_all()),
+        "steady" => ("steady", liars::steady()),
         "crash" => return ExitCode::FAILURE,
         "mute" => loop {
             std::thread::park();

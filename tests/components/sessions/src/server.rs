@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-struct Session {
+/// A session; by itself one that nobody has opened.
+#[derive(Default)]
+pub struct Session {
     label: Text<255>,
     args: Bytes<112>,
     count: u64,
@@ -35,6 +37,16 @@ impl Echo for Session {
 
     fn end(&mut self, code: u64) {
         rt::exit(code)
+    }
+
+    fn crash(&mut self) {
+        recurse(std::hint::black_box(u64::MAX));
+    }
+
+    fn hang(&mut self) {
+        loop {
+            std::thread::park();
+        }
     }
 }
 
@@ -75,4 +87,10 @@ pub fn main() -> crate::Outcome {
     loop {
         std::thread::park();
     }
+}
+
+/// Recurses until the stack is used up.
+fn recurse(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    if depth == 0 { 0 } else { recurse(depth - 1) + frame[usize::try_from(depth % 64).unwrap_or(0)] }
 }
