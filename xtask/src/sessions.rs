@@ -12,6 +12,7 @@ const INTERFACES: &[&Table] = &[
     <dyn services::Journal as Interface>::TABLE,
     <dyn services::Report as Interface>::TABLE,
     <dyn services::Dataspace as Interface>::TABLE,
+    <dyn services::Children as Interface>::TABLE,
     <dyn services::Pd as Interface>::TABLE,
     <dyn services::Rm as Interface>::TABLE,
     <dyn services::Rom as Interface>::TABLE,

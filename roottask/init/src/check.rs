@@ -8,10 +8,10 @@ use crate::defect::Defect;
 use crate::document::{At, Placed};
 use crate::quantity::human;
 use crate::reach::{Frame, ROM, Reach, Walker};
-use parent::Name;
+use parent::{CONFIG_ROM, Name};
 use petgraph::algo::kosaraju_scc;
 use petgraph::graphmap::DiGraphMap;
-use session::Routes;
+use session::{Label, Routes, Target};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
@@ -121,17 +121,15 @@ impl Checker<'_> {
     fn nested(&mut self, frame: &Frame<'_>, index: usize, c: &Component) {
         let path = frame.path_of(c.name.as_str());
         let Some(config) = &c.nested else {
-            if c.binary.value == crate::INIT {
+            if c.binary.value == crate::INIT && !configured(c) {
                 self.warn(c.at, format!("`{path}` is an init without a configuration: it starts nothing"));
             }
             return;
         };
-        let caps = c.caps.map(|caps| u64::from(caps.value));
-        let (ram, kmem) = (Some(c.ram.value.bytes()), Some(c.kernel_memory().bytes()));
+        let caps = Some(c.capabilities().into());
+        let (ram, kmem) = (Some(c.spare_bytes()), Some(c.kernel_memory_of_children()));
         let budget = Budget { ram, kmem, caps, whose: format!("`{path}`"), at: c.ram.at };
-        for inner in config.components() {
-            self.within(c, inner, &path);
-        }
+        self.verdict.errors.extend(config.components().flat_map(|inner| within(c, &path, inner)));
         self.offered(c, config, &path);
         let inner = Frame { config, path, parent: Some((frame, index)) };
         self.all(&inner, &budget);
@@ -149,27 +147,10 @@ impl Checker<'_> {
         }
     }
 
-    /// A component of an init has no devices and CPUs but those of init.
-    fn within(&mut self, outer: &Component, inner: &Component, path: &str) {
-        let (outer_name, name) = (path, format!("{path}{}{}", session::ARROW, inner.name));
-        for p in &inner.io_ports {
-            if !outer.io_ports.iter().any(|o| o.value.contains(p.value)) {
-                self.error(p.at, format!("`{name}` is to have ports {}, which `{outer_name}` has not", p.value));
-            }
-        }
-        for i in inner.irqs.iter().filter(|i| !outer.irqs.iter().any(|o| o.value == i.value)) {
-            self.error(i.at, format!("`{name}` is to have interrupt {}, which `{outer_name}` has not", i.value));
-        }
-        let Some(cpus) = &outer.cpus else { return };
-        for c in inner.cpus.iter().flatten().filter(|c| !cpus.iter().any(|o| o.value == c.value)) {
-            self.error(c.at, format!("`{name}` is to use CPU {}, which `{outer_name}` may not", c.value));
-        }
-    }
-
     fn quotas(&mut self, config: &Config, budget: &Budget) {
         let sum = |of: fn(&Component) -> u64| config.components().map(of).fold(0u64, u64::saturating_add);
         let ram = sum(|c| c.ram.value.bytes()).saturating_add(config.preserve.ram);
-        let kmem = sum(|c| c.kernel_memory().bytes());
+        let kmem = sum(Component::kernel_memory_with_children);
         let caps = sum(|c| c.capabilities().into()).saturating_add(config.preserve.caps.into());
         let bytes: fn(u64) -> String = human;
         for (c, most) in config.components().filter_map(|c| Some((c, c.most?))) {
@@ -233,6 +214,37 @@ impl Checker<'_> {
             self.warn(beat.at, format!("component `{path}` is stopped when its heart stops: it has no `restart`"));
         }
     }
+}
+
+/// Whether the configuration of an init comes from another component, as a ROM that changes.
+fn configured(c: &Component) -> bool {
+    let (Some(rom), Ok(label)) = (Name::new(ROM), Label::new(CONFIG_ROM)) else { return false };
+    let rule = c.routes.iter().find(|r| r.rule.matches(&rom, &label));
+    rule.is_some_and(|r| matches!(r.rule.target, Target::Child(_) | Target::AnyChild))
+}
+
+/// What a component is to have beyond what its parent has, of which the label is `path`: devices, CPUs, priority.
+pub fn within(outer: &Component, path: &str, inner: &Component) -> Vec<Finding> {
+    let name = format!("{path}{}{}", session::ARROW, inner.name);
+    let mut found = Vec::new();
+    let mut error = |at, text| found.push(Finding::new(at, text));
+    for p in inner.io_ports.iter().filter(|p| !outer.io_ports.iter().any(|o| o.value.contains(p.value))) {
+        error(p.at, format!("`{name}` is to have ports {}, which `{path}` has not", p.value));
+    }
+    for i in inner.irqs.iter().filter(|i| !outer.irqs.iter().any(|o| o.value == i.value)) {
+        error(i.at, format!("`{name}` is to have interrupt {}, which `{path}` has not", i.value));
+    }
+    let theirs = |cpu: u16| outer.cpus.as_ref().is_none_or(|cpus| cpus.iter().any(|o| o.value == cpu));
+    for c in inner.cpus.iter().flatten().filter(|c| !theirs(c.value)) {
+        error(c.at, format!("`{name}` is to use CPU {}, which `{path}` may not", c.value));
+    }
+    if inner.priority > outer.priority {
+        error(
+            inner.at,
+            format!("`{name}` is to have priority {}, and `{path}` has {}", inner.priority, outer.priority),
+        );
+    }
+    found
 }
 
 /// Services that nobody can reach, and ways that nobody goes.

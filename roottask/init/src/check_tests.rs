@@ -258,11 +258,11 @@ fn quotas_must_fit() {
     let inner = [("a", "kmem = \"1M\"\ncaps = 60"), ("b", "kmem = \"1M\"\ncaps = 60")];
     let v = verdict(&inside("i", "preserve = { ram = \"7M\", caps = 80 }", &inner, "caps = 199"));
     let want = [
-        "RAM: 9M are given out, but `i` has 8M for components",
+        "RAM: 9M are given out, but `i` has 7M for components",
         "capabilities: 200 are given out, but `i` has 199 for components",
     ];
     assert_eq!(texts(&v.errors), want);
-    assert_eq!(verdict(&inside("i", "preserve = { ram = \"6M\", caps = 80 }", &inner, "caps = 200")).errors, []);
+    assert_eq!(verdict(&inside("i", "preserve = { ram = \"5M\", caps = 80 }", &inner, "caps = 200")).errors, []);
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn rules(targets: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 /// Where a request of `c`, which is in the init `i`, really ends: each parent asks its rules, one after the other.
-fn served(config: &Config, label: &session::Label) -> Option<String> {
+fn served(config: &Config, label: &Label) -> Option<String> {
     let name = |text: &str| Name::new(text).unwrap();
     let rules = |c: &Component| Routes(c.routes.iter().map(|r| r.rule.clone()).collect());
     let outer = config.component(&name("i"))?;
@@ -408,9 +408,9 @@ fn served(config: &Config, label: &session::Label) -> Option<String> {
         let rule = rules.find(&name("x"), &label)?;
         label = rule.rewrite(&c.name, &label, &none).ok()?.0;
         match rule.target {
-            session::Target::Child(child) => return Some(child.to_string()),
-            session::Target::AnyChild if c.name == name("i") => return Some("s".into()),
-            session::Target::Parent => (),
+            Target::Child(child) => return Some(child.to_string()),
+            Target::AnyChild if c.name == name("i") => return Some("s".into()),
+            Target::Parent => (),
             _ => return None,
         }
     }
@@ -429,7 +429,7 @@ proptest! {
         let config = Config::parse(&text).unwrap();
         let world = World { services: vec![Name::new("x").unwrap()], ..World::default() };
         let v = check(&config, &world);
-        if let Some(server) = served(&config, &session::Label::new(&label).unwrap()) {
+        if let Some(server) = served(&config, &Label::new(&label).unwrap()) {
             let found = v.reach.iter().any(|r| r.client == "i -> c" && r.server == server);
             prop_assert!(found, "{label:?} {server}\n{text}\n{:#?}", reach(&v));
         }

@@ -9,6 +9,9 @@ use abi::TraceKinds;
 use parent::Name;
 use session::{Rule, Target};
 
+/// RAM that a parent needs for itself, its first stack included, in bytes.
+const PARENT_RAM: u64 = 1 << 20;
+
 /// A configuration: of the root task's children, or of an init's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
@@ -120,6 +123,8 @@ pub struct Component {
     pub most: Option<Placed<Quota>>,
     /// What the kernel may use for it; `None`: what goes with its RAM.
     pub kmem: Option<Size>,
+    /// It may have children, for which the kernel may use so much, beside what it may for itself.
+    pub children: Option<Size>,
     /// 1 to 100.
     pub priority: u8,
     /// CPUs, each once, at least one, the first for the first thread; `None`: all.
@@ -154,15 +159,40 @@ impl Component {
         self.kmem.unwrap_or(Size::kernel_memory(self.ram.value))
     }
 
-    /// How much of its RAM is not mapped at the start, in bytes.
-    pub fn spare_bytes(&self) -> u64 {
-        let usual = (self.ram.value.bytes() / 8).min(256 << 10) & !(abi::PAGE_SIZE as u64 - 1);
-        self.spare.map_or(usual, |spare| spare.value.bytes())
+    /// Whether it may have children: an init, or who is said to.
+    pub fn is_parent(&self) -> bool {
+        self.children.is_some() || self.nested.is_some()
     }
 
-    /// Capabilities that it has: what its description says, or what goes with its RAM, 512 at most.
+    /// What the kernel may use for its children, all told, in bytes: what its description says, or what theirs do.
+    pub fn kernel_memory_of_children(&self) -> u64 {
+        let nested = self.nested.iter().flat_map(|config| config.components());
+        let usual = || nested.map(Component::kernel_memory_with_children).fold(0, u64::saturating_add);
+        self.children.map_or_else(usual, Size::bytes)
+    }
+
+    /// What the kernel may use for it and its children, in bytes.
+    pub fn kernel_memory_with_children(&self) -> u64 {
+        self.kernel_memory().bytes().saturating_add(self.kernel_memory_of_children())
+    }
+
+    /// How much of its RAM is not mapped at the start, in bytes: of who may have children all but what it needs itself.
+    pub fn spare_bytes(&self) -> u64 {
+        let ram = self.ram.value.bytes();
+        let usual = match self.is_parent() {
+            true if ram < 2 * PARENT_RAM => ram / 2,
+            true => ram - PARENT_RAM,
+            false => (ram / 8).min(256 << 10),
+        };
+        self.spare.map_or(usual & !(abi::PAGE_SIZE as u64 - 1), |spare| spare.value.bytes())
+    }
+
+    /// Capabilities that it has: what its description says, or what goes with its RAM, 512 at most, and those of its
+    /// components.
     pub fn capabilities(&self) -> u32 {
-        let usual = || 128 + (self.ram.value.bytes() >> 16).min(384) as u32;
+        let usual = 128 + (self.ram.value.bytes() >> 16).min(384) as u32;
+        let nested = self.nested.iter().flat_map(|config| config.components());
+        let usual = || nested.map(Component::capabilities).fold(usual, u32::saturating_add);
         self.caps.map_or_else(usual, |caps| caps.value)
     }
 

@@ -67,6 +67,7 @@ pub struct Born {
     version: Option<String>,
     priority: u8,
     kmem: Option<u64>,
+    children: Option<u64>,
     stack: u64,
     spare: Option<u64>,
     most: Option<Quota>,
@@ -85,6 +86,7 @@ impl Born {
             version: c.version.clone(),
             priority: c.priority,
             kmem: c.kmem.map(|k| k.bytes()),
+            children: c.children.map(|k| k.bytes()),
             stack: c.stack.bytes(),
             spare: c.spare.map(|s| s.value.bytes()),
             most: c.most.map(|most| most.value),
@@ -163,7 +165,7 @@ pub enum Action {
 
 /// What a component is to have.
 fn quota_of(c: &Component) -> Quota {
-    Quota { ram: c.ram.value.bytes(), caps: c.caps.map_or(0, |caps| caps.value) }
+    Quota { ram: c.ram.value.bytes(), caps: c.capabilities() }
 }
 
 impl Quota {

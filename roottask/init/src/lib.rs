@@ -11,6 +11,7 @@
 mod check;
 mod config;
 mod defect;
+mod describe;
 mod diff;
 mod document;
 mod parse;
@@ -19,9 +20,10 @@ mod quantity;
 mod reach;
 mod reader;
 mod rules;
+mod spec;
 mod values;
 
-pub use check::{Finding, Verdict, World, check};
+pub use check::{Finding, Verdict, World, check, within};
 pub use config::{Component, Config, Entry, Exit, Heartbeat, Quota, Report, Restart, Route, Service, Show};
 pub use defect::{Cause, Defect, Hint};
 pub use diff::{Action, Born, Child, Client, Open, Running, Server, diff};

@@ -54,6 +54,25 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Reads the configuration of an init, by itself.
+    pub fn of_init(text: &str) -> Result<Config, Vec<Defect>> {
+        Ok(read(&Node::from_toml(text)?, Whose { path: "", depth: 1 }))
+    }
+
+    /// Reads the description of one component, a child of the one with the label `path`: a [`Component::describe`].
+    pub fn of_child(text: &str, path: &str) -> Result<Config, Vec<Defect>> {
+        let node = Node::from_toml(text)?;
+        let (path, depth) = (format!("{path}{}", session::ARROW), 1 + path.matches(session::ARROW).count());
+        let config = read(&node, Whose { path: &path, depth });
+        let mut defects: Vec<Defect> = config.all_defects().into_iter().cloned().collect();
+        if config.entries.len() != 1 && defects.is_empty() {
+            defects.push(Defect { at: node.at, cause: Cause::Empty });
+        }
+        if defects.is_empty() { Ok(config) } else { Err(defects) }
+    }
+}
+
 /// What components have that do not say otherwise.
 #[derive(Default)]
 struct Defaults {
@@ -156,6 +175,13 @@ fn preserve<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option
     })
 }
 
+/// What who may have children gets for them.
+fn children<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<Size> {
+    inner(r, format!("{}, key `{key}`", r.place), node, |r| {
+        Some(r.need("kmem").and_then(|n| size(r, "kmem", n))?.value)
+    })
+}
+
 fn report<'a>(r: &mut Reader<'a>, key: &'static str, node: &'a Node) -> Option<Report> {
     inner(r, format!("{}, key `{key}`", r.place), node, |r| {
         let word =
@@ -222,6 +248,7 @@ impl Checker<'_> {
         let priority = or_default(r, "priority", priority, self.defaults.priority);
         let spare = r.optional("spare", size).filter(|spare| fits(r, spare, ram, stack));
         let kmem = r.optional("kmem", size);
+        let children = r.optional("children", children);
         let caps = r.optional("caps", caps).or(self.defaults.caps);
         let most = r.optional("most", |r, key, n| most(r, key, n, ram, caps));
         let version = r.optional("version", |r, key, n| r.text(key, n).map(String::from));
@@ -251,6 +278,7 @@ impl Checker<'_> {
             caps,
             most,
             kmem: kmem.map(|k| k.value),
+            children,
             priority: priority?,
             cpus,
             io_ports,

@@ -64,6 +64,8 @@ pub mod sel {
     pub const PD_SESSION: Sel = 8;
     /// The own address space as an object, `services::Rm`, for threads on the first CPU: CALL.
     pub const RM_SESSION: Sel = 9;
+    /// What a component that may have children has for them, `services::Children`, for threads on the first CPU: CALL.
+    pub const CHILDREN_SESSION: Sel = 10;
     /// What a component has for each CPU, CPU 0 first: portals can only be used on the CPU of the thread behind them.
     const CPUS: Sel = 0x100;
     /// Selectors for each CPU.

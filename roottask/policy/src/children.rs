@@ -2,17 +2,14 @@
 //!
 //! Key functions: [`spec`], [`is_channel`].
 
-use init::{Component, Config, Route};
+use init::{Component, Config};
 use parent::{Name, SERVICE_LOG, SERVICE_TERMINAL};
-use session::{Heartbeat, Labels, Limits, Quota, Restart, Rewrite, Routes, Rule, Spec, Target, Time};
+use session::{Labels, Quota, Rewrite, Routes, Rule, Spec, Target};
 
 /// The service that tells what runs.
 const TRACE: &str = "trace";
 /// Byte streams, which are wired at the start; all other services are sessions. `turn` is one of the perf suite's.
 const STREAMS: [&str; 3] = [SERVICE_LOG, SERVICE_TERMINAL, "turn"];
-/// Sessions of a component, and those that are not answered yet.
-const LIMITS: Limits = Limits { sessions: 64, pending: 16 };
-const MS: Time = 1_000_000;
 
 /// Whether a service is a byte stream.
 pub(crate) fn is_stream(service: &Name) -> bool {
@@ -35,41 +32,17 @@ pub fn watched(file: &Config) -> bool {
     file.components().any(|c| c.routes.iter().any(|route| trace(&route.rule)))
 }
 
-/// What it starts with: its RAM and its capabilities.
-pub fn quota(c: &Component) -> Quota {
-    Quota::new(c.ram.value.bytes(), c.capabilities().into()).unwrap_or_default()
-}
-
-/// What of that is in use as soon as it has started: the RAM that is mapped.
+/// What of its RAM and its capabilities is in use as soon as it has started.
 pub fn mapped(c: &Component) -> Quota {
-    Quota::new(c.ram.value.bytes().saturating_sub(c.spare_bytes()), 0).unwrap_or_default()
+    c.mapped()
 }
 
 /// What the root task is to know of it as its parent.
 pub fn spec(c: &Component) -> Spec {
-    let session = |route: &Route| (!is_channel(&route.rule)).then(|| own(&route.rule));
-    let heartbeat = |h: init::Heartbeat| Heartbeat {
-        every: h.every.ms().saturating_mul(MS),
-        // Without a limit it is only asked.
-        missed: h.restart_after.unwrap_or(u32::MAX),
-    };
-    let (restart, ns) = (c.restart.value, |period: init::Period| period.ms().saturating_mul(MS));
-    Spec {
-        name: c.name,
-        quota: quota(c),
-        most: Quota::new(c.most().ram, c.most().caps.into()).unwrap_or_default(),
-        provides: c.provides.iter().map(|p| p.value).filter(|p| !is_stream(p)).collect(),
-        routes: Routes(c.routes.iter().filter_map(session).collect()),
-        limits: LIMITS,
-        heartbeat: c.heartbeat.map(|h| heartbeat(h.value)),
-        restart: Restart {
-            tries: restart.limit,
-            first: restart.delay.map_or(0, ns),
-            longest: ns(restart.longest_delay),
-            calm: restart.within.map_or(Time::MAX, ns),
-            after_exit: true,
-        },
-    }
+    let spec = c.spec();
+    let routes = spec.routes.0.iter().filter(|rule| !is_channel(rule)).map(own).collect();
+    let provides = spec.provides.iter().copied().filter(|service| !is_stream(service)).collect();
+    Spec { provides, routes: Routes(routes), ..spec }
 }
 
 /// The root task is the parent, and has none.
@@ -81,6 +54,9 @@ fn own(rule: &Rule) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use session::{Heartbeat, Restart, Time};
+
+    const MS: Time = 1_000_000;
 
     fn component(tail: &str) -> Component {
         let text = format!("[[component]]\nname = \"a\"\nbinary = \"m\"\nram = \"1M\"\npriority = 1\n{tail}\n");
@@ -94,10 +70,10 @@ mod tests {
     #[test]
     fn ram_is_mapped_but_for_an_eighth() {
         let c = component("");
-        assert_eq!((quota(&c).ram(), quota(&c).caps()), (1 << 20, 144));
+        assert_eq!((c.quota().ram(), c.quota().caps()), (1 << 20, 144));
         assert_eq!(mapped(&c).ram(), 896 << 10);
         let c = component("spare = \"16K\"\ncaps = 9");
-        assert_eq!((mapped(&c).ram(), quota(&c).caps()), ((1 << 20) - (16 << 10), 9));
+        assert_eq!((mapped(&c).ram(), c.quota().caps()), ((1 << 20) - (16 << 10), 9));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub fn exit_code(cause: Cause) -> u64 {
     match cause {
         Cause::Exit(code) => code,
         Cause::Asked => 0,
-        Cause::Fault | Cause::Heartbeat | Cause::Owes => FAULT_CODE,
+        Cause::Fault | Cause::Heartbeat | Cause::Owes | Cause::NotStarted => FAULT_CODE,
     }
 }
 
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn each_cause_has_a_code() {
         assert_eq!(exit_code(End::Exit(3).into()), 3);
-        for cause in [End::Fault.into(), Cause::Heartbeat, Cause::Owes] {
+        for cause in [End::Fault.into(), Cause::Heartbeat, Cause::Owes, Cause::NotStarted] {
             assert_eq!(exit_code(cause), FAULT_CODE);
         }
         assert_eq!((exit_code(Cause::Asked), exit_code(Cause::Exit(0))), (0, 0));

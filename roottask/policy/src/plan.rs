@@ -115,6 +115,8 @@ pub struct ComponentPlan {
     pub provides: Vec<Name>,
     /// Frames of kernel memory that are set apart for it.
     pub kmem_frames: u64,
+    /// Kernel memory that is set apart for its children, in bytes; `None`: it has none.
+    pub kmem_of_children: Option<u64>,
     /// RAM at [`layout::RAM`] in bytes: what the system file grants less the first stack, and what is spared for later.
     pub ram_len: u64,
     /// The first stack in bytes.
@@ -132,6 +134,11 @@ pub struct ComponentPlan {
 }
 
 impl ComponentPlan {
+    /// Kernel memory that is set apart for it and its children, in bytes.
+    pub fn kmem(&self) -> u64 {
+        (self.kmem_frames << abi::PAGE_BITS) + self.kmem_of_children.unwrap_or(0)
+    }
+
     /// CPU of the first thread, and of the interrupts.
     pub fn first_cpu(&self) -> u16 {
         self.cpus.first().copied().unwrap_or(0)
@@ -229,7 +236,7 @@ impl Plan {
                 plan.frames.iter().for_each(|f| book.give_back(*f));
                 // Without frames its kernel memory is not set apart yet.
                 if !plan.frames.is_empty() {
-                    self.kmem += plan.kmem_frames << abi::PAGE_BITS;
+                    self.kmem += plan.kmem();
                 }
                 true
             }
@@ -417,6 +424,7 @@ impl Checked<'_> {
             irqs: self.irqs.clone(),
             provides: c.provides.iter().map(|p| p.value).collect(),
             kmem_frames: c.kernel_memory().pages(),
+            kmem_of_children: c.is_parent().then(|| c.kernel_memory_of_children()),
             stack_len: c.stack.bytes(),
             ram_len: c.ram.value.bytes().saturating_sub(c.stack.bytes()).saturating_sub(c.spare_bytes()),
             frames: Vec::new(),
@@ -430,7 +438,7 @@ impl Checked<'_> {
 
     /// Takes its share of what is left of the kernel's memory.
     fn set_apart(&self, left: &mut u64) -> Result<(), ComponentError> {
-        let asked = self.component.kernel_memory().bytes();
+        let asked = self.component.kernel_memory_with_children();
         *left = left.checked_sub(asked).ok_or_else(|| ComponentError::KernelMemory {
             component: self.component.name.to_string(),
             asked: human(asked),
@@ -452,7 +460,7 @@ impl Checked<'_> {
             Ok(()) => Ok(plan),
             Err((what, cause)) => {
                 plan.frames.into_iter().for_each(|f| book.give_back(f));
-                *kmem += self.component.kernel_memory().bytes();
+                *kmem += self.component.kernel_memory_with_children();
                 Err(ComponentError::Memory { component: self.component.name.to_string(), what, cause })
             }
         }

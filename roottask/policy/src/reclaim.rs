@@ -88,6 +88,7 @@ mod tests {
     use super::*;
     use crate::image::tests::good;
     use crate::memory::PhysRange;
+    use crate::plan::ComponentPlan;
     use crate::plan::tests::{book, component, default_system, modules};
     use crate::start_info::tests::MACHINE;
     use proptest::prelude::*;
@@ -134,7 +135,7 @@ mod tests {
             all.extend(self.book.free_ranges());
             all.sort_unstable();
             assert!(all.windows(2).all(|w| w[0].end <= w[1].start));
-            let kmem: u64 = self.plan.components.iter().flatten().map(|c| c.kmem_frames << abi::PAGE_BITS).sum();
+            let kmem: u64 = self.plan.components.iter().flatten().map(ComponentPlan::kmem).sum();
             assert_eq!(kmem + self.plan.kmem, MACHINE.kmem);
             for c in &self.plan.channels {
                 let there = |i: usize| self.plan.component(i).is_some();

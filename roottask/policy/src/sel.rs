@@ -38,7 +38,16 @@ mod tests {
     #[test]
     fn no_selector_is_used_twice() {
         let mut all = vec![SERVER_WAIT, FREE];
-        all.extend([sel::PD, sel::OBJ, sel::HST, sel::EC, sel::SC, sel::PD_SESSION, sel::RM_SESSION]);
+        all.extend([
+            sel::PD,
+            sel::OBJ,
+            sel::HST,
+            sel::EC,
+            sel::SC,
+            sel::PD_SESSION,
+            sel::RM_SESSION,
+            sel::CHILDREN_SESSION,
+        ]);
         all.extend((0..parent::MAX_CPUS as u16).map(sel::parent));
         let events = |cpu| (0..event::HST_ARCH + event::HST_NOVA).map(move |e| sel::events(cpu) + e);
         all.extend((0..parent::MAX_CPUS as u16).flat_map(events));

@@ -127,10 +127,14 @@ static CHANGES: AtomicU32 = AtomicU32::new(0);
 static LOOKING: AtomicBool = AtomicBool::new(false);
 /// EC of the entry point that handles notices; 0: none.
 static ATTENDING: AtomicU64 = AtomicU64::new(0);
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// Identifiers from here on are those of sessions that are opened here.
+const OURS: u64 = 1 << 63;
+static NEXT: AtomicU64 = AtomicU64::new(OURS);
+/// Who is told what is not for this module.
+static RELAY: Lock<Option<fn(Notice)>> = Lock::new(None);
 
-pub(crate) fn gates() -> [&'static Gate; 5] {
-    [STATE.gate(), LISTEN.gate(), ROOTS.gate(), SIGNAL.gate(), YIELDS.gate()]
+pub(crate) fn gates() -> [&'static Gate; 6] {
+    [STATE.gate(), LISTEN.gate(), ROOTS.gate(), SIGNAL.gate(), YIELDS.gate(), RELAY.gate()]
 }
 
 fn changed() {
@@ -156,11 +160,19 @@ fn listen() -> Result<(), Error> {
 fn look() {
     while let Ok(Some(notice)) = parent().next() {
         match notice {
-            Notice::Session(id, news) => drop(STATE.with(|s| enter(s, id, news))),
+            Notice::Session(id, news) if id >= OURS => drop(STATE.with(|s| enter(s, id, news))),
             // That we can look is the answer.
             Notice::Heartbeat => _ = parent().alive(),
-            Notice::Granted => STATE.with(|s| s.granted = true),
-            todo => STATE.with(|s| s.todo.push_back(todo)),
+            Notice::Granted => {
+                STATE.with(|s| s.granted = true);
+                if let Some(relay) = RELAY.with(|relay| *relay) {
+                    relay(notice);
+                }
+            }
+            other => match RELAY.with(|relay| *relay) {
+                Some(relay) => relay(other),
+                None => STATE.with(|s| s.todo.push_back(other)),
+            },
         }
     }
     changed();
@@ -458,6 +470,13 @@ pub fn attend(at: Entrypoint) -> Result<(), Error> {
         }
         parent().heed(signal).map_err(Error::Parent)
     })
+}
+
+/// For who is a parent himself: what the parent says that is not about sessions opened here, which have identifiers from 2^63 on,
+/// goes to `to`, at the entry point that [`attend`]s, or on a thread that waits for a session there. Nothing can be served by
+/// [`serve`] then.
+pub fn relay(to: fn(Notice)) {
+    RELAY.with(|relay| *relay = Some(to));
 }
 
 /// Serves an interface: announces its service, and has `root` make an object at `at` for each session.

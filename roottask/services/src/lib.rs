@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod record;
+pub mod children;
 pub mod dataspace;
 pub mod journal;
 mod packets;
@@ -19,6 +20,7 @@ mod rtc;
 mod timer;
 pub mod trace;
 
+pub use children::{Children, ChildrenClient, ChildrenServer};
 pub use dataspace::{Dataspace, DataspaceClient, DataspaceServer};
 pub use journal::{Journal, JournalClient, JournalServer};
 pub use packets::Packets;

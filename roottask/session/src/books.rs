@@ -11,6 +11,18 @@ use thiserror::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AccountId(u64);
 
+impl AccountId {
+    /// Its number, by which messages name it.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// What a message names, which need not exist.
+    pub const fn from_number(number: u64) -> AccountId {
+        AccountId(number)
+    }
+}
+
 /// Why something is not entered into the books. Nothing has changed then.
 #[derive(Debug, Error, PartialEq, Eq, Clone, Copy)]
 pub enum BookError {

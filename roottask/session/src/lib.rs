@@ -11,6 +11,7 @@
 mod args;
 mod bank;
 mod books;
+mod desk;
 mod grants;
 mod label;
 mod lives;
@@ -32,6 +33,7 @@ pub type Time = u64;
 pub use args::{Args, ArgsError, MAX_ARGS};
 pub use bank::{Bank, Guarded};
 pub use books::{Account, AccountId, BookError, Books, Closed, Peak};
+pub use desk::{Desk, Keeper, Keeps};
 pub use label::{ARROW, Label, LabelError, Labels, MAX_LABEL};
 pub use measure::Measure;
 pub use parent::Name;

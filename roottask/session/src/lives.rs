@@ -51,16 +51,33 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
         self.start(index);
     }
 
-    /// Other routes for a child. Requests that wait follow them; if an open session is elsewhere by them, the child is
-    /// started anew.
+    /// Other routes for a child. Requests that wait follow them; open sessions that are elsewhere by them are closed: to
+    /// their client they are gone.
     pub fn reroute(&mut self, index: usize, routes: Routes) {
-        let Some(child) = self.parent.children.get_mut(&index) else { return };
-        child.spec.routes = routes;
-        if !self.routed_as_now(index) {
-            self.log(index, "started anew, as its routes changed under its sessions".into());
-            self.restart(index);
+        if let Some(child) = self.parent.children.get(&index) {
+            let spec = Spec { routes, ..child.spec.clone() };
+            self.revise(index, spec);
         }
+    }
+
+    /// Another description of a child that goes on as it is, under its name. As [`reroute`](Self::reroute), also for sessions of
+    /// services that it is not to provide any more; its quota as [`set_quota`](Self::set_quota) if that is another one.
+    pub fn revise(&mut self, index: usize, spec: Spec) {
+        let now = self.now;
+        let Some(child) = self.parent.children.get_mut(&index) else { return };
+        let Spec { name, quota: had, heartbeat, .. } = child.spec;
+        let quota = spec.quota;
+        child.announced.retain(|service| spec.provides.contains(service));
+        if spec.heartbeat != heartbeat {
+            child.unanswered = 0;
+            child.beat_at = now.saturating_add(spec.heartbeat.map_or(0, |heartbeat| heartbeat.every));
+        }
+        child.spec = Spec { name, quota: had, ..spec };
+        self.close_astray();
         self.find_servers();
+        if quota != had {
+            self.set_quota(index, quota);
+        }
     }
 
     /// A child has ended, or has to.
@@ -186,6 +203,7 @@ fn describe(cause: Cause) -> String {
         Cause::Fault => "stopped after a fault".into(),
         Cause::Heartbeat => "stopped, as it did not answer heartbeats".into(),
         Cause::Owes => "stopped, as it kept what others had donated".into(),
+        Cause::NotStarted => "could not be started".into(),
         Cause::Asked => "stopped".into(),
     }
 }

@@ -79,6 +79,7 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
             tell_server: false,
             since: 0,
             blamed: false,
+            revoked: false,
         };
         self.parent.sessions.insert(number, session);
         if let Some(server) = server {
@@ -213,7 +214,10 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
         let now = self.now;
         let session = self.parent.sessions.get_mut(&number).ok_or(Refusal::Unknown)?;
         let before = session.phase;
-        session.phase = before.after(event).ok_or(Refusal::Phase)?;
+        session.phase = match before.after(event).ok_or(Refusal::Phase)? {
+            Phase::Settling(End::Closed) if session.revoked => Phase::Settling(End::Gone),
+            phase => phase,
+        };
         if session.phase == before {
             return Ok(());
         }

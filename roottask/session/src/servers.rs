@@ -4,8 +4,8 @@
 
 use crate::bank::Bank;
 use crate::protocol::{Call, End, Refusal, Request};
-use crate::route::{Rule, Target};
-use crate::session::{Event, Party, Phase};
+use crate::route::{Routes, Rule, Target};
+use crate::session::{Event, Party, Phase, Session};
 use crate::turn::{State, Turn};
 use parent::Name;
 
@@ -61,7 +61,14 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
             return Ok(());
         }
         child.announced.push(service);
-        let name = child.spec.name;
+        self.tell_above(index, service);
+        self.find_servers();
+        Ok(())
+    }
+
+    /// Announces what a child has announced to who is above, if that may ask for it.
+    fn tell_above(&mut self, index: usize, service: Name) {
+        let Some(name) = self.parent.children.get(&index).map(|child| child.spec.name) else { return };
         let to_it = |rule: &Rule| {
             let here = rule.target == Target::AnyChild || rule.target == Target::Child(name);
             here && rule.service.is_none_or(|exported| exported == service)
@@ -69,8 +76,6 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
         if self.parent.settings.exports.0.iter().any(to_it) {
             self.up(Call::Announce(service));
         }
-        self.find_servers();
-        Ok(())
     }
 
     /// Sends on what waits and need not any more; denies what waits in vain.
@@ -94,15 +99,31 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
         }
     }
 
-    /// Whether a client's sessions would all be where they are by its routes as they are now.
-    pub(crate) fn routed_as_now(&self, index: usize) -> bool {
-        let client = Party::Child(index);
-        self.parent.sessions.values().filter(|s| s.client == Some(client)).all(|s| {
+    /// Other ways for requests from above. Open sessions that are elsewhere by them are closed.
+    pub fn export(&mut self, routes: Routes) {
+        self.parent.settings.exports = routes;
+        let known: Vec<(usize, Name)> =
+            self.parent.children().flat_map(|(index, c)| c.announced.iter().map(move |&s| (index, s))).collect();
+        known.into_iter().for_each(|(index, service)| self.tell_above(index, service));
+        self.close_astray();
+        self.find_servers();
+    }
+
+    /// Closes the sessions that would be elsewhere by the routes as they are now.
+    pub(crate) fn close_astray(&mut self) {
+        let stays = |s: &Session| {
+            let Some(client) = s.client else { return true };
             s.phase == Phase::Waiting
                 || s.phase.over()
                 || self.resolve(client, &s.asked).is_ok_and(|(server, there)| {
                     server == s.server && (&there.label, &there.args) == (&s.there.label, &s.there.args)
                 })
-        })
+        };
+        for number in self.numbers(|s| !stays(s)) {
+            if let Some(session) = self.parent.sessions.get_mut(&number).filter(|s| s.phase != Phase::CloseRequested) {
+                session.revoked = true;
+                let _ = self.happen(number, Event::Close);
+            }
+        }
     }
 }

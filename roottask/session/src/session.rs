@@ -128,6 +128,8 @@ pub(crate) struct Session {
     pub since: Time,
     /// Whether the log has it that the server keeps the donation.
     pub blamed: bool,
+    /// It is closed as it may not be any more: to the client it is gone.
+    pub revoked: bool,
 }
 
 #[cfg(test)]

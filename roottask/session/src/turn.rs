@@ -34,6 +34,8 @@ pub enum Cause {
     Heartbeat,
     /// It kept what others had donated, beyond the parent's patience.
     Owes,
+    /// It could not be started, or not by who does that.
+    NotStarted,
     /// Its parent wanted it: another configuration, another version.
     Asked,
 }

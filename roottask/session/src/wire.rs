@@ -128,6 +128,33 @@ impl From<End> for wire::End {
     }
 }
 
+impl From<wire::End> for End {
+    fn from(end: wire::End) -> End {
+        match end {
+            wire::End::Denied => End::Denied,
+            wire::End::Gone => End::Gone,
+            wire::End::Closed => End::Closed,
+            wire::End::Short(s) => End::Short(s.into()),
+            wire::End::Incompatible(v) => End::Incompatible(v.number()),
+        }
+    }
+}
+
+impl From<Response> for wire::Response {
+    fn from(r: Response) -> wire::Response {
+        match r {
+            Response::Denied => wire::Response::Denied,
+            Response::Upgraded => wire::Response::Upgraded,
+            Response::NotUpgraded => wire::Response::NotUpgraded,
+            Response::Closed => wire::Response::Closed,
+            Response::Gone => wire::Response::Gone,
+            Response::Ready(Cap(sel)) => wire::Response::Ready(Object::from_sel(sel)),
+            Response::Short(s) => wire::Response::Short(s.into()),
+            Response::Incompatible(v) => wire::Response::Incompatible(Version::from_number(v)),
+        }
+    }
+}
+
 impl From<wire::Response> for Response {
     fn from(r: wire::Response) -> Response {
         match r {
@@ -244,7 +271,8 @@ mod tests {
         ];
         for (end, there) in ends {
             let told = wire::Notice::from(Notice::Session(4, News::Ended(end)));
-            assert_eq!(told, wire::Notice::Session(4, wire::News::Ended(there)));
+            assert_eq!(told, wire::Notice::Session(4, wire::News::Ended(there.clone())));
+            assert_eq!(End::from(there), end);
         }
         let ready = wire::Response::Ready(Object::from_sel(9));
         for (there, here) in [
@@ -257,7 +285,8 @@ mod tests {
             (wire::Response::Closed, Response::Closed),
             (wire::Response::Gone, Response::Gone),
         ] {
-            assert_eq!(Response::from(there), here);
+            assert_eq!(Response::from(there.clone()), here);
+            assert_eq!(wire::Response::from(here), there);
         }
         for shortage in [Shortage::Ram, Shortage::Caps] {
             assert_eq!(Shortage::from(wire::Shortage::from(shortage)), shortage);

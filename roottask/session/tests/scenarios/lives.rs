@@ -321,9 +321,20 @@ fn other_routes() {
     let mut renamed = to("vault");
     renamed.0[0].rewrite.label = Some(Label::new("audit").unwrap());
     house.turn(|turn| turn.reroute(shell, renamed));
-    assert_ne!(house.life("shell"), first, "another label is another session");
-    assert!(house.said("shell: started anew, as its routes changed under its sessions"));
-    assert!(matches!(house.hears("vault")[..], [Notice::Close(_)]));
+    assert_eq!(house.life("shell"), first, "it goes on");
+    let [Notice::Close(id)] = house.hears("vault")[..] else { panic!("another label is another session") };
+    house.call("vault", Call::Respond(id, Response::Closed)).unwrap();
+    assert_eq!(house.hears("shell"), [Notice::Session(1, News::Ended(End::Gone))]);
+
+    house.request("shell", 1, "log", quota(2, 2)).unwrap();
+    house.obey("vault");
+    house.hears("shell");
+    let vault = house.life("vault").child;
+    let other = Spec { quota: quota(30, 30), ..spec("vault", &["gpu"], &[]) };
+    house.turn(|turn| turn.revise(vault, other));
+    assert!(matches!(house.hears("vault")[..], [Notice::Close(_), ..]), "what it is not to provide any more");
+    assert_eq!(house.request("shell", 2, "log", quota(2, 2)), Err(Refusal::Denied));
+    assert_eq!(house.child("vault").spec.quota, quota(30, 30));
     house.turn(|turn| turn.reroute(99, Routes::default()));
 }
 
