@@ -5,6 +5,7 @@
 use crate::end::end_domain;
 use crate::handler::BUDGET_MS;
 use crate::hub::Member;
+use crate::office::Office;
 use crate::portals::Portals;
 use crate::shared::{Objects, Running};
 use crate::space::{self, Nova, SpaceError, Tried};
@@ -15,6 +16,8 @@ use parent::{layout, sel};
 use policy::{ComponentPlan, Content, Grant, Machine, Module, Plan, Sm, Source};
 use rt::Semaphore;
 use rt::hypercall::{self, EcArgs, int_flags};
+use rt::rpc::Entrypoint;
+use services::ChildrenServer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use zerocopy::IntoBytes;
@@ -82,27 +85,34 @@ pub struct Creator<'a> {
 }
 
 impl Creator<'_> {
-    /// Creates component `index`; it does not run yet. What there is of one that fails is destroyed again.
-    pub fn create(&self, plan: &Plan, member: &Arc<Member>, wires: &mut Wires) -> Result<Running, SpaceError> {
-        let index = member.index;
+    /// Creates component `index` of a plan, with that label; it does not run yet. What there is of one that fails is destroyed
+    /// again.
+    pub fn create(
+        &self,
+        plan: &Plan,
+        index: usize,
+        label: &str,
+        member: &Arc<Member>,
+        wires: &mut Wires,
+    ) -> Result<Running, SpaceError> {
         let bad_plan = SpaceError { what: "find its plan", status: Status::BadPar };
         let c = plan.component(index).ok_or(bad_plan)?;
         let mut objects = Objects { cpu: c.first_cpu(), ..Objects::default() };
-        match self.build(plan, member, c, &mut objects, wires) {
-            Ok(()) => Ok(Running::new(c, Arc::clone(member), objects)),
-            Err(e) => end_domain(index, &objects, self.portals).and(Err(e)),
+        match self.build(plan, index, member, c, &mut objects, wires) {
+            Ok(()) => Ok(Running::new(label, c, Arc::clone(member), objects)),
+            Err(e) => end_domain(member.index, &objects, self.portals).and(Err(e)),
         }
     }
 
     fn build(
         &self,
         plan: &Plan,
+        index: usize,
         member: &Arc<Member>,
         c: &ComponentPlan,
         o: &mut Objects,
         wires: &mut Wires,
     ) -> Result<(), SpaceError> {
-        let index = member.index;
         self.create_domain(c, o)?;
         self.fill(plan, index, c)?;
         self.map(plan, index, c, o)?;
@@ -110,11 +120,23 @@ impl Creator<'_> {
         self.portals.give(member, o.obj, c.first_cpu()).tried("create its portals")?;
         let point = self.portals.hub.point(c.first_cpu(), &self.portals.helpers).tried("make an entry point")?;
         let what = "create its protection domain's session";
-        self.portals.memory.begin(index, member.life, point, o.obj, o.hst).tried(what)?;
+        self.portals.memory.begin(member, point, o.obj, o.hst).tried(what)?;
+        if c.kmem_of_children.is_some() {
+            self.give_children(member, point, o).tried("let it have children")?;
+        }
         give_semaphores(&plan.grants(index), o, wires)?;
         self.give_interrupts(c, o)?;
         self.give_ports(c, o)?;
         self.create_first_thread(c, o)
+    }
+
+    fn give_children(&self, member: &Arc<Member>, point: Entrypoint, o: &Objects) -> Result<(), Status> {
+        let Portals { hub, shared, .. } = self.portals;
+        let office = Office::new(hub, Arc::clone(shared), Arc::clone(member));
+        let children = point.manage(ChildrenServer(office))?;
+        space::give(o.obj, children.cap().sel(), sel::CHILDREN_SESSION, perm::Pt::CALL.bits())?;
+        member.raise(children);
+        Ok(())
     }
 
     fn create_domain(&self, c: &ComponentPlan, o: &mut Objects) -> Result<(), SpaceError> {

@@ -7,7 +7,7 @@
 //!
 //! Key type: [`Memory`].
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Member};
 use crate::memory::{Domain, Object, Region};
 use crate::pager::{Answer, Pager};
 use crate::space::{self, Nova};
@@ -23,13 +23,13 @@ use policy::{Book, PhysRange};
 use rpc::{Cap, Signal};
 use rt::rpc::{Entrypoint, Held, Managed, raise};
 use services::{Dataspace, DataspaceServer, Pd, PdServer, Rm, RmServer};
-use session::{Account, BookError, Life, Quota};
+use session::{Account, BookError, Quota};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A component that runs.
 struct Space {
-    life: Life,
+    member: Arc<Member>,
     /// Its host space; `None`: it is about to be destroyed.
     hst: Option<Sel>,
     /// They are dissolved when this goes.
@@ -47,7 +47,7 @@ struct State {
     /// Frames that are free.
     frames: Book,
     spaces: BTreeMap<Component, Space>,
-    /// Latest lives, by index of the system file.
+    /// Latest lives, by the number of the component.
     lives: BTreeMap<usize, Component>,
     /// Dataspaces by the selectors of their objects.
     known: BTreeMap<Sel, DataspaceId>,
@@ -111,15 +111,16 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A life of component `index` is created, with these spaces: gives it its objects, at that entry point.
-    pub fn begin(&'static self, index: usize, life: Life, point: Entrypoint, obj: Sel, hst: Sel) -> Result<(), Status> {
+    /// A life of a component is created, with these spaces: gives it its objects, at that entry point.
+    pub fn begin(&'static self, member: &Arc<Member>, point: Entrypoint, obj: Sel, hst: Sel) -> Result<(), Status> {
         let mut state = self.state();
         state.next += 1;
         let component = Component(state.next);
         let addresses = layout::DATASPACES..layout::DATASPACES + layout::DATASPACES_LEN;
         let map = state.dataspaces.begin(component, addresses).ok_or(Status::BadPar)?;
-        state.lives.insert(index, component);
-        state.spaces.insert(component, Space { life, hst: Some(hst), env: None });
+        state.lives.insert(member.index, component);
+        let member = Arc::clone(member);
+        state.spaces.insert(component, Space { member, hst: Some(hst), env: None });
         drop(state);
         let pd = point.manage(PdServer(Domain { memory: self, component, point }))?;
         let rm = point.manage(RmServer(Region { memory: self, component, map, point }))?;
@@ -274,7 +275,7 @@ impl Memory {
         }
         for r in changes.released {
             if let Some(space) = state.spaces.get(&r.payer) {
-                self.hub.release(space.life, Quota::new(r.frames.len(), 0).unwrap_or_default());
+                self.hub.release(&space.member, Quota::new(r.frames.len(), 0).unwrap_or_default());
             }
             match holds {
                 Some(component) => state.limbo.push((component, r.frames)),
@@ -284,13 +285,18 @@ impl Memory {
         changes.retry.iter().for_each(|w| state.wake(w));
     }
 
-    fn life(&self, component: Component) -> Option<Life> {
-        self.state().spaces.get(&component).map(|s| s.life)
+    fn member(&self, component: Component) -> Option<Arc<Member>> {
+        self.state().spaces.get(&component).map(|s| Arc::clone(&s.member))
+    }
+
+    /// Plans with the frames that are free here.
+    pub fn plan<R>(&self, f: impl FnOnce(&mut Book) -> R) -> R {
+        f(&mut self.state().frames)
     }
 
     /// An account as it stands.
     pub fn account(&self, component: Component) -> Option<Account> {
-        self.hub.account(self.life(component)?)
+        self.hub.account(&*self.member(component)?)
     }
 
     /// Frames for dataspaces that nobody has, in bytes.
@@ -299,12 +305,12 @@ impl Memory {
     }
 
     fn spend(&self, component: Component, quota: Quota) -> Result<(), BookError> {
-        self.hub.spend(self.life(component).ok_or(BookError::Unknown)?, quota)
+        self.hub.spend(&*self.member(component).ok_or(BookError::Unknown)?, quota)
     }
 
     fn release(&self, component: Component, quota: Quota) {
-        if let Some(life) = self.life(component) {
-            self.hub.release(life, quota);
+        if let Some(member) = self.member(component) {
+            self.hub.release(&member, quota);
         }
     }
 
@@ -395,9 +401,10 @@ impl Memory {
     }
 
     /// A boot module for a session of that life, which has paid for it.
-    pub fn rom(&'static self, life: Life, frames: PhysRange, point: Entrypoint) -> Result<Shown, Failed> {
+    pub fn rom(&'static self, life: &Member, frames: PhysRange, point: Entrypoint) -> Result<Shown, Failed> {
         let mut state = self.state();
-        let found = state.spaces.iter().find(|(_, space)| space.life == life).map(|(&component, _)| component);
+        let found =
+            state.spaces.iter().find(|(_, space)| std::ptr::eq(&*space.member, life)).map(|(&component, _)| component);
         let component = found.ok_or(Failed::Refused(dataspace::CreateError::Ended))?;
         let id = state.dataspaces.rom(component, frames.outward()).map_err(Failed::Refused)?;
         drop(state);

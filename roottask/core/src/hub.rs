@@ -1,26 +1,28 @@
 //! The root task as a parent: what `session::Parent` decides, done.
 //!
-//! A component reaches its parent through an object of an entry point on each CPU where it has threads ([`Desk`]). What it
+//! A component reaches its parent through an object of an entry point on each CPU where it has threads (`session::Desk`). What it
 //! asks is decided under one lock, in bounded time; what follows is done after the lock is let go of. Signals are raised and
 //! the root task's own services create and close sessions at once; starts, stops and lines of the log are the supervisor's.
 //!
-//! Key types: [`Hub`], [`Member`], a life of a component as its parent knows it. Neighbours: `own` has the services.
+//! Children of components have other parents; of them the hub has the accounts only (`office`).
+//!
+//! Key types: [`Hub`], [`Member`], a life of a component. Neighbours: `own` has the services.
 
 use crate::helpers::Helpers;
+use crate::office::Brood;
 use crate::own::{Kept, Own};
 use crate::shared::{Order, Running, Shared};
 use crate::timer::now;
 use abi::{Sel, Status};
 use core_task_logic::ticks::Ticks;
 use policy::End;
-use rpc::{Cap, Signal, Text};
+use rpc::{Cap, Signal};
 use rt::rpc::{Entrypoint, Held, Managed, raise};
-use services::parent::{self as wire, AnyObject, MAX_NAME, Notice as Told, Response as Answer};
-use services::{Parent, ParentServer};
-use session::wire::{quota, service};
+use services::parent::AnyObject;
+use services::{Children, Parent, ParentServer};
 use session::{
-    Account, AccountId, BookError, Books, Call, Effect, Life, Limits, News, Notice, Party, Quota, Refusal, Response,
-    SessionId, Settings, Spec, State, Time, Turn,
+    Account, AccountId, BookError, Books, Call, Desk, Effect, Keeper, Keeps, Life, Limits, Notice, Party, Quota,
+    Refusal, Response, SessionId, Settings, Spec, State, Time, Turn,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,23 +35,63 @@ const PATIENCE: Time = 2_000_000_000;
 /// Nothing is looked at more often, and nothing that was noticed late waits for longer.
 const TICKS: (Time, Time) = (50_000_000, 1_000_000_000);
 
+/// Whose child a component is.
+pub enum Kin {
+    /// The root task's.
+    Own(Life),
+    /// Another component's.
+    Other {
+        /// Its account.
+        account: AccountId,
+        /// What it has as its parent.
+        parent: Held<Cap<dyn Parent>>,
+    },
+}
+
 /// A life of a component.
 pub struct Member {
     /// Which.
-    pub life: Life,
-    /// Its index in the system file.
+    pub kin: Kin,
+    /// Its number: that in the system file, or a higher one.
     pub index: usize,
     /// CPU of its first thread, where the objects of its sessions with the root task live.
     pub cpu: u16,
     /// Requests that our own services have denied.
     denied: AtomicU32,
+    /// Its children.
+    pub brood: Brood,
     signal: Mutex<Option<Arc<Held<Signal>>>>,
     desks: Mutex<Vec<Managed<dyn Parent>>>,
+    children: Mutex<Option<Managed<dyn Children>>>,
+}
+
+impl Member {
+    /// One that has nothing yet.
+    pub fn new(kin: Kin, index: usize, cpu: u16) -> Arc<Member> {
+        let (denied, brood, signal, desks, children) = Default::default();
+        Arc::new(Member { kin, index, cpu, denied, brood, signal, desks, children })
+    }
+
+    /// Keeps the object through which it has children.
+    pub fn raise(&self, children: Managed<dyn Children>) {
+        *lock(&self.children) = Some(children);
+    }
+
+    /// Its life is over: it reaches nobody through what it had here.
+    pub fn part(&self) {
+        let (desks, children) = (std::mem::take(&mut *lock(&self.desks)), lock(&self.children).take());
+        let signal = lock(&self.signal).take();
+        self.brood.forget();
+        drop((desks, children, signal));
+    }
 }
 
 impl std::fmt::Debug for Member {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.life.fmt(f)
+        match &self.kin {
+            Kin::Own(life) => life.fmt(f),
+            Kin::Other { account, .. } => account.fmt(f),
+        }
     }
 }
 
@@ -58,12 +100,16 @@ struct Decided {
     books: Books,
     parent: session::Parent,
     /// What keeps the capabilities of sessions: made by the root task, or handed over by servers.
-    kept: BTreeMap<SessionId, Arc<Kept>>,
+    kept: Keeps<Kept>,
     ticks: Ticks,
 }
 
 impl Decided {
-    fn account(&self, life: Life) -> Option<AccountId> {
+    fn account(&self, member: &Member) -> Option<AccountId> {
+        let life = match &member.kin {
+            Kin::Own(life) => life,
+            Kin::Other { account, .. } => return Some(*account),
+        };
         let (_, child) = self.parent.children().find(|(child, c)| *child == life.child && c.life == life.number)?;
         child.account
     }
@@ -96,7 +142,7 @@ impl Hub {
             above: Limits { sessions: 0, pending: 0 },
         };
         let ticks = Ticks::new(TICKS.0, TICKS.1);
-        let decided = Decided { books, parent: session::Parent::new(settings), kept: BTreeMap::new(), ticks };
+        let decided = Decided { books, parent: session::Parent::new(settings), kept: Keeps::default(), ticks };
         Box::leak(Box::new(Hub {
             decided: Mutex::new(decided),
             members: Mutex::default(),
@@ -120,7 +166,7 @@ impl Hub {
     /// The component that has that life, if it runs.
     pub fn running(&self, life: u64) -> Option<Arc<Running>> {
         let index = lock(&self.members).get(&life)?.index;
-        self.shared.component(index).filter(|c| c.member.life.number == life)
+        self.shared.component(index).filter(|c| matches!(c.member.kin, Kin::Own(own) if own.number == life))
     }
 
     /// How a child stands.
@@ -131,15 +177,10 @@ impl Hub {
 
     /// A life begins: its account, which is charged with what is mapped, and what its parent knows it by.
     pub fn open(&'static self, life: Life, index: usize, cpu: u16, mapped: Quota) -> Arc<Member> {
-        let (signal, desks) = Default::default();
-        let member = Arc::new(Member { life, index, cpu, denied: AtomicU32::new(0), signal, desks });
+        let member = Member::new(Kin::Own(life), index, cpu);
         lock(&self.members).insert(life.number, Arc::clone(&member));
-        let mut decided = lock(&self.decided);
-        let account = decided.parent.children().find(|(child, _)| *child == life.child).and_then(|(_, c)| c.account);
-        if let Some(account) = account {
-            // It was opened with more than that a moment ago.
-            let _ = decided.books.fix(account, mapped);
-        }
+        // It was opened with more than that a moment ago.
+        let _ = self.fix(&member, mapped);
         member
     }
 
@@ -147,15 +188,19 @@ impl Hub {
     pub fn close(&'static self, life: Life) {
         let member = lock(&self.members).remove(&life.number);
         if let Some(member) = member {
-            let (desks, signal) = (std::mem::take(&mut *lock(&member.desks)), lock(&member.signal).take());
-            drop((desks, signal));
+            member.part();
         }
         self.tidy();
     }
 
     /// The parent of that life as an object for its threads on `cpu`.
     pub fn desk(&'static self, member: &Arc<Member>, cpu: u16, helpers: &Helpers) -> Result<Sel, Status> {
-        let desk = Desk { hub: self, member: Arc::clone(member), last: None };
+        let life = match &member.kin {
+            Kin::Own(life) => *life,
+            // On whatever CPU that is: it is called by couriers from the others.
+            Kin::Other { parent, .. } => return Ok(parent.sel()),
+        };
+        let desk = Desk::new(Clerk { hub: self, member: Arc::clone(member) }, life);
         let managed = self.point(cpu, helpers)?.manage(ParentServer(desk))?;
         let sel = managed.cap().sel();
         lock(&member.desks).push(managed);
@@ -207,7 +252,9 @@ impl Hub {
     /// Our own services have denied a component something: the log has the first, the second, the fourth, and so on.
     pub fn complain(&self, client: &Member, what: std::fmt::Arguments<'_>) {
         let count = client.denied.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let Some(name) = self.name_of(client.life).filter(|_| count.is_power_of_two()) else { return };
+        // Those of others ask their own parents.
+        let Kin::Own(life) = client.kin else { return };
+        let Some(name) = self.name_of(life).filter(|_| count.is_power_of_two()) else { return };
         self.shared.order(vec![Order::Line(format!("component `{name}`: {what} (denial {count} of this life)"))]);
     }
 
@@ -221,24 +268,32 @@ impl Hub {
     }
 
     /// The account of a life.
-    pub fn account(&self, life: Life) -> Option<Account> {
+    pub fn account(&self, life: &Member) -> Option<Account> {
         let decided = lock(&self.decided);
         decided.books.account(decided.account(life)?).ok().copied()
     }
 
-    /// The account of a life uses so much more.
-    pub fn spend(&self, life: Life, quota: Quota) -> Result<(), BookError> {
+    /// The books, for a life with that account; `None`: it is closed.
+    pub fn books<R>(&self, life: &Member, f: impl FnOnce(&mut Books, AccountId) -> R) -> Option<R> {
         let mut decided = lock(&self.decided);
-        let account = decided.account(life).ok_or(BookError::Unknown)?;
-        decided.books.spend(account, quota)
+        let account = decided.account(life)?;
+        decided.books.account(account).ok()?;
+        Some(f(&mut decided.books, account))
+    }
+
+    /// The account of a life uses so much more, from its beginning to its end.
+    pub fn fix(&self, life: &Member, quota: Quota) -> Result<(), BookError> {
+        self.books(life, |books, account| books.fix(account, quota)).unwrap_or(Err(BookError::Unknown))
+    }
+
+    /// The account of a life uses so much more.
+    pub fn spend(&self, life: &Member, quota: Quota) -> Result<(), BookError> {
+        self.books(life, |books, account| books.spend(account, quota)).unwrap_or(Err(BookError::Unknown))
     }
 
     /// The account of a life uses so much less, if it is not closed.
-    pub fn release(&self, life: Life, quota: Quota) {
-        let mut decided = lock(&self.decided);
-        if let Some(account) = decided.account(life) {
-            let _ = decided.books.release(account, quota);
-        }
+    pub fn release(&self, life: &Member, quota: Quota) {
+        let _ = self.books(life, |books, account| books.release(account, quota));
     }
 
     /// When the supervisor is to look at the clock again; `None`: not before something has happened.
@@ -258,8 +313,7 @@ impl Hub {
     fn tidy(&self) {
         let mut decided = lock(&self.decided);
         let Decided { parent, kept, .. } = &mut *decided;
-        let gone: Vec<SessionId> = kept.keys().copied().filter(|&id| parent.session(id).is_none()).collect();
-        let gone: Vec<_> = gone.into_iter().filter_map(|id| kept.remove(&id)).collect();
+        let gone = kept.tidy(parent);
         drop(decided);
         drop(gone);
     }
@@ -303,7 +357,7 @@ impl Hub {
                 match created.unwrap_or(Err(Response::Denied)) {
                     Ok(kept) => {
                         let cap = session::Cap(kept.cap().sel());
-                        lock(&self.decided).kept.insert(id, Arc::new(kept));
+                        lock(&self.decided).kept.keep(id, Arc::new(kept));
                         (id, Response::Ready(cap))
                     }
                     Err(response) => (id, response),
@@ -311,7 +365,7 @@ impl Hub {
             }
             Notice::Upgrade(id, _) => (id, Response::Upgraded),
             Notice::Close(id) => {
-                let kept = lock(&self.decided).kept.remove(&id);
+                let kept = lock(&self.decided).kept.remove(id);
                 drop(kept);
                 (id, Response::Closed)
             }
@@ -335,98 +389,39 @@ impl Hub {
     }
 }
 
-/// The parent as one component has it on one CPU.
-struct Desk {
+/// Decides for one component.
+struct Clerk {
     hub: &'static Hub,
     member: Arc<Member>,
-    /// Keeps the capability of the last answer until there is another call: the answer is on its way.
-    last: Option<Arc<Kept>>,
 }
 
-impl Desk {
-    fn call(&mut self, call: Call) -> Result<(), wire::Refusal> {
-        let life = self.member.life;
-        self.hub.turn(|turn| turn.call(life, call)).map(drop).map_err(Into::into)
-    }
-}
+impl Keeper for Clerk {
+    type Kept = Kept;
 
-impl Parent for Desk {
-    fn announce(&mut self, name: Text<MAX_NAME>) -> Result<(), wire::Refusal> {
-        self.call(Call::Announce(service(&name)?))
+    fn call(&mut self, from: Life, call: Call) -> Result<Option<Notice>, Refusal> {
+        self.hub.turn(|turn| turn.call(from, call))
     }
 
-    fn request(&mut self, request: wire::Request) -> Result<(), wire::Refusal> {
-        self.call(Call::Request(request.try_into()?))
+    fn hand_over(&mut self, server: Life, id: SessionId, cap: Cap<AnyObject>) {
+        let held = Arc::new(Kept::Handed(Held::keep(cap)));
+        let mut decided = lock(&self.hub.decided);
+        let Decided { parent, kept, .. } = &mut *decided;
+        kept.hand_over(parent, server, id, held);
     }
 
-    fn upgrade(&mut self, id: u64, more: wire::Amount) -> Result<(), wire::Refusal> {
-        self.call(Call::Upgrade { id, more: quota(more)? })
+    fn kept(&mut self, client: Life, name: SessionId) -> Option<Arc<Kept>> {
+        let decided = lock(&self.hub.decided);
+        decided.kept.of_child(&decided.parent, client.child, name)
     }
 
-    fn close(&mut self, id: u64) -> Result<(), wire::Refusal> {
-        self.call(Call::Close(id))
-    }
-
-    fn respond(&mut self, id: u64, response: Answer) -> Result<(), wire::Refusal> {
-        // Kept before anybody learns of it.
-        if let Answer::Ready(cap) = response {
-            self.hub.hand_over(self.member.life, id, cap);
-        }
-        self.call(Call::Respond(id, response.into()))
-    }
-
-    fn next(&mut self) -> Option<Told> {
-        let life = self.member.life;
-        let notice = self.hub.turn(|turn| turn.call(life, Call::Next)).ok()??;
-        self.last = match notice {
-            Notice::Session(id, News::Ready(_)) => self.hub.kept_for(&self.member, id),
-            _ => None,
-        };
-        Some(notice.into())
-    }
-
-    fn heed(&mut self, signal: Signal) {
-        let held = Arc::new(Held::keep(signal));
-        let old = lock(&self.member.signal).replace(held);
+    fn heed(&mut self, life: Life, signal: Signal) {
+        let old = lock(&self.member.signal).replace(Arc::new(Held::keep(signal)));
         drop(old);
         // What was new before there was a signal.
-        self.hub.signal(self.member.life);
+        self.hub.signal(life);
     }
 
-    fn exit(&mut self, code: u64) {
+    fn exit(&mut self, _: Life, code: u64) {
         self.hub.shared.end_life(&self.member, End::Exit(code));
-    }
-
-    fn want(&mut self, more: wire::Amount) -> Result<(), wire::Refusal> {
-        self.call(Call::Want(quota(more)?))
-    }
-
-    fn yielded(&mut self) -> Result<(), wire::Refusal> {
-        self.call(Call::Yielded)
-    }
-
-    fn alive(&mut self) -> Result<(), wire::Refusal> {
-        self.call(Call::Alive)
-    }
-}
-
-impl Hub {
-    /// A server hands a capability over: it is kept if it may, once, and as long as the session lasts.
-    fn hand_over(&self, server: Life, id: SessionId, cap: Cap<AnyObject>) {
-        let held = Arc::new(Kept::Handed(Held::keep(cap)));
-        let mut decided = lock(&self.decided);
-        let Decided { parent, kept, .. } = &mut *decided;
-        let theirs =
-            parent.session(id).is_some_and(|s| s.server == Some(Party::Child(server.child)) && s.cap.is_none());
-        let alive = parent.children().any(|(child, c)| child == server.child && c.life == server.number);
-        if theirs && alive {
-            kept.entry(id).or_insert(held);
-        }
-    }
-
-    fn kept_for(&self, client: &Member, name: SessionId) -> Option<Arc<Kept>> {
-        let decided = lock(&self.decided);
-        let number = decided.parent.number_of(Party::Child(client.life.child), name)?;
-        decided.kept.get(&number).cloned()
     }
 }

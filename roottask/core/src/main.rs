@@ -6,6 +6,7 @@
 //! * [`create`], [`portals`], [`handler`], [`helpers`], [`supervisor`], [`end`], [`sever`]: components, from their plan to
 //!   their end;
 //! * [`hub`], [`own`], [`rom`], [`timer`], [`watch`]: sessions, and the root task's own services;
+//! * [`office`], [`offspring`]: children of components;
 //! * [`dataspaces`], [`memory`], [`pager`]: memory that components share;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`kernel_trace`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
@@ -24,6 +25,8 @@ mod kernel_trace;
 mod link;
 mod log;
 mod memory;
+mod office;
+mod offspring;
 mod own;
 mod pager;
 mod portals;

@@ -99,7 +99,7 @@ impl Making<'_> {
         let (client, point) = (self.client, self.point);
         let memory = *own.memory.get().ok_or(Response::Denied)?;
         self.try_object(|| {
-            let session = own.modules.open(label, memory, client.life, point);
+            let session = own.modules.open(label, memory, client, point);
             session.map(RomServer).map_err(|why| {
                 hub.complain(client, format_args!("`rom` \"{label}\" is denied: {why}"));
                 Response::Denied

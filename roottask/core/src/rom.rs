@@ -3,12 +3,13 @@
 //! Who may read what, routes decide: what comes here is served. Key types: [`Modules`], [`Session`].
 
 use crate::dataspaces::{Failed, Memory, Shown};
+use crate::hub::Member;
 use init::Hint;
 use policy::{Module, PhysRange};
 use rpc::{Cap, Signal};
 use rt::rpc::Entrypoint;
 use services::{Dataspace, Rom};
-use session::{Label, Life};
+use session::Label;
 use thiserror::Error;
 
 /// The boot modules.
@@ -36,7 +37,7 @@ impl Modules {
         &self,
         label: &Label,
         memory: &'static Memory,
-        life: Life,
+        life: &Member,
         point: Entrypoint,
     ) -> Result<Session, NoRom> {
         let name = label.last();

@@ -1,8 +1,12 @@
 //! What the portal handler and the supervisor share: who the components are, and messages from one to the other.
 //!
+//! Components have numbers: those of the system file that there, and the children of others higher ones, another one each
+//! time that they are started.
+//!
 //! Key types: [`Running`], [`Objects`], [`Shared`], [`Order`].
 
-use crate::hub::Member;
+use crate::hub::{Kin, Member};
+use crate::offspring::Launch;
 use abi::{Sel, Status};
 use core_task_logic::fault::Fault;
 use core_task_logic::threads::Threads;
@@ -11,13 +15,13 @@ use policy::{ComponentPlan, End};
 use rt::{Semaphore, hypercall};
 use session::{Cause, Life};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A component that was created.
 #[derive(Debug)]
 pub struct Running {
-    /// Label.
+    /// Label, with those of its parents in front.
     pub label: String,
     /// Entry point of all its threads.
     pub entry: u64,
@@ -67,9 +71,9 @@ pub struct Objects {
 
 impl Running {
     /// One that has not started a thread yet.
-    pub fn new(plan: &ComponentPlan, member: Arc<Member>, objects: Objects) -> Running {
+    pub fn new(label: &str, plan: &ComponentPlan, member: Arc<Member>, objects: Objects) -> Running {
         Running {
-            label: plan.name.to_string(),
+            label: label.into(),
             entry: plan.entry,
             priority: plan.priority,
             cpus: plan.cpus.clone(),
@@ -164,6 +168,12 @@ pub enum Order {
     Stop(Life, Cause),
     /// It is to be started.
     Start(Life),
+    /// A component has a child to be started.
+    Launch(Launch),
+    /// That child, by its number, has ended.
+    Left(usize, End, Option<Fault>),
+    /// It is not to run any more.
+    Dismiss(usize),
     /// A line for the log.
     Line(String),
 }
@@ -173,9 +183,9 @@ impl Order {
     /// as it may need what others had.
     fn rank(&self) -> u8 {
         match self {
-            Order::Ended(..) | Order::Stop(..) => 0,
+            Order::Ended(..) | Order::Stop(..) | Order::Left(..) | Order::Dismiss(_) => 0,
             Order::Line(_) => 1,
-            Order::Start(_) => 2,
+            Order::Start(_) | Order::Launch(_) => 2,
         }
     }
 }
@@ -187,8 +197,10 @@ const MOST: usize = 1000;
 pub struct Shared {
     /// Somebody may look at what components use: the SCs of their threads are kept.
     pub watched: bool,
-    /// By index of the system file: those that were created and have not been destroyed.
-    components: Vec<Mutex<Option<Arc<Running>>>>,
+    /// By number: those that were created and have not been destroyed.
+    components: Mutex<BTreeMap<usize, Arc<Running>>>,
+    /// The next number of a child of a component.
+    next: AtomicUsize,
     /// To the supervisor. Not a channel of std: its receiver spins until a sender that was preempted goes on, and handlers
     /// run at the low priority of their callers.
     orders: Mutex<VecDeque<Order>>,
@@ -197,10 +209,16 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Room for `count` components.
+    /// For so many components of the system file.
     pub fn new(count: usize, watched: bool) -> Arc<Shared> {
-        let components = (0..count).map(|_| Mutex::new(None)).collect();
-        Arc::new(Shared { watched, components, orders: Mutex::default(), ordered: Semaphore::new(0) })
+        let (components, orders) = Default::default();
+        let next = AtomicUsize::new(count);
+        Arc::new(Shared { watched, components, next, orders, ordered: Semaphore::new(0) })
+    }
+
+    /// A number for a child of a component.
+    pub fn number(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     fn orders(&self) -> MutexGuard<'_, VecDeque<Order>> {
@@ -241,37 +259,38 @@ impl Shared {
         self.ordered.up();
     }
 
-    fn slot(&self, index: usize) -> Option<MutexGuard<'_, Option<Arc<Running>>>> {
-        Some(self.components.get(index)?.lock().unwrap_or_else(PoisonError::into_inner))
+    fn components(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<Running>>> {
+        self.components.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Component `index`, if it was created.
     pub fn component(&self, index: usize) -> Option<Arc<Running>> {
-        self.slot(index)?.clone()
+        self.components().get(&index).cloned()
     }
 
-    /// Component `index` was created.
-    pub fn put(&self, index: usize, component: Running) {
-        if let Some(mut slot) = self.slot(index) {
-            *slot = Some(Arc::new(component));
-        }
+    /// A component was created.
+    pub fn put(&self, component: Running) {
+        self.components().insert(component.member.index, Arc::new(component));
     }
 
     /// Component `index` is about to be destroyed: who comes in finds it no more.
     pub fn take(&self, index: usize) -> Option<Arc<Running>> {
-        self.slot(index)?.take()
+        self.components().remove(&index)
     }
 
     /// Ends a component, if nobody did before.
     pub fn end(&self, component: &Running, end: End, fault: Option<Fault>) {
         if component.end() {
-            self.order(vec![Order::Ended(component.member.life, end, fault)]);
+            self.order(vec![match component.member.kin {
+                Kin::Own(life) => Order::Ended(life, end, fault),
+                Kin::Other { .. } => Order::Left(component.member.index, end, fault),
+            }]);
         }
     }
 
     /// Ends the component whose life that is.
     pub fn end_life(&self, member: &Member, end: End) {
-        if let Some(component) = self.component(member.index).filter(|c| c.member.life == member.life) {
+        if let Some(component) = self.component(member.index).filter(|c| std::ptr::eq(&*c.member, member)) {
             self.end(&component, end, None);
         }
     }

@@ -8,6 +8,7 @@ use crate::end::end_domain;
 use crate::kernel_trace;
 use crate::link::LogLink;
 use crate::log::Log;
+use crate::offspring::{Means, Offspring};
 use crate::power;
 use crate::sever::sever;
 use crate::shared::{Order, Running, Shared};
@@ -46,6 +47,8 @@ pub struct Supervisor<'a> {
     causes: BTreeMap<usize, Cause>,
     /// Whose ends are the system's.
     shutdown: Shutdown,
+    /// Children of components.
+    offspring: Offspring,
 }
 
 impl<'a> Supervisor<'a> {
@@ -58,10 +61,24 @@ impl<'a> Supervisor<'a> {
         shared: Arc<Shared>,
         log: Log,
     ) -> Supervisor<'a> {
-        let (wires, levels, children, causes) = Default::default();
+        let (wires, levels, children, causes, offspring) = Default::default();
         let shutdown = Shutdown::new(Vec::new(), Vec::new());
         let log_server = None;
-        Supervisor { file, plan, book, creator, shared, log, wires, log_server, levels, children, causes, shutdown }
+        Supervisor {
+            file,
+            plan,
+            book,
+            creator,
+            shared,
+            log,
+            wires,
+            log_server,
+            levels,
+            children,
+            causes,
+            shutdown,
+            offspring,
+        }
     }
 
     /// Creates and starts all components, then does what it is told; does not come back.
@@ -117,6 +134,9 @@ impl<'a> Supervisor<'a> {
                 }
             }
             Order::Line(line) => self.log.line(line),
+            Order::Launch(launch) => self.of_children(|all, means| all.launch(launch, means)),
+            Order::Left(index, end, fault) => self.of_children(|all, means| all.left(index, end, fault, means)),
+            Order::Dismiss(index) => self.of_children(|all, means| all.dismiss(index, means)),
             Order::Start(life) => {
                 let Some(&index) = self.children.get(&life.child) else { return };
                 if !self.start_again(index, life) {
@@ -124,6 +144,11 @@ impl<'a> Supervisor<'a> {
                 }
             }
         }
+    }
+
+    fn of_children(&mut self, f: impl FnOnce(&mut Offspring, &Means<'_, '_>)) {
+        let Supervisor { offspring, creator, shared, log, .. } = self;
+        f(offspring, &Means { creator, shared, log });
     }
 
     /// Component `index` has ended for good.
@@ -197,7 +222,7 @@ impl<'a> Supervisor<'a> {
         for (index, &life) in lives.iter().enumerate() {
             if let Some(life) = life {
                 let created = self.create(index, life, &mut wires).map_err(|e| (index, e))?;
-                self.shared.put(index, created);
+                self.shared.put(created);
             }
         }
         let server = self.plan.channels.iter().find(|c| c.client == Client::Root).map(|c| c.server);
@@ -212,7 +237,8 @@ impl<'a> Supervisor<'a> {
         let cpu = self.plan.component(index).map_or(0, ComponentPlan::first_cpu);
         let mapped = self.file.entries[index].result.as_ref().map(children::mapped).unwrap_or_default();
         let member = hub.open(life, index, cpu, mapped);
-        self.creator.create(&self.plan, &member, wires).inspect_err(|_| hub.close(life))
+        let label = &self.plan.labels[index];
+        self.creator.create(&self.plan, index, label, &member, wires).inspect_err(|_| hub.close(life))
     }
 
     /// The client's semaphore of our own channel is the one on which the log waits anyway.
@@ -236,7 +262,10 @@ impl Supervisor<'_> {
         let (Some(plan), Some(running)) = (self.plan.component(index), self.shared.component(index)) else {
             return false;
         };
-        self.log.line(describe(plan));
+        self.log.line(describe(&plan.name.to_string(), plan));
+        if let Some(Ok(component)) = self.file.entries.get(index).map(|e| &e.result) {
+            self.offspring.found(index, component, plan);
+        }
         let drives_console = plan.io_ports.iter().any(|r| r.overlaps(console::PORTS));
         if drives_console {
             self.log.release_console();
@@ -276,7 +305,7 @@ impl Supervisor<'_> {
         });
         self.wires = wires;
         match created {
-            Ok(running) => self.shared.put(index, running),
+            Ok(running) => self.shared.put(running),
             Err(e) => self.log.line(e.to_string()),
         }
         self.start_or_stop(index)
@@ -293,6 +322,7 @@ impl Supervisor<'_> {
 
     /// Ends all that component `index` can do, then takes back what it had.
     fn stop(&mut self, index: usize) {
+        self.of_children(|all, means| all.end_children(index, means));
         let gone = self.shared.take(index).map_or(Ok(()), |c| {
             let gone = end_domain(index, &c.objects, self.creator.portals);
             c.forget_threads();
@@ -340,7 +370,7 @@ fn kernel_error(plan: &Plan, index: usize, e: SpaceError) -> ComponentError {
 }
 
 /// A line of the table of components.
-fn describe(c: &ComponentPlan) -> String {
+pub fn describe(label: &str, c: &ComponentPlan) -> String {
     let list = |name: &str, items: Vec<String>| match items.as_slice() {
         [] => String::new(),
         items => format!(", {name} {}", items.join(" ")),
@@ -349,8 +379,5 @@ fn describe(c: &ComponentPlan) -> String {
     let irqs = list("irqs", c.irqs.iter().map(ToString::to_string).collect());
     let provides = list("serves", c.provides.iter().map(ToString::to_string).collect());
     let memory = c.frames.iter().map(|f| f.len()).sum::<u64>() >> 10;
-    format!(
-        "starting {:<12} {:<12} {memory:>7} KiB, priority {:>3}{ports}{irqs}{provides}",
-        c.name, c.binary, c.priority
-    )
+    format!("starting {label:<12} {:<12} {memory:>7} KiB, priority {:>3}{ports}{irqs}{provides}", c.binary, c.priority)
 }
