@@ -131,9 +131,11 @@ fn component(name: &str, flavour: Flavour, objcopy: &[&str]) -> Result<Binary> {
         return Ok(Binary { linked, image });
     }
     let target = tree::build("components");
+    let package =
+        binaries()?.into_iter().find(|(binary, _)| binary == name).map_or(name.into(), |(_, package)| package);
     let mut c = cargo();
     c.arg("build").args(flavour.cargo_args());
-    c.args(["--package", name, "--features", "component", "--target-dir"]).arg(&target);
+    c.args(["--package", &package, "--features", "component", "--target-dir"]).arg(&target);
     c.envs(flavour.environment());
     exec::run(c.current_dir(tree::root()), &step)?;
     let linked = target.join(flavour.folders().0).join(name);
@@ -142,13 +144,13 @@ fn component(name: &str, flavour: Flavour, objcopy: &[&str]) -> Result<Binary> {
     Ok(Binary { linked, image })
 }
 
-/// A component's binary is a package of that name with the feature `component`, or a port.
+/// A component's binary is one of a package with the feature `component`, or a port.
 fn check_packages(binaries: &[String]) -> Result<()> {
     let known = packages()?;
     for b in binaries {
         ensure!(
             known.contains(b),
-            "the system file names the binary {b:?}, but no package of that name has the feature \"component\", and there is no ports/{b}.toml; there are: {}",
+            "the system file names the binary {b:?}, but no package with a binary of that name has the feature \"component\", and there is no ports/{b}.toml; there are: {}",
             known.join(", ")
         );
     }
@@ -157,18 +159,28 @@ fn check_packages(binaries: &[String]) -> Result<()> {
 
 /// Binaries of components: packages and ports.
 pub fn packages() -> Result<Vec<String>> {
-    let mut c = cargo();
-    let text = exec::query(c.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(tree::root()))?;
-    Ok([component_packages(&serde_json::from_str(&text)?), port::names()?].concat())
+    let components = binaries()?.into_iter().map(|(binary, _)| binary);
+    let components = components.filter(|n| n != ROOT_TASK && n != port::C_PROGRAM).collect();
+    Ok([components, port::names()?].concat())
 }
 
-fn component_packages(metadata: &serde_json::Value) -> Vec<String> {
+/// Binaries of packages with the feature `component`, each with its package.
+fn binaries() -> Result<Vec<(String, String)>> {
+    let mut c = cargo();
+    let text = exec::query(c.args(["metadata", "--no-deps", "--format-version=1"]).current_dir(tree::root()))?;
+    Ok(component_binaries(&serde_json::from_str(&text)?))
+}
+
+fn component_binaries(metadata: &serde_json::Value) -> Vec<(String, String)> {
     let packages = metadata["packages"].as_array().into_iter().flatten();
-    let components = packages.filter(|p| p["features"].get("component").is_some());
-    components
-        .filter_map(|p| p["name"].as_str().map(str::to_owned))
-        .filter(|n| n != ROOT_TASK && n != port::C_PROGRAM)
-        .collect()
+    let mut all = Vec::new();
+    for p in packages.filter(|p| p["features"].get("component").is_some()) {
+        let targets = p["targets"].as_array().into_iter().flatten();
+        let bins = targets.filter(|t| t["kind"].as_array().is_some_and(|k| k.iter().any(|k| k == "bin")));
+        let text = |value: &serde_json::Value| value["name"].as_str().unwrap_or_default().to_owned();
+        all.extend(bins.map(|t| (text(t), text(p))));
+    }
+    all
 }
 
 /// Cargo.
@@ -193,11 +205,11 @@ mod tests {
     #[test]
     fn components_are_packages_with_the_feature() {
         let metadata = serde_json::json!({"packages": [
-            {"name": "vmm", "features": {"component": ["dep:rt"]}},
-            {"name": "core-task", "features": {"component": ["dep:rt"]}},
-            {"name": "xtask", "features": {}},
+            {"name": "init-task", "features": {"component": ["dep:rt"]},
+             "targets": [{"name": "init_logic", "kind": ["lib"]}, {"name": "init", "kind": ["bin"]}]},
+            {"name": "xtask", "features": {}, "targets": [{"name": "xtask", "kind": ["bin"]}]},
         ]});
-        assert_eq!(component_packages(&metadata), ["vmm"]);
+        assert_eq!(component_binaries(&metadata), [("init".to_string(), "init-task".to_string())]);
     }
 
     #[test]

@@ -180,6 +180,10 @@ fn main() -> ExitCode {
         "greedy" => ("greedy", liars::take_all()),
         "steady" => ("steady", liars::steady()),
         "crash" => return ExitCode::FAILURE,
+        "nap" => {
+            std::thread::sleep(Duration::from_secs(1));
+            return ExitCode::SUCCESS;
+        }
         "mute" => loop {
             std::thread::park();
         },
