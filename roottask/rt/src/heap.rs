@@ -21,10 +21,14 @@ struct Source;
 // SAFETY: what `pages` gives is zeroed, belongs to nobody else, and is given back at most once.
 unsafe impl Allocator for Source {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        let pages = pages::whole(size);
-        match pages::alloc(pages, 1, Content::Zeroed) {
-            Some(p) => (p, pages as usize * PAGE_SIZE, 0),
-            None => (null_mut(), 0, 0),
+        let mut pages = pages::whole(size);
+        loop {
+            match pages::alloc(pages, 1, Content::Zeroed) {
+                Some(p) => return (p, pages as usize * PAGE_SIZE, 0),
+                // Little is asked for as much in advance; less may do.
+                None if size <= ADVANCE && pages > 1 => pages /= 2,
+                None => return (null_mut(), 0, 0),
+            }
         }
     }
     fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
@@ -48,6 +52,9 @@ unsafe impl Allocator for Source {
         PAGE_SIZE
     }
 }
+
+/// Bytes that dlmalloc asks for at least.
+const ADVANCE: usize = 64 << 10;
 
 /// A block of its own.
 #[derive(Clone, Copy)]
