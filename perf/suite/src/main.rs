@@ -31,8 +31,6 @@ type Run = fn(u16) -> Result<(), String>;
 const GROUPS: &[(&str, Run)] = &[
     ("ipc", ipc::run),
     ("rpc", rpc::run),
-    ("packets", packets::run),
-    ("framework", framework::run),
     ("semaphores", semaphores::run),
     ("memory", memory::run),
     ("objects", objects::run),
@@ -40,6 +38,8 @@ const GROUPS: &[(&str, Run)] = &[
     ("interrupts", interrupts::run),
     ("scaling", scaling::run),
     ("bounds", bounds::run),
+    ("packets", packets::run),
+    ("framework", framework::run),
 ];
 
 fn main() {
