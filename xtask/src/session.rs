@@ -105,6 +105,7 @@ impl Session {
         groups::add(child.id());
         let mut guard = Unconnected(Some(child));
         let socket = connect(&machine, guard.0.as_mut().context("no child")?)?;
+        machine.started(&said(&machine));
         let child = guard.0.take().context("no child")?;
         let log = machine.dir.join("serial.log");
         let shared = Arc::new(Shared::default());
@@ -175,8 +176,7 @@ impl Session {
             if let Some(status) = self.child.try_wait()? {
                 groups::remove(self.child.id());
                 self.drain();
-                let stderr = std::fs::read(self.machine.dir.join("emulator.err")).unwrap_or_default();
-                return Ok(Some(self.machine.end(status, &String::from_utf8_lossy(&stderr))));
+                return Ok(Some(self.machine.end(status, &said(&self.machine))));
             }
             if deadline.is_some_and(|d| Instant::now() >= d) {
                 return Ok(None);
@@ -254,6 +254,12 @@ fn kill_and_reap(child: &mut Child) {
     }
 }
 
+/// What the emulator has written to its standard error.
+fn said(machine: &Machine) -> String {
+    let bytes = std::fs::read(machine.dir.join("emulator.err")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn connect(machine: &Machine, child: &mut Child) -> Result<TcpStream> {
     let deadline = Instant::now() + CONNECT;
     loop {
@@ -262,8 +268,7 @@ fn connect(machine: &Machine, child: &mut Child) -> Result<TcpStream> {
             return Ok(s);
         }
         if let Some(status) = child.try_wait()? {
-            let text = std::fs::read(machine.dir.join("emulator.err")).unwrap_or_default();
-            bail!("the emulator did not start ({status}): {}", String::from_utf8_lossy(&text).trim());
+            bail!("the emulator did not start ({status}): {}", said(machine).trim());
         }
         if Instant::now() >= deadline {
             bail!("the emulator offered no serial line within {} s", CONNECT.as_secs());

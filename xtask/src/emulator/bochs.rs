@@ -2,6 +2,10 @@
 
 use super::{Debugger, End, Machine};
 use anyhow::Result;
+use rustix::fs::{Mode, OFlags};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use std::fs::File;
+use std::io::Read;
 use std::process::Command;
 
 /// Emulated instructions a second unless the platform says otherwise: the frequency of the emulated TSC.
@@ -56,6 +60,31 @@ fn script(debugger: &Debugger) -> String {
     }
 }
 
+/// Reads what the display "term" draws, and forgets it, as long as the emulator lives. Its terminal takes some 64 KiB that
+/// nobody reads; then Bochs stands still where it draws.
+pub fn drain_screen(stderr: &str) {
+    let Some(path) = screen(stderr) else { return };
+    // Not to become our terminal, and nothing is to be sent back as if it had been typed.
+    let open = || {
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut attributes = tcgetattr(&fd)?;
+        attributes.make_raw();
+        tcsetattr(&fd, OptionalActions::Now, &attributes)?;
+        rustix::io::Result::Ok(File::from(fd))
+    };
+    if let Ok(mut screen) = open() {
+        std::thread::spawn(move || {
+            let mut drawn = [0; 4096];
+            while let Ok(1..) = screen.read(&mut drawn) {}
+        });
+    }
+}
+
+/// The terminal that the display has opened.
+fn screen(stderr: &str) -> Option<&str> {
+    stderr.lines().find_map(|l| l.strip_prefix("Bochs connected to screen \"")?.strip_suffix('"'))
+}
+
 /// Bochs has no exit code for a machine that is switched off: it panics, and says why.
 pub fn end(code: Option<i32>, stderr: &str) -> End {
     match code {
@@ -100,6 +129,29 @@ mod tests {
         assert_eq!(script(&Debugger::Off), "c\nq\n");
         assert_eq!(script(&Debugger::Prompt), "");
         assert_eq!(script(&Debugger::Script(vec!["pb 0x1000200".into(), "c".into()])), "pb 0x1000200\nc\nq\n");
+    }
+
+    #[test]
+    fn the_terminal_of_the_display_is_found() {
+        let said = "00000000000i[      ] reading configuration from bochsrc\n\
+                    Bochs connected to screen \"/dev/pts/7\"\ncom1: waiting for client to connect\n";
+        assert_eq!(screen(said), Some("/dev/pts/7"));
+        assert_eq!(screen("com1: waiting"), None);
+    }
+
+    #[test]
+    fn whatever_is_drawn_is_read() {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let emulator = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&emulator).unwrap();
+        unlockpt(&emulator).unwrap();
+        let path = ptsname(&emulator, Vec::new()).unwrap().into_string().unwrap();
+        drain_screen(&format!("Bochs connected to screen \"{path}\"\n"));
+        let mut emulator = File::from(emulator);
+        // Without a reader this stands still, half way.
+        (0..100).for_each(|_| std::io::Write::write_all(&mut emulator, &[b'x'; 4096]).unwrap());
+        rustix::io::ioctl_fionbio(&emulator, true).unwrap();
+        assert!(emulator.read(&mut [0; 1]).is_err(), "nothing comes back as if it had been typed");
     }
 
     #[test]

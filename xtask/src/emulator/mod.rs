@@ -68,6 +68,14 @@ impl Machine {
         Ok(c)
     }
 
+    /// What there is to do once the emulator offers its serial line, where it has said what it says at its start.
+    pub fn started(&self, stderr: &str) {
+        match self.platform.emulator {
+            Emulator::Bochs => bochs::drain_screen(stderr),
+            Emulator::Qemu => {}
+        }
+    }
+
     /// What the emulator's end means.
     pub fn end(&self, status: ExitStatus, stderr: &str) -> End {
         match self.platform.emulator {
