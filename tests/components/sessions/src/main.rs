@@ -146,6 +146,12 @@ fn stall() -> Outcome {
     }
 }
 
+/// Opens a session and ends with it, without a word: it is started again at once.
+fn brief() -> Outcome {
+    let (_session, client) = done("open", open("b"))?;
+    equal("add", client.add(1), Ok(1))
+}
+
 fn role() -> Option<String> {
     let text = std::str::from_utf8(rt::rom(parent::CONFIG_ROM)?).ok()?;
     Some(text.split_once("role = \"")?.1.split_once('"')?.0.into())
@@ -179,6 +185,7 @@ fn main() -> ExitCode {
         "garbage" => ("garbage", liars::garbage()),
         "greedy" => ("greedy", liars::take_all()),
         "steady" => ("steady", liars::steady()),
+        "brief" => return if brief().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         "crash" => return ExitCode::FAILURE,
         "nap" => {
             std::thread::sleep(Duration::from_secs(1));
