@@ -11,8 +11,8 @@ mod source;
 
 use ::session::wire::amount;
 use ::session::{
-    AccountId, Call, Cause, Desk, Effect, Keeper, Keeps, Life, News, Notice, Party, Refusal, Response, SessionId,
-    Shortage, Time, Turn,
+    AccountId, Call, Cause, Desk, Effect, Keeper, Keeps, Life, News, Notice, Refusal, Response, SessionId, Shortage,
+    Time, Turn,
 };
 use books::{Books, core};
 use init_logic::{House, Remote};
@@ -344,8 +344,7 @@ impl Keeper for Clerk {
 
     fn kept(&mut self, client: Life, name: SessionId) -> Option<Arc<Kept>> {
         let state = lock(&self.0.state);
-        let id = state.house.parent().number_of(Party::Child(client.child), name)?;
-        state.keeps.get(id).cloned()
+        state.keeps.of_child(state.house.parent(), client.child, name)
     }
 
     fn heed(&mut self, life: Life, signal: Signal) {

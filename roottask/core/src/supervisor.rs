@@ -262,7 +262,7 @@ impl Supervisor<'_> {
         let (Some(plan), Some(running)) = (self.plan.component(index), self.shared.component(index)) else {
             return false;
         };
-        self.log.line(describe(&plan.name.to_string(), plan));
+        self.log.line(describe(plan.name.as_str(), plan));
         if let Some(Ok(component)) = self.file.entries.get(index).map(|e| &e.result) {
             self.offspring.found(index, component, plan);
         }

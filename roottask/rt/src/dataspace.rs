@@ -93,12 +93,40 @@ impl Attached {
     }
 }
 
+/// RAM from the own quota, zeroed, attached here. When it goes it is withdrawn, wherever else it is attached.
+#[derive(Debug)]
+pub(crate) struct Ram {
+    /// Goes first: where it was, something else may be attached as soon as the RAM is withdrawn.
+    pub(crate) attached: Attached,
+    owned: Owned,
+}
+
+#[derive(Debug)]
+struct Owned(Cap<dyn Dataspace>);
+
+impl Ram {
+    /// So many bytes, whole pages.
+    pub(crate) fn new(size: u64) -> Result<Ram, AllocError> {
+        let owned = Owned(pd().alloc(size).map_err(AllocError::Call)?.map_err(AllocError::Refused)?);
+        let attached = attach(owned.0, Attr::WRITE).map_err(AllocError::Attach)?;
+        Ok(Ram { attached, owned })
+    }
+
+    /// To be given to others.
+    pub(crate) fn cap(&self) -> Cap<dyn Dataspace> {
+        self.owned.0
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        let _ = pd().withdraw(self.0);
+    }
+}
+
 /// RAM from the own quota, zeroed, that nobody else sees, until this value goes. What clients have donated can be used so.
 #[derive(Debug)]
-pub struct Private {
-    attached: Attached,
-    cap: Cap<dyn Dataspace>,
-}
+pub struct Private(Ram);
 
 /// Why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,31 +152,21 @@ impl core::fmt::Display for AllocError {
 impl Private {
     /// At least so many bytes: whole pages, and not none.
     pub fn new(bytes: usize) -> Result<Private, AllocError> {
-        let size = (bytes.max(1) as u64).next_multiple_of(PAGE_SIZE as u64);
-        let cap = pd().alloc(size).map_err(AllocError::Call)?.map_err(AllocError::Refused)?;
-        let attached = attach(cap, Attr::WRITE).inspect_err(|_| _ = pd().free(cap)).map_err(AllocError::Attach)?;
-        Ok(Private { attached, cap })
+        Ram::new((bytes.max(1) as u64).next_multiple_of(PAGE_SIZE as u64)).map(Private)
     }
 }
 
 impl AsRef<[u8]> for Private {
     fn as_ref(&self) -> &[u8] {
         // SAFETY: attached for as long as `self`, and its capability is given to nobody: by this value alone it is touched.
-        unsafe { core::slice::from_raw_parts(self.attached.at as *const u8, self.attached.len as usize) }
+        unsafe { core::slice::from_raw_parts(self.0.attached.at as *const u8, self.0.attached.len as usize) }
     }
 }
 
 impl AsMut<[u8]> for Private {
     fn as_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above.
-        unsafe { core::slice::from_raw_parts_mut(self.attached.at as *mut u8, self.attached.len as usize) }
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        // Also where it is attached.
-        let _ = pd().withdraw(self.cap);
+        unsafe { core::slice::from_raw_parts_mut(self.0.attached.at as *mut u8, self.0.attached.len as usize) }
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Key types: [`Rom`]; [`Shown`], for who serves ROMs.
 
-use crate::dataspace::{AllocError, AttachError, Attached, attach, pd};
+use crate::dataspace::{AllocError, AttachError, Attached, Ram, attach};
 use crate::rpc::{Held, Portal};
 use crate::session::{self, Amount, Session};
 use abi::PAGE_SIZE;
@@ -77,7 +77,7 @@ impl Rom {
             return Ok(());
         }
         let mut dataspace = client.dataspace().map_err(Error::Call)?;
-        let more = size.next_multiple_of(PAGE_SIZE as u64).saturating_sub(self.donated);
+        let more = pages(size).saturating_sub(self.donated);
         if dataspace.is_none() && more > 0 {
             self.session.upgrade(Amount { ram: more, caps: 0 }).map_err(Error::Session)?;
             self.donated += more;
@@ -87,12 +87,11 @@ impl Rom {
         let size = client.size().map_err(Error::Call)?;
         let Some(dataspace) = dataspace.map(Held::adopt) else {
             // Changed again, and longer: that has been signalled.
-            let paid = size.next_multiple_of(PAGE_SIZE as u64) <= self.donated;
+            let paid = pages(size) <= self.donated;
             return if size > 0 && paid { Err(Error::Unreadable) } else { Ok(()) };
         };
         let attached = attach(*dataspace, Attr::READ).map_err(Error::Attach)?;
-        // Whatever it says, no more than there is.
-        self.size = usize::try_from(size).unwrap_or(usize::MAX).min(attached.size());
+        self.size = shown(size, &attached);
         self.attached = Some(attached);
         Ok(())
     }
@@ -124,10 +123,8 @@ impl Rom {
     /// Takes what is new.
     pub fn update(&mut self) -> Result<(), Error> {
         let same = self.client().update().map_err(Error::Call)?;
-        if same && self.attached.is_some() {
-            let size = self.client().size().map_err(Error::Call)?;
-            self.size =
-                usize::try_from(size).unwrap_or(usize::MAX).min(self.attached.as_ref().map_or(0, Attached::size));
+        if let Some(attached) = self.attached.as_ref().filter(|_| same) {
+            self.size = shown(self.client().size().map_err(Error::Call)?, attached);
             return Ok(());
         }
         self.attach()
@@ -137,29 +134,13 @@ impl Rom {
 /// What a server shows of some content to a session: a copy in RAM of the own quota, once the session has donated so much.
 #[derive(Debug, Default)]
 pub struct Shown {
-    copy: Option<Copy>,
+    copy: Option<Ram>,
     size: u64,
 }
 
-#[derive(Debug)]
-struct Copy {
-    attached: Attached,
-    cap: Cap<dyn Dataspace>,
-}
-
-impl Copy {
-    fn new(size: u64) -> Result<Copy, AllocError> {
-        let cap = pd().alloc(pages(size)).map_err(AllocError::Call)?.map_err(AllocError::Refused)?;
-        let attached = attach(cap, Attr::WRITE).inspect_err(|_| _ = pd().free(cap)).map_err(AllocError::Attach)?;
-        Ok(Copy { attached, cap })
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        // Also where the client has it attached: its donation goes back now.
-        let _ = pd().withdraw(self.cap);
-    }
+/// Bytes of a ROM: whatever its server says, no more than there is.
+fn shown(size: u64, attached: &Attached) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX).min(attached.size())
 }
 
 fn pages(size: u64) -> u64 {
@@ -215,19 +196,19 @@ impl Shown {
         fill: impl FnOnce(&mut Sink<'_>) -> bool,
     ) -> Result<Option<Cap<dyn Dataspace>>, AllocError> {
         if self.copy.is_none() && size > 0 && pages(size) <= donated {
-            let copy = Copy::new(size)?;
+            let copy = Ram::new(pages(size))?;
             if !copied(&copy.attached, fill) {
                 return Ok(None);
             }
             (self.copy, self.size) = (Some(copy), size);
         }
-        Ok(self.copy.as_ref().map(|copy| copy.cap))
+        Ok(self.copy.as_ref().map(Ram::cap))
     }
 
     /// Shows what there is now, in the same dataspace if it is of the right size, which is the answer; else in none, for the
     /// time being.
     pub fn update(&mut self, size: u64, fill: impl FnOnce(&mut Sink<'_>) -> bool) -> bool {
-        let fits = |copy: &&Copy| size > 0 && copy.attached.size() as u64 == pages(size);
+        let fits = |copy: &&Ram| size > 0 && copy.attached.size() as u64 == pages(size);
         let same = self.copy.as_ref().filter(fits).is_some_and(|copy| copied(&copy.attached, fill));
         if same {
             self.size = size;

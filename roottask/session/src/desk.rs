@@ -43,11 +43,6 @@ impl<T> Keeps<T> {
         self.0.get(&parent.number_of(Party::Child(child), name)?).cloned()
     }
 
-    /// What is kept of a session.
-    pub fn get(&self, id: SessionId) -> Option<&Arc<T>> {
-        self.0.get(&id)
-    }
-
     /// A session is over.
     pub fn remove(&mut self, id: SessionId) -> Option<Arc<T>> {
         self.0.remove(&id)
@@ -217,7 +212,7 @@ mod tests {
         let ready = Call::Respond(there.id, Response::Ready(crate::Cap(1)));
         parent.turn(4, &mut books).call(a, ready).unwrap();
         keeps.hand_over(&parent, a, there.id, Arc::new("third"));
-        assert_eq!(keeps.get(there.id).map(|kept| **kept), Some("first"));
+        assert_eq!(keeps.of_child(&parent, c.child, 7).as_deref(), Some(&"first"));
         parent.turn(5, &mut books).died(a, crate::Cause::Fault);
         assert!(keeps.tidy(&parent).is_empty(), "the client has not fetched its end");
         parent.turn(6, &mut books).call(c, Call::Next).unwrap();
