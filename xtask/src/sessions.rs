@@ -18,6 +18,8 @@ const INTERFACES: &[&Table] = &[
     <dyn services::Rom as Interface>::TABLE,
     <dyn services::Rtc as Interface>::TABLE,
     <dyn services::Parent as Interface>::TABLE,
+    <dyn services::Log as Interface>::TABLE,
+    <dyn services::Terminal as Interface>::TABLE,
     <dyn services::Timer as Interface>::TABLE,
     <dyn services::Trace as Interface>::TABLE,
     <dyn rpc_test::Tally as Interface>::TABLE,

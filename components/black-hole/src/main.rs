@@ -1,11 +1,18 @@
 //! Wiring of the black hole: the rings of its clients.
 
-use black_hole_logic::{Config, Swallowed};
-use rt::channel::Reader;
+use black_hole_logic::{Config, Service, Swallowed};
+use rt::Semaphore;
+use rt::channel::{Event, Reader, Server};
+use rt::rpc::Entrypoint;
+use std::collections::BTreeMap;
 use std::error::Error;
 
 /// Bytes that are taken at once.
 const PIECE: usize = 4096;
+/// Stack of the entry point, in bytes.
+const STACK_LEN: usize = 32 << 10;
+/// Most clients of a service.
+const CLIENTS: usize = 64;
 
 struct Stream {
     reader: Reader,
@@ -30,20 +37,32 @@ impl Stream {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let config = rt::rom(parent::CONFIG_ROM).map_or(Ok(Config::default()), Config::parse)?;
-    let of = |service: &black_hole_logic::Service| {
-        let service = *service;
-        rt::channel::servers(service.name()).into_iter().map(move |channel| {
-            let swallowed = Swallowed::new(channel.peer(), service);
-            Stream { reader: channel.split().0, swallowed }
-        })
-    };
-    let mut streams: Vec<Stream> = config.services.iter().flat_map(of).collect();
-    if streams.is_empty() {
-        return Err("no component has a service routed here that `services` names: nothing to do".into());
+    let server = Server::new()?;
+    let at = Entrypoint::new(rt::thread::cpu(), STACK_LEN)?;
+    for service in &config.services {
+        match service {
+            Service::Log => server.serve_log(at, CLIENTS)?,
+            Service::Terminal => server.serve_terminal(at, CLIENTS)?,
+        }
     }
+    let changed = Semaphore::from_sel(server.wait_sel());
+    let mut streams: BTreeMap<u64, Stream> = BTreeMap::new();
     loop {
-        streams.iter_mut().for_each(|s| s.drain(config.verbose));
-        streams[0].reader.wait();
+        while let Some(event) = server.next() {
+            match event {
+                Event::Opened { id, label, reader, writer } => {
+                    let service = if writer.is_some() { Service::Terminal } else { Service::Log };
+                    streams.insert(id, Stream { reader, swallowed: Swallowed::new(&label, service) });
+                }
+                Event::Closed(id) => {
+                    if let Some(mut stream) = streams.remove(&id) {
+                        stream.drain(config.verbose);
+                    }
+                }
+            }
+        }
+        streams.values_mut().for_each(|s| s.drain(config.verbose));
+        changed.down_zero();
     }
 }
 

@@ -2,26 +2,30 @@
 //!
 //! It may have to wait for who reads its own log, and then its clients have to wait for it.
 
-use log_collector_logic::{ClientId, Collector, Config, LINE_MAX, Line};
-use parent::SERVICE_LOG;
+use log_collector_logic::{ClientId, Collector, Config, LINE_MAX, Line, MAX_CLIENTS};
 use rt::Semaphore;
-use rt::channel::Reader;
+use rt::channel::{Event, Reader, Server};
+use rt::rpc::Entrypoint;
+use std::collections::BTreeMap;
 use std::error::Error;
 
 /// How often is looked for what was dropped of clients that are silent since, in ns.
 const SETTLE_NS: u64 = 1_000_000_000;
+/// Stack of the entry point, in bytes.
+const STACK_LEN: usize = 32 << 10;
 
-/// A client that has a channel.
+/// A client.
 struct Stream {
-    id: ClientId,
+    client: ClientId,
     reader: Reader,
-    gone: bool,
 }
 
 /// All of them.
 struct State {
     collector: Collector,
-    streams: Vec<Stream>,
+    server: Server,
+    /// By their sessions.
+    streams: BTreeMap<u64, Stream>,
     forward: bool,
 }
 
@@ -30,22 +34,43 @@ fn now_us() -> u64 {
     rt::time::ns_from_tsc(rt::time::tsc()) / 1000
 }
 
+impl Stream {
+    /// Takes what the client has written, up to a line's length, and says whether there may be more.
+    fn pump(&mut self, collector: &mut Collector, wanted: bool) -> bool {
+        let mut buf = [0; LINE_MAX];
+        let count = self.reader.read(&mut buf);
+        forward(wanted, &collector.write(self.client, &buf[..count], now_us()));
+        count == buf.len()
+    }
+}
+
 impl State {
-    /// Takes from each client what it has written, up to a line's length, and says whether there may be more.
-    fn pump(&mut self) -> bool {
-        let mut more = false;
-        for stream in self.streams.iter_mut().filter(|s| !s.gone) {
-            let mut buf = [0; LINE_MAX];
-            let count = stream.reader.read(&mut buf);
-            more |= count == buf.len();
-            let mut lines = self.collector.write(stream.id, &buf[..count], now_us());
-            if count == 0 && stream.reader.is_broken() {
-                stream.gone = true;
-                lines.extend(self.collector.close(stream.id, now_us()));
+    /// Lets clients in and out.
+    fn admit(&mut self) {
+        while let Some(event) = self.server.next() {
+            match event {
+                Event::Opened { id, label, reader, .. } => {
+                    // As many sessions are possible as clients; one that is just going may still count.
+                    match self.collector.open(&label, now_us()) {
+                        Ok(client) => _ = self.streams.insert(id, Stream { client, reader }),
+                        Err(full) => println!("{label} is not read: {full}"),
+                    }
+                }
+                Event::Closed(id) => {
+                    if let Some(mut stream) = self.streams.remove(&id) {
+                        while stream.pump(&mut self.collector, self.forward) {}
+                        forward(self.forward, &self.collector.close(stream.client, now_us()));
+                    }
+                }
             }
-            forward(self.forward, &lines);
         }
-        more
+    }
+
+    /// Takes from each client in turn, and says whether there may be more.
+    fn pump(&mut self) -> bool {
+        self.admit();
+        let (collector, wanted) = (&mut self.collector, self.forward);
+        self.streams.values_mut().fold(false, |more, stream| stream.pump(collector, wanted) | more)
     }
 
     fn settle(&mut self) {
@@ -63,16 +88,11 @@ fn forward(wanted: bool, lines: &[Line]) {
 fn run() -> Result<(), Box<dyn Error>> {
     let config = rt::rom(parent::CONFIG_ROM).map_or(Ok(Config::default()), Config::parse)?;
     let collector = Collector::new(config);
-    let mut collector =
-        collector.map_err(|e| format!("not enough memory for `kept_kib`: {e}; more `ram` is needed"))?;
-    let mut streams = Vec::new();
-    for channel in rt::channel::servers(SERVICE_LOG) {
-        let id = collector.open(channel.peer(), now_us())?;
-        streams.push(Stream { id, reader: channel.split().0, gone: false });
-    }
-    let first = streams.first().ok_or("no component has its log routed here: nothing to do")?;
-    let changed = Semaphore::from_sel(first.reader.wait_sel());
-    let mut state = State { collector, streams, forward: config.forward };
+    let collector = collector.map_err(|e| format!("not enough memory for `kept_kib`: {e}; more `ram` is needed"))?;
+    let server = Server::new()?;
+    server.serve_log(Entrypoint::new(rt::thread::cpu(), STACK_LEN)?, MAX_CLIENTS)?;
+    let changed = Semaphore::from_sel(server.wait_sel());
+    let mut state = State { collector, server, streams: BTreeMap::new(), forward: config.forward };
     loop {
         while state.pump() {}
         state.settle();

@@ -1,7 +1,6 @@
 //! Wiring of the monitor: its session with service `trace`, and the terminal, or the log where it has none.
 
 use monitor_logic::{Command, Config, Keys, Sample, Screen, Show, View};
-use parent::SERVICE_TERMINAL;
 use rt::Semaphore;
 use rt::channel::{Reader, Writer};
 use rt::session;
@@ -16,9 +15,10 @@ enum Out {
 
 impl Out {
     fn open() -> Out {
-        rt::channel::client(SERVICE_TERMINAL).map_or(Out::Log, |channel| {
-            let (keys, writer) = channel.split();
-            Out::Terminal { keys, writer, screen: Screen::default() }
+        rt::channel::terminal().map_or(Out::Log, |(keys, writer)| Out::Terminal {
+            keys,
+            writer,
+            screen: Screen::default(),
         })
     }
 

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use parent::SERVICE_TERMINAL;
 use rt::Semaphore;
-use rt::channel::{Channel, Reader, Writer};
+use rt::channel::{Event, Reader, Server, Writer};
+use rt::rpc::Entrypoint;
 use uart16550_logic::{Config, Ports, Uart, spec};
 
 /// Stack of each thread, in bytes; the threads call little.
@@ -30,45 +30,76 @@ impl Ports for HardwarePorts {
 /// What both threads work on.
 struct Line {
     uart: Uart<HardwarePorts>,
-    from_client: Reader,
-    to_client: Writer,
+    server: Server,
+    /// Session of who has the terminal.
+    client: Option<u64>,
+    /// What it sends. It may have gone; when all of that is sent, another one may come.
+    from: Option<Reader>,
+    /// What is typed. `None`: it has gone.
+    to: Option<Writer>,
     reports: Sender<String>,
 }
 
 impl Line {
     fn on_interrupt(&mut self) {
-        let Line { uart, from_client, to_client, .. } = self;
-        uart.service(&mut |bytes| to_client.write(bytes), &mut |buf| from_client.read(buf));
+        let Line { uart, from, to, .. } = self;
+        let gone = to.is_none();
+        uart.service(&mut |bytes| give(to, bytes), &mut |buf| take(from, gone, buf));
         self.report();
+        if self.client.is_some() && self.from.is_none() {
+            self.on_client();
+        }
     }
 
+    /// Clients come and go, or the one that is here has written something.
     fn on_client(&mut self) {
-        let Line { uart, from_client, to_client, .. } = self;
-        uart.kick(&mut |bytes| to_client.write(bytes), &mut |buf| from_client.read(buf));
+        loop {
+            while self.client.is_none() || self.to.is_some() {
+                let Some(event) = self.server.next() else { break };
+                self.admit(event);
+            }
+            let Line { uart, from, to, .. } = self;
+            let gone = to.is_none();
+            uart.kick(&mut |bytes| give(to, bytes), &mut |buf| take(from, gone, buf));
+            if self.client.is_none() || self.from.is_some() {
+                return;
+            }
+            self.client = None;
+        }
+    }
+
+    fn admit(&mut self, event: Event) {
+        match event {
+            Event::Opened { id, label, reader, writer } => {
+                // Fails only if the main thread is gone, and the component with it.
+                let _ = self.reports.send(format!("serves {label}"));
+                (self.client, self.from, self.to) = (Some(id), Some(reader), writer);
+            }
+            Event::Closed(id) if self.client == Some(id) => self.to = None,
+            Event::Closed(_) => {}
+        }
     }
 
     fn report(&mut self) {
         if let Some(errors) = self.uart.error_report() {
-            // Fails only if the main thread is gone, and the component with it.
+            // As above.
             let _ = self.reports.send(errors.to_string());
         }
     }
 }
 
-/// The one client.
-fn only_client() -> Result<Channel, String> {
-    let mut clients = rt::channel::servers(SERVICE_TERMINAL);
-    match (clients.pop(), clients.as_slice()) {
-        (None, _) => Err("no component has its terminal routed here: nothing to do".into()),
-        (Some(client), []) => Ok(client),
-        (Some(last), others) => {
-            let names: Vec<&str> = others.iter().chain([&last]).map(Channel::peer).collect();
-            let names = names.join(", ");
-            Err(format!(
-                "a UART is one terminal, but several components have theirs routed here: {names}; use console-mux"
-            ))
-        }
+/// What was typed; without a client it is lost.
+fn give(to: &mut Option<Writer>, bytes: &[u8]) -> usize {
+    to.as_mut().map_or(bytes.len(), |to| to.write(bytes))
+}
+
+/// What is to be sent; of a client that has `gone` until there is no more.
+fn take(from: &mut Option<Reader>, gone: bool, buf: &mut [u8]) -> usize {
+    let count = from.as_mut().map_or(0, |from| from.read(buf));
+    if gone && count == 0 {
+        *from = None;
     }
+    count
 }
 
 fn config() -> Result<Config, Box<dyn Error>> {
@@ -78,20 +109,21 @@ fn config() -> Result<Config, Box<dyn Error>> {
 /// Starts everything; returns the first line of the log and where the others come from.
 fn start() -> Result<(String, Receiver<String>), Box<dyn Error>> {
     let config = config()?;
-    let client = only_client()?;
     let irq = rt::start_info().and_then(|info| info.irqs().first()).ok_or("no interrupt granted: irqs = [4]?")?;
     let ports = HardwarePorts(rt::hw::Ports::new(config.port, spec::PORT_COUNT));
     let uart = Uart::open(ports, config.baud).map_err(|e| format!("port {:#x}: {e}", config.port))?;
 
-    let (port, rate, depth, peer) = (config.port, config.baud.rate(), uart.depth(), client.peer().to_string());
-    let hello = format!("UART at {port:#x}, interrupt {}, {rate} baud, FIFO of {depth}, serves {peer}", irq.gsi);
-    let (from_client, to_client) = client.split();
-    let client_changed = Semaphore::from_sel(from_client.wait_sel());
+    let (port, rate, depth) = (config.port, config.baud.rate(), uart.depth());
+    let hello = format!("UART at {port:#x}, interrupt {}, {rate} baud, FIFO of {depth}", irq.gsi);
+    let server = Server::new()?;
+    let client_changed = Semaphore::from_sel(server.wait_sel());
     let interrupt = Semaphore::from_sel(irq.sel);
     let (reports, log) = channel();
-    let line = Arc::new(Mutex::new(Line { uart, from_client, to_client, reports }));
+    let line = Arc::new(Mutex::new(Line { uart, server: server.clone(), client: None, from: None, to: None, reports }));
     spawn("client", client_changed, line.clone(), Line::on_client)?;
     spawn("interrupt", interrupt, line, Line::on_interrupt)?;
+    // A UART is one terminal. Who wants it for several has a multiplexer in between.
+    server.serve_terminal(Entrypoint::new(rt::thread::cpu(), STACK_LEN)?, 1)?;
     Ok((hello, log))
 }
 

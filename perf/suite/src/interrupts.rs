@@ -10,14 +10,20 @@ use abi::{Hypercall, Sel};
 use bare::{memory, peek};
 use rt::Semaphore;
 use rt::hw::Ports;
+use rt::session::Error;
 use std::arch::asm;
 
 /// Flag of `ctrl_sm`: down.
 const DOWN: u8 = 1 << 0;
 /// Ticks until the deadline: at least, and spread over so many more.
 const NAP: (u64, u64) = (20_000, 10_000);
-/// Service of which a component waits for the end of this one.
-pub const TURN: &str = "turn";
+/// What is provided, but served by nobody: who asks for a session waits until the provider has ended.
+#[rpc::interface(version = "1.0", ram = "0", caps = 0)]
+pub trait Turn {
+    /// A service has methods.
+    #[expect(dead_code, reason = "it is never served")]
+    fn turn(&mut self);
+}
 
 /// Waits for a semaphore, until the deadline if it is not 0: status, and the time right behind the hypercall.
 fn down(sm: Sel, deadline: u64) -> (u64, u64) {
@@ -108,12 +114,8 @@ pub fn pins(cpu: u16) {
 
 /// Waits until the component with the 8254 has ended.
 pub fn wait_for_pins() {
-    let Some(c) = rt::channel::client(TURN) else { return missing(PIN, "no component has the 8254") };
-    let (mut turn, _) = c.split();
-    while !turn.is_broken() {
-        turn.read(&mut [0]);
-        if !turn.is_broken() {
-            turn.wait();
-        }
+    match rt::session::open::<dyn Turn>("", &[]) {
+        Err(Error::Denied) => {}
+        _ => missing(PIN, "no component has the 8254"),
     }
 }

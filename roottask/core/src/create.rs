@@ -1,6 +1,6 @@
 //! Creating a component: kernel objects, memory, capabilities. What it gets is in its plan; this only carries it out.
 //!
-//! Key types: [`Creator`]; [`Wires`], the semaphores of all channels.
+//! Key type: [`Creator`].
 
 use crate::end::end_domain;
 use crate::handler::BUDGET_MS;
@@ -13,58 +13,12 @@ use crate::window::Window;
 use abi::{CreatePdOp, Hip, Scd, Sel, Status, nova_obj, perm, root_obj};
 use core_task_logic::acpi::Overrides;
 use parent::{layout, sel};
-use policy::{ComponentPlan, Content, Grant, Machine, Module, Plan, Sm, Source};
-use rt::Semaphore;
+use policy::{ComponentPlan, Content, Machine, Module, Plan, Source};
 use rt::hypercall::{self, EcArgs, int_flags};
 use rt::rpc::Entrypoint;
 use services::ChildrenServer;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use zerocopy::IntoBytes;
-
-/// The semaphores of channels, created when first needed.
-#[derive(Default)]
-pub struct Wires {
-    servers: BTreeMap<usize, Semaphore>,
-    clients: BTreeMap<usize, Semaphore>,
-}
-
-impl Wires {
-    /// Selector of a semaphore.
-    pub fn selector(&mut self, sm: Sm) -> Result<Sel, Status> {
-        let (map, key) = match sm {
-            Sm::Server(component) => (&mut self.servers, component),
-            Sm::Client(channel) => (&mut self.clients, channel),
-        };
-        if let Some(s) = map.get(&key) {
-            return Ok(s.sel());
-        }
-        let s = Semaphore::try_new(0)?;
-        Ok(map.entry(key).or_insert(s).sel())
-    }
-
-    /// Selector of a semaphore that was needed.
-    pub fn existing(&self, sm: Sm) -> Option<Sel> {
-        let semaphore = match sm {
-            Sm::Server(component) => self.servers.get(&component),
-            Sm::Client(channel) => self.clients.get(&channel),
-        };
-        semaphore.map(Semaphore::sel)
-    }
-
-    /// Gives up a semaphore that nobody uses any more.
-    pub fn remove(&mut self, sm: Sm) {
-        match sm {
-            Sm::Server(component) => drop(self.servers.remove(&component)),
-            Sm::Client(channel) => drop(self.clients.remove(&channel)),
-        }
-    }
-
-    /// Uses a semaphore that exists.
-    pub fn set_client(&mut self, channel: usize, sel: Sel) {
-        self.clients.insert(channel, Semaphore::from_sel(sel));
-    }
-}
 
 /// Everything that creating components needs.
 pub struct Creator<'a> {
@@ -87,18 +41,11 @@ pub struct Creator<'a> {
 impl Creator<'_> {
     /// Creates component `index` of a plan, with that label; it does not run yet. What there is of one that fails is destroyed
     /// again.
-    pub fn create(
-        &self,
-        plan: &Plan,
-        index: usize,
-        label: &str,
-        member: &Arc<Member>,
-        wires: &mut Wires,
-    ) -> Result<Running, SpaceError> {
+    pub fn create(&self, plan: &Plan, index: usize, label: &str, member: &Arc<Member>) -> Result<Running, SpaceError> {
         let bad_plan = SpaceError { what: "find its plan", status: Status::BadPar };
         let c = plan.component(index).ok_or(bad_plan)?;
         let mut objects = Objects { cpu: c.first_cpu(), ..Objects::default() };
-        match self.build(plan, index, member, c, &mut objects, wires) {
+        match self.build(plan, index, member, c, &mut objects) {
             Ok(()) => Ok(Running::new(label, c, Arc::clone(member), objects)),
             Err(e) => end_domain(member.index, &objects, self.portals).and(Err(e)),
         }
@@ -111,11 +58,10 @@ impl Creator<'_> {
         member: &Arc<Member>,
         c: &ComponentPlan,
         o: &mut Objects,
-        wires: &mut Wires,
     ) -> Result<(), SpaceError> {
         self.create_domain(c, o)?;
         self.fill(plan, index, c)?;
-        self.map(plan, index, c, o)?;
+        self.map(c, o)?;
         self.give_basics(c, o)?;
         self.portals.give(member, o.obj, c.first_cpu()).tried("create its portals")?;
         let point = self.portals.hub.point(c.first_cpu(), &self.portals.helpers).tried("make an entry point")?;
@@ -124,7 +70,6 @@ impl Creator<'_> {
         if c.kmem_of_children.is_some() {
             self.give_children(member, point, o).tried("let it have children")?;
         }
-        give_semaphores(&plan.grants(index), o, wires)?;
         self.give_interrupts(c, o)?;
         self.give_ports(c, o)?;
         self.create_first_thread(c, o)
@@ -161,8 +106,7 @@ impl Creator<'_> {
     /// Zeroes its frames, then puts image, configuration and start information in.
     fn fill(&self, plan: &Plan, index: usize, c: &ComponentPlan) -> Result<(), SpaceError> {
         let bad = SpaceError { what: "reach its frames", status: Status::BadPar };
-        let channels = plan.channels.iter().filter(|ch| ch.server == index).map(|ch| ch.memory);
-        let zeroed = c.frames.iter().copied().chain(channels).all(|f| self.window.zero(f));
+        let zeroed = c.frames.iter().all(|&f| self.window.zero(f));
         let written = c.contents.iter().all(|content| self.write(content));
         let info = plan.start_info(index, &self.machine).ok_or(bad)?;
         let told = self.window.write(c.info.start, info.as_bytes());
@@ -177,13 +121,9 @@ impl Creator<'_> {
         bytes.is_some_and(|b| self.window.write(content.phys, b))
     }
 
-    fn map(&self, plan: &Plan, index: usize, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
-        let channels = plan.channel_mappings(index);
-        c.mappings
-            .iter()
-            .chain(&channels)
-            .try_for_each(|m| self.nova.map(o.hst, m.virt, m.phys, m.len, m.perms))
-            .tried("map its memory")
+    fn map(&self, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
+        let map = |m: &policy::Mapping| self.nova.map(o.hst, m.virt, m.phys, m.len, m.perms);
+        c.mappings.iter().try_for_each(map).tried("map its memory")
     }
 
     fn give_basics(&self, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
@@ -247,11 +187,4 @@ impl Creator<'_> {
         hypercall::create_sc(o.sc, o.pd, o.ec, scd).tried(what)?;
         space::give(o.obj, o.sc, sel::SC, perm::Sc::CTRL.bits()).tried(what)
     }
-}
-
-fn give_semaphores(grants: &[Grant], o: &Objects, wires: &mut Wires) -> Result<(), SpaceError> {
-    grants
-        .iter()
-        .try_for_each(|g| space::give(o.obj, wires.selector(g.sm)?, g.sel, g.perms.bits()))
-        .tried("wire its channels")
 }

@@ -5,15 +5,20 @@
 //! docs/design/0010), so what is unmapped in an address space is nowhere else. Frames go back when that is done. If it cannot
 //! be done, as the component is about to end or has put something else there, they go back when its domain is destroyed.
 //!
-//! Key type: [`Memory`].
+//! Rings of sessions (`services::stream`) outlive their servers as what is attached does. What their clients have said so of
+//! breaks when the server is destroyed, and what was in there is not lost.
+//!
+//! Key types: [`Memory`]; [`Pinned`], what core itself has of a component's.
 
 use crate::hub::{Hub, Member};
+use crate::link::Ring;
 use crate::memory::{Domain, Object, Region};
 use crate::pager::{Answer, Pager};
 use crate::space::{self, Nova};
 use crate::window::Window;
 use abi::perm::Mem;
 use abi::{Sel, Status, perm};
+use bytering::{cut_consumer, cut_producer};
 use dataspace::{
     AttachError, Attached, Changes, Component, DataspaceId, Dataspaces, Fault, Kind, MapId, Mapped, Resolution, View,
     Waiter,
@@ -22,6 +27,7 @@ use parent::{layout, sel};
 use policy::{Book, PhysRange};
 use rpc::{Cap, Signal};
 use rt::rpc::{Entrypoint, Held, Managed, raise};
+use services::stream::RING_LEN;
 use services::{Dataspace, DataspaceServer, Pd, PdServer, Rm, RmServer};
 use session::{Account, BookError, Quota};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +64,10 @@ struct State {
     pagers: BTreeMap<Waiter, Arc<Pager>>,
     /// Who waited, and for what nothing will be attached.
     refused: BTreeSet<Waiter>,
+    /// Rings of clients, by where they are attached.
+    rings: BTreeMap<(MapId, u64), Rings>,
+    /// Core's own, which maps nothing.
+    pinned: BTreeSet<Component>,
     /// Frames that are perhaps still mapped by this component.
     limbo: Vec<(Component, PhysRange)>,
     next: u64,
@@ -83,6 +93,24 @@ pub enum Faulted {
     Fault(String),
 }
 
+/// Rings that a component has attached, as a client.
+struct Rings {
+    component: Component,
+    dataspace: DataspaceId,
+    frames: PhysRange,
+    log: bool,
+    wake: Arc<Held<Signal>>,
+}
+
+/// What is left of a component that was destroyed.
+#[derive(Default)]
+pub struct Ended {
+    /// Threads that waited for it.
+    pub pagers: Vec<Arc<Pager>>,
+    /// Lines that others, by their index, have written for its log, and it has not taken.
+    pub unread: Vec<(usize, String)>,
+}
+
 /// Objects that are to go when no lock is held.
 #[must_use]
 #[derive(Default)]
@@ -101,6 +129,8 @@ impl Memory {
             signals: BTreeMap::new(),
             pagers: BTreeMap::new(),
             refused: BTreeSet::new(),
+            rings: BTreeMap::new(),
+            pinned: BTreeSet::new(),
             limbo: Vec::new(),
             next: 0,
         };
@@ -143,26 +173,92 @@ impl Memory {
     }
 
     /// It is destroyed: what it had goes back, but what others have of it.
-    pub fn end(&self, index: usize) -> Vec<Arc<Pager>> {
+    pub fn end(&self, index: usize) -> Ended {
         let mut state = self.state();
-        let Some(component) = state.lives.remove(&index) else { return Vec::new() };
+        let Some(component) = state.lives.remove(&index) else { return Ended::default() };
         let (idle, pagers) = std::mem::take(&mut state.pagers).into_iter().partition(|(w, _)| w.component == component);
         state.pagers = pagers;
         let idle: BTreeMap<Waiter, Arc<Pager>> = idle;
         state.refused.retain(|w| w.component != component);
         let own: Vec<DataspaceId> = state.dataspaces.of(component).collect();
+        let unread = self.sever(&state, &own);
         let mut gone = Gone::default();
         own.into_iter().for_each(|id| state.forget(id, &mut gone));
+        let (theirs, rings) = std::mem::take(&mut state.rings)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, r)| r.component == component);
+        state.rings = rings;
+        self.over(&mut state, component);
+        let space = state.spaces.remove(&component);
+        drop(state);
+        drop((space, gone, theirs));
+        Ended { pagers: idle.into_values().collect(), unread }
+    }
+
+    /// The books of a component end; nothing of it is mapped.
+    fn over(&self, state: &mut State, component: Component) {
         let changes = state.dataspaces.end(component, |payer, _| payer);
-        self.carry_out(&mut state, changes);
+        self.carry_out(state, changes);
         let (back, rest) =
             std::mem::take(&mut state.limbo).into_iter().partition::<Vec<_>, _>(|(c, _)| *c == component);
         state.limbo = rest;
         back.into_iter().for_each(|(_, frames)| state.frames.give_back(frames));
-        let space = state.spaces.remove(&component);
+    }
+
+    /// The server of these rings is gone: clients must not wait for it. Under the lock, so that the frames are still theirs.
+    fn sever(&self, state: &State, own: &[DataspaceId]) -> Vec<(usize, String)> {
+        let mut unread = Vec::new();
+        for rings in state.rings.values().filter(|r| own.contains(&r.dataspace)) {
+            let [to_server, to_client] = [0, RING_LEN].map(|offset| Ring::of(self.window, rings.frames, offset));
+            let mut rest = Vec::new();
+            to_server.iter().for_each(|ring| cut_producer(ring, |part| rest.extend_from_slice(part)));
+            to_client.iter().for_each(cut_consumer);
+            let index = state.lives.iter().find(|(_, life)| **life == rings.component).map(|(&index, _)| index);
+            if let Some(index) = index.filter(|_| rings.log && !rest.is_empty()) {
+                unread.push((index, String::from_utf8_lossy(&rest).into_owned()));
+            }
+            // Who does not live any more needs none.
+            let _ = raise(**rings.wake);
+        }
+        unread
+    }
+
+    /// A component says that it is the client of rings that are attached there.
+    pub fn stream(&self, component: Component, map: MapId, at: u64, log: bool, wake: Signal) -> bool {
+        let wake = Arc::new(Held::keep(wake));
+        let least = if log { RING_LEN } else { 2 * RING_LEN };
+        let mut state = self.state();
+        let Some((dataspace, frames)) = state.dataspaces.whole_ram(map, at).filter(|(_, f)| f.len() >= least) else {
+            drop(state);
+            return false;
+        };
+        let before = state.rings.insert((map, at), Rings { component, dataspace, frames, log, wake });
         drop(state);
-        drop((space, gone));
-        idle.into_values().collect()
+        drop(before);
+        true
+    }
+
+    /// Core itself uses a dataspace of RAM, as if it had attached it. `None`: it is none, or cannot be attached.
+    pub fn pin(&'static self, cap: Cap<dyn Dataspace>) -> Option<Pinned> {
+        let mut state = self.state();
+        state.next += 1;
+        let component = Component(state.next);
+        let id = *state.known.get(&cap.sel())?;
+        let size = state.dataspaces.view(id).filter(|v| v.kind == Kind::Ram)?.size;
+        let map = state.dataspaces.begin(component, 0..size)?;
+        state.pinned.insert(component);
+        let how = dataspace::Attach { dataspace: id, offset: 0, len: None, at: Some(0), write: true, execute: false };
+        let frames = match state.dataspaces.attach(map, how) {
+            Ok(attached) => {
+                let frames = attached.map.map(|m| m.frames);
+                self.carry_out(&mut state, attached.changes);
+                frames
+            }
+            Err(_) => None,
+        };
+        drop(state);
+        let pinned = Pinned { memory: self, component, frames: frames.unwrap_or(PhysRange::new(0, 0)) };
+        frames.map(|_| pinned)
     }
 
     /// A page fault of component `index`: what is attached there is mapped.
@@ -269,7 +365,7 @@ impl Memory {
         for u in changes.unmap {
             let hst = state.spaces.get(&u.component).and_then(|s| s.hst);
             let unmapped = hst.is_some_and(|hst| self.nova.map(hst, u.virt, u.virt, u.len, Mem::empty()).is_ok());
-            if !unmapped && state.spaces.contains_key(&u.component) {
+            if !unmapped && (state.spaces.contains_key(&u.component) || state.pinned.contains(&u.component)) {
                 holds = Some(u.component);
             }
         }
@@ -471,9 +567,11 @@ impl Memory {
     /// Detaches a region; `false`: there is none.
     pub fn detach(&self, map: MapId, at: u64) -> bool {
         let mut state = self.state();
-        let Ok(changes) = state.dataspaces.detach(map, at) else { return false };
-        self.carry_out(&mut state, changes);
-        true
+        let rings = state.rings.remove(&(map, at));
+        let detached = state.dataspaces.detach(map, at).map(|changes| self.carry_out(&mut state, changes)).is_ok();
+        drop(state);
+        drop(rings);
+        detached
     }
 
     /// A dataspace as it stands.
@@ -512,6 +610,22 @@ impl State {
             gone.1.extend(made.map.as_ref().and_then(|(map, _)| self.signals.remove(map)));
             gone.0.push(made);
         }
+    }
+}
+
+/// What core uses of a component's dataspace. Its frames go back to nobody as long as this value is, whatever the owner does.
+pub struct Pinned {
+    memory: &'static Memory,
+    component: Component,
+    /// The frames.
+    pub frames: PhysRange,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let mut state = self.memory.state();
+        self.memory.over(&mut state, self.component);
+        state.pinned.remove(&self.component);
     }
 }
 

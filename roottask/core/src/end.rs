@@ -6,7 +6,8 @@
 //! ([`crate::helpers`]). Only now its selectors can name something else, and its memory go back to the book.
 //!
 //! Other spaces than its own cannot map that memory: to pass it on, a component needs a capability to the space, and of
-//! spaces it has only its own and those that it has created, all of which end with its domain (docs/design/0015).
+//! spaces it has only its own and those that it has created, all of which end with its domain (docs/design/0015). Dataspaces
+//! are counted, and what was written to it as a server of the log is printed here.
 
 use crate::portals::Portals;
 use crate::shared::Objects;
@@ -25,7 +26,13 @@ pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), Sp
         space::destroy_domain(o.cage).tried("destroy its protection domain")?;
     }
     portals.helpers.flush();
-    portals.pagers.take_back(portals.memory.end(index));
+    let ended = portals.memory.end(index);
+    portals.pagers.take_back(ended.pagers);
+    for (client, text) in ended.unread {
+        if let Some(client) = portals.shared.component(client) {
+            text.lines().for_each(|line| portals.log.line_of(&client.label, line));
+        }
+    }
     let irqs = o.irqs.iter().copied();
     [o.cage, o.pd, o.obj, o.hst, o.pio, o.ec, o.sc].into_iter().chain(irqs).for_each(rt::sel::free);
     Ok(())

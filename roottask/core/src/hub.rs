@@ -9,23 +9,25 @@
 //! Key types: [`Hub`], [`Member`], a life of a component. Neighbours: `own` has the services.
 
 use crate::helpers::Helpers;
+use crate::log::LOG_LABEL;
 use crate::office::Brood;
 use crate::own::{Kept, Own};
 use crate::shared::{Order, Running, Shared};
 use crate::timer::now;
 use abi::{Sel, Status};
 use core_task_logic::ticks::Ticks;
+use parent::SERVICE_LOG;
 use policy::End;
-use rpc::{Cap, Signal};
+use rpc::{Bytes, Cap, Interface, Signal, Text};
 use rt::rpc::{Entrypoint, Held, Managed, raise};
-use services::parent::AnyObject;
+use services::parent::{self as wire, AnyObject};
 use services::{Children, Parent, ParentServer};
 use session::{
-    Account, AccountId, BookError, Books, Call, Desk, Effect, Keeper, Keeps, Life, Limits, Notice, Party, Quota,
+    Account, AccountId, BookError, Books, Call, Desk, Effect, Keeper, Keeps, Life, Limits, News, Notice, Party, Quota,
     Refusal, Response, SessionId, Settings, Spec, State, Time, Turn,
 };
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Stack of an entry point.
@@ -123,6 +125,8 @@ pub struct Hub {
     points: Mutex<BTreeMap<u16, Entrypoint>>,
     own: Own,
     shared: Arc<Shared>,
+    /// Sessions that the root task has asked for.
+    asked: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -149,6 +153,7 @@ impl Hub {
             points: Mutex::default(),
             own,
             shared,
+            asked: AtomicU64::new(0),
         }))
     }
 
@@ -325,8 +330,7 @@ impl Hub {
             match effect {
                 Effect::Signal(life) => self.signal(life),
                 Effect::Serve(notice) => effects.extend(self.serve(notice)),
-                // The root task has asked for no session.
-                Effect::News(..) => {}
+                Effect::News(id, news) => orders.extend(self.news(id, news)),
                 // Nobody is above.
                 Effect::Up(call) => effects.extend(self.decide(|turn| turn.refused(call, Refusal::Denied)).1),
                 Effect::Stop(life, cause) => orders.push(Order::Stop(life, cause)),
@@ -335,6 +339,41 @@ impl Hub {
             }
         }
         self.shared.order(orders);
+    }
+
+    /// The root task itself wants a session with the first component that provides the log, in place of the one that it had.
+    /// `false`: there is none, or never will be.
+    pub fn ask_log(&'static self) -> bool {
+        let before = self.asked.fetch_add(1, Ordering::Relaxed);
+        let id = before + 1;
+        // Mostly it is over.
+        let _ = self.turn(|turn| turn.shut(before));
+        let table = <dyn services::Log as Interface>::TABLE;
+        let request = wire::Request {
+            id,
+            service: Text::new(SERVICE_LOG).unwrap_or_default(),
+            label: Text::new(LOG_LABEL).unwrap_or_default(),
+            built: table.built,
+            args: Bytes::default(),
+            donation: wire::Amount::of(table.cost),
+        };
+        session::Request::try_from(request).is_ok_and(|request| self.turn(|turn| turn.open(request)).is_ok())
+    }
+
+    /// News of that session; what comes of one before does not matter.
+    fn news(&self, id: SessionId, news: News) -> Option<Order> {
+        if id != self.asked.load(Ordering::Relaxed) {
+            return None;
+        }
+        match news {
+            News::Ready(_) => {
+                let decided = lock(&self.decided);
+                let number = decided.parent.number_of(Party::Own, id)?;
+                decided.kept.get(number).cloned().map(Order::Log)
+            }
+            News::Ended(end) => Some(Order::NoLog(end)),
+            News::Upgraded | News::NotUpgraded => None,
+        }
     }
 
     /// Tells a component that there is something new.

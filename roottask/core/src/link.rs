@@ -1,12 +1,15 @@
-//! The sending half of the root task's own channel to the log.
+//! The root task as a client of the log.
 //!
-//! Key types: [`LogLink`]; [`Ring`], a ring of any channel. The index logic is `bytering`'s; the memory is a window onto frames that the provider also
-//! writes, so all of it is accessed as atomics.
+//! Key types: [`LogLink`]; [`Ring`], a ring of any session. The index logic is `bytering`'s; the memory is a window onto frames
+//! that others also write, so all of it is accessed as atomics.
 
+use crate::dataspaces::Pinned;
 use crate::window::Window;
-use abi::Sel;
 use bytering::{RingMemory, Writer, layout};
-use policy::{PhysRange, RING_LEN};
+use policy::PhysRange;
+use rpc::Signal;
+use rt::rpc::{Held, raise};
+use services::stream::RING_LEN;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// One ring.
@@ -18,9 +21,12 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// The ring that begins at that physical address, in the memory of a channel.
-    pub fn at(window: &Window, start: u64) -> Option<Ring> {
-        let data_len = layout::data_len(RING_LEN as usize)?;
+    /// The ring that begins so many bytes behind the first of these frames.
+    pub fn of(window: &Window, frames: PhysRange, offset: u64) -> Option<Ring> {
+        if frames.len() < offset + RING_LEN {
+            return None;
+        }
+        let (start, data_len) = (frames.start + offset, layout::data_len(RING_LEN as usize)?);
         let words = window.shared_words(PhysRange::new(start, layout::DATA as u64))?;
         let data = window.shared_bytes(PhysRange::new(start + layout::DATA as u64, data_len as u64))?;
         Some(Ring { words, data })
@@ -51,10 +57,12 @@ impl RingMemory for Ring {
     }
 }
 
-/// A channel to the log.
+/// A session with the log.
 pub struct LogLink {
     ring: Writer<Ring>,
-    signal: Sel,
+    wake: Held<Signal>,
+    #[expect(dead_code, reason = "the frames are its own as long as it is")]
+    pinned: Pinned,
     /// What did not fit.
     pending: Vec<u8>,
     /// A copy of what is in the ring, and perhaps of a little before it.
@@ -62,11 +70,10 @@ pub struct LogLink {
 }
 
 impl LogLink {
-    /// The client's end of a channel whose memory is `memory`; `signal` wakes the provider.
-    pub fn new(window: &Window, memory: PhysRange, signal: Sel) -> Option<LogLink> {
-        // The client writes the first ring.
-        let ring = Writer::new(Ring::at(window, memory.start)?).ok()?;
-        Some(LogLink { ring, signal, pending: Vec::new(), sent: Vec::new() })
+    /// One whose ring is in that memory, fresh; `wake` is for the provider.
+    pub fn new(window: &Window, pinned: Pinned, wake: Held<Signal>) -> Option<LogLink> {
+        let ring = Writer::new(Ring::of(window, pinned.frames, 0)?).ok()?;
+        Some(LogLink { ring, wake, pinned, pending: Vec::new(), sent: Vec::new() })
     }
 
     /// Appends text to what is to be sent.
@@ -82,7 +89,8 @@ impl LogLink {
             self.sent.extend(self.pending.drain(..moved.bytes));
             self.forget_taken();
             if moved.signal {
-                let _ = rt::hypercall::sm_up(self.signal);
+                // Who does not live any more needs none.
+                let _ = raise(*self.wake);
             }
         }
         self.pending.is_empty()

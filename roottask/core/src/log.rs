@@ -1,29 +1,37 @@
 //! The root task's log: a bounded backlog, and the one place where its lines go.
 //!
-//! While no component owns COM1 this is the [`Console`]; then it is a channel to the first provider of `log`, where a
-//! thread of its own waits for space, so that nobody who logs ever waits for a component. In between, and when there
-//! is no provider, lines stay in the backlog. What goes to COM1 is shown on the screen, too, if the machine has one with text.
+//! While no component owns COM1 this is the [`Console`]; then it is a session with the first provider of `log`, which a
+//! thread of its own connects, and where it waits for space, so that nobody who logs ever waits for a component. In between,
+//! and when there is no provider, lines stay in the backlog. What goes to COM1 is shown on the screen, too, if the machine
+//! has one with text.
 //!
 //! Key type: [`Log`].
 
 use crate::console::Console;
+use crate::dataspaces::Memory;
 use crate::link::LogLink;
+use crate::own::Kept;
 use crate::space::Nova;
+use crate::window::Window;
 use core_task_logic::backlog::Backlog;
 use core_task_logic::screen::Screen;
-use policy::LOG_LABEL;
+use rpc::{Cap, Signal};
 use rt::Semaphore;
+use rt::rpc::{Held, Portal};
+use services::{Log as Service, LogClient};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Label of the root task's own lines.
+pub const LOG_LABEL: &str = "core";
 /// Text that waits for a reader.
 const BACKLOG_LEN: usize = 64 << 10;
 /// How long the end of the system waits for its last lines.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How often it looks.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
-/// How long it waits for what has left the channel: the lines of others in their rings and the buffers of console and
+/// How long it waits for what has left the session: the lines of others in their rings and the buffers of console and
 /// UART, some 20 KiB, take that long at 115200 baud.
 const SETTLE: Duration = Duration::from_millis(2000);
 
@@ -31,12 +39,16 @@ enum Sink {
     /// Nobody yet, or nobody any more.
     None,
     Console(Console),
-    Channel(LogLink),
+    Session(LogLink),
 }
 
 struct State {
     backlog: Backlog,
     sink: Sink,
+    /// A session that is to be connected.
+    provider: Option<Arc<Kept>>,
+    /// What the provider of a session that is over had not taken.
+    unread: String,
     /// Shows what goes to COM1.
     screen: Option<(Screen, &'static [AtomicU16])>,
 }
@@ -46,16 +58,18 @@ struct State {
 pub struct Log {
     nova: Nova,
     state: Arc<Mutex<State>>,
-    /// Upped for new lines and, by the other end of the channel, for new space.
+    /// Upped for new lines and sessions and, by the provider, for new space.
     wake: Arc<Semaphore>,
+    reach: Arc<OnceLock<(&'static Memory, &'static Window)>>,
 }
 
 impl Log {
     /// A log on COM1.
     pub fn new(nova: Nova) -> Log {
         let sink = Console::open(nova).map_or(Sink::None, Sink::Console);
-        let state = Arc::new(Mutex::new(State { backlog: Backlog::new(BACKLOG_LEN), sink, screen: None }));
-        Log { nova, state, wake: Arc::new(Semaphore::new(0)) }
+        let state =
+            State { backlog: Backlog::new(BACKLOG_LEN), sink, provider: None, unread: String::new(), screen: None };
+        Log { nova, state: Arc::new(Mutex::new(state)), wake: Arc::new(Semaphore::new(0)), reach: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,7 +89,7 @@ impl Log {
             Sink::None => {}
             Sink::Console(_) => state.pump(),
             // Never from here: what the peer makes of the ring is nothing for callers, which may be components.
-            Sink::Channel(_) => self.wake.up(),
+            Sink::Session(_) => self.wake.up(),
         }
     }
 
@@ -86,7 +100,7 @@ impl Log {
             Ok(mut state) => {
                 state.backlog.push(LOG_LABEL, text);
                 match state.sink {
-                    Sink::Channel(_) => self.wake.up(),
+                    Sink::Session(_) => self.wake.up(),
                     _ => state.pump(),
                 }
             }
@@ -117,42 +131,73 @@ impl Log {
         self.state().screen = Some((screen, cells));
     }
 
-    /// Leaves COM1 alone from now on.
-    pub fn release_console(&self) {
-        self.state().sink = Sink::None;
+    /// Where the rings of sessions are.
+    pub fn reach(&self, memory: &'static Memory, window: &'static Window) {
+        let _ = self.reach.set((memory, window));
     }
 
-    /// Writes to a channel from now on.
-    pub fn use_link(&self, link: LogLink) {
-        self.state().sink = Sink::Channel(link);
+    /// Leaves COM1 alone from now on; `false`: it does so already.
+    pub fn release_console(&self) -> bool {
+        let mut state = self.state();
+        let had = matches!(state.sink, Sink::Console(_));
+        if had {
+            state.sink = Sink::None;
+        }
+        had
+    }
+
+    /// There is a session with a provider of the log: lines go there as soon as it is connected.
+    pub fn provider(&self, kept: Arc<Kept>) {
+        self.state().provider = Some(kept);
         self.wake.up();
     }
 
-    /// Writes to COM1 from now on, whoever had it; first what the channel's other end did not take.
+    /// The session is over, and nobody takes anything out of its ring any more: what is left there is said again.
+    pub fn provider_gone(&self) {
+        let mut state = self.state();
+        state.provider = None;
+        state.end_session();
+    }
+
+    /// Writes to COM1 from now on, whoever had it; first what the provider did not take.
     pub fn use_console(&self) {
         let mut state = self.state();
         if matches!(state.sink, Sink::Console(_)) {
             return;
         }
-        let Some(mut console) = Console::open(self.nova) else { return };
-        if let Sink::Channel(link) = std::mem::replace(&mut state.sink, Sink::None) {
-            link.into_unread().lines().for_each(|l| console.write(&format!("[{LOG_LABEL}] {l}\r\n")));
-        }
+        let Some(console) = Console::open(self.nova) else { return };
+        state.provider = None;
+        state.end_session();
         state.sink = Sink::Console(console);
         state.pump();
     }
 
-    /// The semaphore on which we wait as a client of the log channel.
-    pub fn wake_selector(&self) -> abi::Sel {
-        self.wake.sel()
+    /// Connects a session. In the thread of the log, as the provider may take its time.
+    fn connect(&self) {
+        let Some(kept) = self.state().provider.clone() else { return };
+        let Some(link) = self.link(&kept) else { return };
+        let mut state = self.state();
+        // It may be over already, or another one.
+        if state.provider.take_if(|p| Arc::ptr_eq(p, &kept)).is_some() && !matches!(state.sink, Sink::Console(_)) {
+            state.sink = Sink::Session(link);
+        }
     }
 
-    /// Starts the thread that feeds the channel.
+    fn link(&self, kept: &Kept) -> Option<LogLink> {
+        let (memory, window) = self.reach.get()?;
+        let client = LogClient::new(Portal::to(Cap::<dyn Service>::from_sel(kept.cap().sel())));
+        let wake = self.wake.sel();
+        let (rings, theirs) = client.connect(Signal { context: wake, bell: wake }).ok()?.ok()?;
+        LogLink::new(window, memory.pin(*Held::adopt(rings))?, Held::adopt(theirs))
+    }
+
+    /// Starts the thread that feeds the session.
     pub fn start(&self) -> std::io::Result<()> {
         let log = self.clone();
         let feed = move || {
             loop {
                 log.wake.down_zero();
+                log.connect();
                 log.state().pump();
             }
         };
@@ -180,11 +225,23 @@ fn put(cells: &[AtomicU16], i: usize, c: u16) {
 }
 
 impl State {
+    /// What is left of a session goes in front of all other lines.
+    fn end_session(&mut self) {
+        match std::mem::replace(&mut self.sink, Sink::None) {
+            Sink::Session(link) => self.unread.push_str(&link.into_unread()),
+            other => self.sink = other,
+        }
+    }
+
     /// Moves as many lines as fit.
     fn pump(&mut self) {
         loop {
             match &mut self.sink {
                 Sink::None => return,
+                Sink::Console(console) if !self.unread.is_empty() => {
+                    let unread = std::mem::take(&mut self.unread);
+                    unread.lines().for_each(|l| console.write(&format!("[{LOG_LABEL}] {l}\r\n")));
+                }
                 Sink::Console(console) => match self.backlog.pop() {
                     Some(line) => {
                         let text = line.on_console();
@@ -195,7 +252,10 @@ impl State {
                     }
                     None => return,
                 },
-                Sink::Channel(link) => {
+                Sink::Session(link) => {
+                    if !self.unread.is_empty() {
+                        link.put(&std::mem::take(&mut self.unread));
+                    }
                     if !link.flush() {
                         return;
                     }
@@ -213,7 +273,7 @@ impl State {
         match &mut self.sink {
             Sink::None => false,
             Sink::Console(_) => true,
-            Sink::Channel(link) => link.drained(),
+            Sink::Session(link) => link.drained(),
         }
     }
 }

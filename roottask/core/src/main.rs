@@ -3,8 +3,7 @@
 //! What it decides is in the packages `policy` and `core_task_logic`; the modules here act:
 //!
 //! * [`boot`], [`window`], [`space`], [`clock`]: what the kernel and the boot loader hand over;
-//! * [`create`], [`portals`], [`handler`], [`helpers`], [`supervisor`], [`end`], [`sever`]: components, from their plan to
-//!   their end;
+//! * [`create`], [`portals`], [`handler`], [`helpers`], [`supervisor`], [`end`]: components, from their plan to their end;
 //! * [`hub`], [`own`], [`rom`], [`timer`], [`watch`]: sessions, and the root task's own services;
 //! * [`office`], [`offspring`]: children of components;
 //! * [`dataspaces`], [`memory`], [`pager`]: memory that components share;
@@ -32,7 +31,6 @@ mod pager;
 mod portals;
 mod power;
 mod rom;
-mod sever;
 mod shared;
 mod space;
 mod supervisor;
@@ -117,6 +115,7 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     let hub = Hub::new(total(&file, &plan, &boot), own, Arc::clone(&shared));
     let memory = Memory::new(nova, window, hub, set_apart(&file, &plan, &mut boot));
     hub.own().set_memory(memory);
+    log.reach(memory, window);
     let portals = Portals::new(Arc::clone(&shared), log.clone(), hub, memory);
     let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
     Supervisor::new(file, plan, boot.book, creator, shared, log).run()

@@ -167,4 +167,9 @@ impl Rm for Region {
     fn refuse(&mut self, offset: u64) -> Result<(), NotThere> {
         if self.memory.refuse(self.map, offset) { Ok(()) } else { Err(NotThere::NotThere) }
     }
+
+    fn stream(&mut self, at: u64, log: bool, wake: Signal) -> Result<(), NotThere> {
+        let known = self.memory.stream(self.component, self.map, at, log, wake);
+        if known { Ok(()) } else { Err(NotThere::NotThere) }
+    }
 }

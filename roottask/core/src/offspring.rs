@@ -3,7 +3,7 @@
 //!
 //! Key types: [`Offspring`], all of them; [`Launch`], one that is to be started.
 
-use crate::create::{Creator, Wires};
+use crate::create::Creator;
 use crate::end::end_domain;
 use crate::hub::{Kin, Member};
 use crate::log::Log;
@@ -182,7 +182,7 @@ impl Offspring {
         child.beside = beside;
         hub.fix(&member, mapped).map_err(short("its account", mapped))?;
         child.mapped = mapped;
-        let created = means.creator.create(&child.plan, 0, &label, &member, &mut Wires::default());
+        let created = means.creator.create(&child.plan, 0, &label, &member);
         let running = created.map_err(|e| {
             member.part();
             vec![format!("component `{label}`: the kernel refused to {e}")]

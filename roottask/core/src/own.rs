@@ -28,6 +28,12 @@ pub enum Kept {
     Handed(Held<Cap<AnyObject>>),
 }
 
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.cap().fmt(f)
+    }
+}
+
 impl Kept {
     /// The capability.
     pub fn cap(&self) -> Cap<AnyObject> {

@@ -7,13 +7,14 @@
 
 use crate::hub::{Kin, Member};
 use crate::offspring::Launch;
+use crate::own::Kept;
 use abi::{Sel, Status};
 use core_task_logic::fault::Fault;
 use core_task_logic::threads::Threads;
 use parent::{MAX_COURIERS, MAX_CPUS};
 use policy::{ComponentPlan, End};
 use rt::{Semaphore, hypercall};
-use session::{Cause, Life};
+use session::{Cause, End as Over, Life};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -176,6 +177,10 @@ pub enum Order {
     Dismiss(usize),
     /// A line for the log.
     Line(String),
+    /// The root task's own session with the log is there.
+    Log(Arc<Kept>),
+    /// It is over.
+    NoLog(Over),
 }
 
 impl Order {
@@ -183,7 +188,12 @@ impl Order {
     /// as it may need what others had.
     fn rank(&self) -> u8 {
         match self {
-            Order::Ended(..) | Order::Stop(..) | Order::Left(..) | Order::Dismiss(_) => 0,
+            Order::Ended(..)
+            | Order::Stop(..)
+            | Order::Left(..)
+            | Order::Dismiss(_)
+            | Order::Log(_)
+            | Order::NoLog(_) => 0,
             Order::Line(_) => 1,
             Order::Start(_) | Order::Launch(_) => 2,
         }

@@ -3,21 +3,19 @@
 //! Key type: [`Supervisor`].
 
 use crate::console;
-use crate::create::{Creator, Wires};
+use crate::create::Creator;
 use crate::end::end_domain;
 use crate::kernel_trace;
-use crate::link::LogLink;
 use crate::log::Log;
 use crate::offspring::{Means, Offspring};
 use crate::power;
-use crate::sever::sever;
 use crate::shared::{Order, Running, Shared};
 use crate::space::SpaceError;
-use abi::{Sel, root_obj};
+use abi::root_obj;
 use init::Config;
-use policy::{Book, Client, ComponentError, ComponentPlan, Level, Plan, Shutdown, Sm, children, exit_code};
+use policy::{Book, ComponentError, ComponentPlan, Level, Plan, Shutdown, children, exit_code};
 use rt::hypercall;
-use session::{Cause, Life, State};
+use session::{Cause, End, Life, State};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -35,10 +33,6 @@ pub struct Supervisor<'a> {
     shared: Arc<Shared>,
     /// The log.
     log: Log,
-    /// Semaphores of the channels.
-    wires: Wires,
-    /// What wakes the provider of our log.
-    log_server: Option<Sel>,
     /// By index, what was left after the first end of a component that is started again.
     levels: BTreeMap<usize, Level>,
     /// By the number that its parent knows it by, the index of each child.
@@ -61,24 +55,9 @@ impl<'a> Supervisor<'a> {
         shared: Arc<Shared>,
         log: Log,
     ) -> Supervisor<'a> {
-        let (wires, levels, children, causes, offspring) = Default::default();
+        let (levels, children, causes, offspring) = Default::default();
         let shutdown = Shutdown::new(Vec::new(), Vec::new());
-        let log_server = None;
-        Supervisor {
-            file,
-            plan,
-            book,
-            creator,
-            shared,
-            log,
-            wires,
-            log_server,
-            levels,
-            children,
-            causes,
-            shutdown,
-            offspring,
-        }
+        Supervisor { file, plan, book, creator, shared, log, levels, children, causes, shutdown, offspring }
     }
 
     /// Creates and starts all components, then does what it is told; does not come back.
@@ -141,6 +120,15 @@ impl<'a> Supervisor<'a> {
                 let Some(&index) = self.children.get(&life.child) else { return };
                 if !self.start_again(index, life) {
                     hub.turn(|turn| turn.remove(life.child));
+                    self.watch_console();
+                }
+            }
+            Order::Log(session) => self.log.provider(session),
+            Order::NoLog(end) => {
+                self.log.provider_gone();
+                // Who has died may be started again, or somebody else be there.
+                if end != End::Gone || !hub.ask_log() {
+                    self.log.use_console();
                 }
             }
         }
@@ -193,59 +181,32 @@ impl<'a> Supervisor<'a> {
         lives
     }
 
-    /// If one cannot be created, all are created anew without it: others may have its channels, and none runs yet.
+    /// Creates all that are planned; none runs yet. Who cannot be created takes nobody along.
     fn create_all(&mut self) -> Vec<Option<Life>> {
         let mut lives = self.adopt_all();
-        while let Err((failed, error)) = self.try_create_all(&lives) {
-            for life in lives.iter().flatten() {
-                self.creator.portals.hub.close(*life);
-            }
-            for index in 0..self.plan.components.len() {
-                if let Some(c) = self.shared.take(index) {
-                    let _ = end_domain(index, &c.objects, self.creator.portals);
-                }
-            }
-            self.wires = Wires::default();
-            let more = self.plan.fail(failed, kernel_error(&self.plan, failed, error), &mut self.book);
-            for index in more.into_iter().chain([failed]) {
-                if let Some(life) = lives[index].take() {
+        for (index, slot) in lives.iter_mut().enumerate() {
+            let Some(life) = *slot else { continue };
+            match self.create(index, life) {
+                Ok(created) => self.shared.put(created),
+                Err(error) => {
+                    let error = kernel_error(&self.plan, index, error);
+                    self.plan.fail(index, error, &mut self.book);
                     self.creator.portals.hub.turn(|turn| turn.remove(life.child));
+                    *slot = None;
                 }
             }
         }
         lives
     }
 
-    fn try_create_all(&mut self, lives: &[Option<Life>]) -> Result<(), (usize, SpaceError)> {
-        let mut wires = Wires::default();
-        self.wire_log(&mut wires);
-        for (index, &life) in lives.iter().enumerate() {
-            if let Some(life) = life {
-                let created = self.create(index, life, &mut wires).map_err(|e| (index, e))?;
-                self.shared.put(created);
-            }
-        }
-        let server = self.plan.channels.iter().find(|c| c.client == Client::Root).map(|c| c.server);
-        self.log_server = server.and_then(|s| wires.selector(Sm::Server(s)).ok());
-        self.wires = wires;
-        Ok(())
-    }
-
     /// Creates component `index`, with its parent and its account.
-    fn create(&self, index: usize, life: Life, wires: &mut Wires) -> Result<Running, SpaceError> {
+    fn create(&self, index: usize, life: Life) -> Result<Running, SpaceError> {
         let hub = self.creator.portals.hub;
         let cpu = self.plan.component(index).map_or(0, ComponentPlan::first_cpu);
         let mapped = self.file.entries[index].result.as_ref().map(children::mapped).unwrap_or_default();
         let member = hub.open(life, index, cpu, mapped);
         let label = &self.plan.labels[index];
-        self.creator.create(&self.plan, index, label, &member, wires).inspect_err(|_| hub.close(life))
-    }
-
-    /// The client's semaphore of our own channel is the one on which the log waits anyway.
-    fn wire_log(&self, wires: &mut Wires) {
-        if let Some(channel) = self.plan.channels.iter().find(|c| c.client == Client::Root) {
-            wires.set_client(channel.id, self.log.wake_selector());
-        }
+        self.creator.create(&self.plan, index, label, &member).inspect_err(|_| hub.close(life))
     }
 
     fn report_failures(&self) {
@@ -267,9 +228,9 @@ impl Supervisor<'_> {
             self.offspring.found(index, component, plan);
         }
         let drives_console = plan.io_ports.iter().any(|r| r.overlaps(console::PORTS));
-        if drives_console {
-            self.log.release_console();
-            self.open_link();
+        if drives_console && self.log.release_console() {
+            // Without a provider they wait for COM1 to be free again.
+            self.creator.portals.hub.ask_log();
         }
         match self.creator.start(&running) {
             Ok(()) => true,
@@ -283,11 +244,16 @@ impl Supervisor<'_> {
         }
     }
 
-    /// From now on our lines go to the first provider of the log, if one starts.
-    fn open_link(&self) {
-        let Some(channel) = self.plan.channels.iter().find(|c| c.client == Client::Root) else { return };
-        if let Some(link) = self.log_server.and_then(|s| LogLink::new(self.creator.window, channel.memory, s)) {
-            self.log.use_link(link);
+    /// Where nobody drives COM1, and nobody is going to, our lines go there.
+    fn watch_console(&self) {
+        let drives = |child: &usize| {
+            let component = self.children.get(child).and_then(|&i| self.file.entries[i].result.as_ref().ok());
+            component.is_some_and(|c| c.io_ports.iter().any(|p| p.value.overlaps(console::PORTS)))
+        };
+        let lives =
+            |child: &usize| matches!(self.creator.portals.hub.state(*child), Some(State::Running | State::Due(_)));
+        if !self.children.keys().any(|child| drives(child) && lives(child)) {
+            self.log.use_console();
         }
     }
 
@@ -298,12 +264,10 @@ impl Supervisor<'_> {
             return false;
         }
         let Creator { modules, machine, .. } = &self.creator;
-        let mut wires = std::mem::take(&mut self.wires);
         let created = self.plan.again(index, &self.file, modules, machine, &mut self.book).and_then(|()| {
-            let created = self.create(index, life, &mut wires);
+            let created = self.create(index, life);
             created.map_err(|e| kernel_error(&self.plan, index, e))
         });
-        self.wires = wires;
         match created {
             Ok(running) => self.shared.put(running),
             Err(e) => self.log.line(e.to_string()),
@@ -328,19 +292,15 @@ impl Supervisor<'_> {
             c.forget_threads();
             gone
         });
-        let Some(plan) = self.plan.component(index) else { return };
-        let provides_our_log = self.plan.channels.iter().any(|c| c.client == Client::Root && c.server == index);
-        if provides_our_log || plan.io_ports.iter().any(|r| r.overlaps(console::PORTS)) {
-            self.log.use_console();
+        if self.plan.component(index).is_none() {
+            return;
         }
+        self.watch_console();
         if let Err(e) = gone {
             let label = &self.plan.labels[index];
             return self.log.line(format!("component `{label}`: {e}; its memory is not used again"));
         }
-        sever(index, &self.plan, self.creator.window, &self.wires, &self.log);
-        for sm in self.plan.reclaim(index, &mut self.book) {
-            self.wires.remove(sm);
-        }
+        self.plan.reclaim(index, &mut self.book);
     }
 
     /// Whatever a component was at when it ended, afterwards as much is there as after its first end.

@@ -56,6 +56,20 @@ fn what_is_in_a_managed_dataspace_is_seen_as_its_region_allows() {
 }
 
 #[test]
+fn a_whole_dataspace_is_known_by_its_region() {
+    let (mut books, spaces, map, managed, ram) = shared();
+    assert_eq!(books.whole_ram(map, 4 * PAGE), None, "no address space");
+    assert_eq!(books.whole_ram(spaces[1], BASE), None, "managed");
+    let _ = books.attach(spaces[1], whole(ram, BASE + SIZE / 2)).unwrap();
+    let part = Attach { offset: PAGE, ..whole(ram, BASE + SIZE / 4) };
+    let _ = books.attach(spaces[1], part).unwrap();
+    assert_eq!(books.whole_ram(spaces[1], BASE + SIZE / 2), Some((ram, RAM)));
+    assert_eq!(books.whole_ram(spaces[1], BASE + SIZE / 2 + PAGE), None, "inside");
+    assert_eq!(books.whole_ram(spaces[1], BASE + SIZE / 4), None, "a part");
+    assert!(books.view(managed).is_some());
+}
+
+#[test]
 fn who_waits_goes_on_when_something_is_there() {
     let (mut books, _, map, _, ram) = shared();
     let _ = books.handle(map, true).unwrap();

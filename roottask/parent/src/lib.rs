@@ -2,13 +2,12 @@
 //! can ask of its parent.
 //!
 //! A component starts with exactly what [`StartInfo`] lists, in its own protection domain, and with its parent, of which it
-//! asks sessions (`services::Parent`, at [`sel::sessions`]); what is not listed does not exist for it. Channels are wired at
-//! the start (docs/design/0003).
+//! asks sessions (`services::Parent`, at [`sel::sessions`]); what is not listed does not exist for it.
 //!
 //! Start of a thread: the kernel raises a STARTUP event, the parent answers it with RIP := ELF entry, RDI :=
 //! [`layout::START_INFO`] for the first thread and 0 for all others; RSP is what `create_ec` was given.
 //!
-//! Key types: [`StartInfo`], [`Channel`], [`Call`].
+//! Key types: [`StartInfo`], [`Call`].
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -22,8 +21,6 @@ pub mod layout {
     pub const START_INFO: u64 = 0x1000_0000;
     /// ROM modules, each page-aligned, read-only.
     pub const ROMS: u64 = 0x20_0000_0000;
-    /// Shared memory of channels.
-    pub const CHANNELS: u64 = 0x30_0000_0000;
     /// UTCBs: page n is the UTCB of the n-th EC that the component creates; page 0 that of the first thread.
     pub const UTCBS: u64 = 0x40_0000_0000;
     /// Views of RAM with unmapped pages between them: stacks. The first thread's stack ends at [`STACK_TOP`].
@@ -98,11 +95,9 @@ pub const MAX_CPUS: usize = 128;
 /// "FSTI", little endian.
 pub const MAGIC: u32 = 0x4954_5346;
 /// Version of this contract.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Longest name or label, in bytes.
 pub const NAME_LEN: usize = 32;
-/// Most channels, ROMs and interrupts of a component.
-pub const MAX_CHANNELS: usize = 24;
 /// Most ROMs of a component.
 pub const MAX_ROMS: usize = 16;
 /// Most interrupts of a component.
@@ -116,10 +111,8 @@ pub const ARGS_ROM: &str = "args";
 pub const MAX_ARGS: usize = 64;
 /// Value of RAX with which a thread executes `ud2` to end itself: the parent answers the #UD event with POISON.
 pub const THREAD_EXIT: u64 = 0x7469_7865_6572_6874;
-/// Name of the byte-stream service that takes lines of log text.
+/// Name of the service that takes lines of log text.
 pub const SERVICE_LOG: &str = "log";
-/// Name of the two-way byte-stream service.
-pub const SERVICE_TERMINAL: &str = "terminal";
 
 /// A name, zero-padded UTF-8.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -154,37 +147,6 @@ impl core::fmt::Display for Name {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// Which side of a channel this component is.
-pub const ROLE_CLIENT: u32 = 0;
-/// The component provides the service.
-pub const ROLE_SERVER: u32 = 1;
-
-/// One end of a channel: two byte rings in shared memory (crate `bytering`) and two semaphores.
-///
-/// Each side ups `signal` after it changed a ring (put bytes in, or took bytes out that the peer may be waiting
-/// for) and downs `wait` to learn of such changes; ups merge in the counter, so a waiter looks at its rings after
-/// each wake-up. A server's channels all have the same `wait` semaphore.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct Channel {
-    /// The service, such as "log" or "terminal".
-    pub service: Name,
-    /// The other side: at the server the client's label, at the client the server's name.
-    pub peer: Name,
-    /// [`ROLE_CLIENT`] or [`ROLE_SERVER`].
-    pub role: u32,
-    /// Length of each ring in bytes, header included.
-    pub ring_len: u32,
-    /// Address of the ring that this side reads.
-    pub rx: u64,
-    /// Address of the ring that this side writes.
-    pub tx: u64,
-    /// Selector of the semaphore to wait on: CTRL_DN (server: also CTRL_UP, so that its threads can wake it).
-    pub wait: u64,
-    /// Selector of the peer's semaphore: CTRL_UP.
-    pub signal: u64,
 }
 
 /// A read-only module.
@@ -237,8 +199,8 @@ pub struct StartInfo {
     pub features: u64,
     /// Why no guests can run: [`abi::VirtMissing`] bits.
     pub virt_missing: u32,
-    /// Valid entries of `channels`, `roms`, `irqs`.
-    pub channel_count: u32,
+    /// 1: a route leads the component's log somewhere; otherwise its lines are for its parent ([`Call::Log`]).
+    pub has_log: u32,
     /// Valid entries of `roms`.
     pub rom_count: u32,
     /// Valid entries of `irqs`.
@@ -249,8 +211,6 @@ pub struct StartInfo {
     pub stack_pages: u32,
     /// CPUs on which this component may have threads and vCPUs, that of the first thread first.
     pub usable_cpus: [u16; MAX_CPUS],
-    /// Channels.
-    pub channels: [Channel; MAX_CHANNELS],
     /// ROMs.
     pub roms: [Rom; MAX_ROMS],
     /// Interrupts.
@@ -267,11 +227,6 @@ impl StartInfo {
     /// Bytes it takes in memory, whole pages.
     pub const PAGES: usize = size_of::<StartInfo>().div_ceil(abi::PAGE_SIZE);
 
-    /// The channels.
-    pub fn channels(&self) -> &[Channel] {
-        &self.channels[..(self.channel_count as usize).min(MAX_CHANNELS)]
-    }
-
     /// CPUs on which this component may have threads and vCPUs, that of the first thread first.
     pub fn usable_cpus(&self) -> &[u16] {
         &self.usable_cpus[..(self.usable_count as usize).min(MAX_CPUS)]
@@ -285,11 +240,6 @@ impl StartInfo {
     /// The interrupts.
     pub fn irqs(&self) -> &[Irq] {
         &self.irqs[..(self.irq_count as usize).min(MAX_IRQS)]
-    }
-
-    /// Adds a channel; `false` when there is no room.
-    pub fn push_channel(&mut self, c: Channel) -> bool {
-        push(&mut self.channels, &mut self.channel_count, c)
     }
 
     /// Adds a usable CPU; `false` when there is no room.
@@ -355,7 +305,7 @@ pub enum Call<'a> {
         /// 0: success.
         code: u64,
     },
-    /// Has the parent log a line on the component's behalf, for components that have no log channel and for last words.
+    /// Has the parent log a line on the component's behalf, for components that have no log and for last words.
     Log {
         /// UTF-8, at most [`LOG_MAX`] bytes.
         text: &'a [u8],
@@ -556,6 +506,6 @@ mod tests {
         assert_eq!(s.irqs().len(), MAX_IRQS);
         assert!((0..MAX_CPUS as u16).all(|c| s.push_cpu(c)) && !s.push_cpu(0));
         assert_eq!(s.usable_cpus()[127], 127);
-        const { assert!(StartInfo::PAGES <= 2) };
+        const { assert!(StartInfo::PAGES == 1) };
     }
 }

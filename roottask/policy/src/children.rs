@@ -1,29 +1,19 @@
 //! What the root task, as a parent, is told about a component: from its description to `session::Spec`.
 //!
-//! Key functions: [`spec`], [`is_channel`].
+//! Key function: [`spec`].
 
 use init::{Component, Config};
-use parent::{Name, SERVICE_LOG, SERVICE_TERMINAL};
-use session::{Labels, Quota, Rewrite, Routes, Rule, Spec, Target};
+use parent::{Name, SERVICE_LOG};
+use session::{Label, Quota, Routes, Rule, Spec, Target};
 
 /// The service that tells what runs.
 const TRACE: &str = "trace";
-/// Byte streams, which are wired at the start; all other services are sessions. `turn` is one of the perf suite's.
-const STREAMS: [&str; 3] = [SERVICE_LOG, SERVICE_TERMINAL, "turn"];
 
-/// Whether a service is a byte stream.
-pub(crate) fn is_stream(service: &Name) -> bool {
-    STREAMS.contains(&service.as_str())
-}
-
-/// Whether a rule is a channel from start to end.
-pub(crate) fn is_channel(rule: &Rule) -> bool {
-    matches!(rule.target, Target::Child(_)) && rule.service.as_ref().is_some_and(is_stream)
-}
-
-/// Whether nothing is asked of a rule that a channel does not do.
-pub(crate) fn is_plain(rule: &Rule) -> bool {
-    rule.labels == Labels::Any && rule.rewrite == Rewrite::default()
+/// Whether a route leads the component's log somewhere.
+pub(crate) fn has_log(c: &Component) -> bool {
+    let log = Name::new(SERVICE_LOG);
+    let rule = |log| c.routes.iter().find(|r| r.rule.matches(&log, &Label::default()));
+    log.and_then(rule).is_some_and(|r| r.rule.target != Target::Deny)
 }
 
 /// Whether a component may have sessions of the root task's trace service.
@@ -40,9 +30,8 @@ pub fn mapped(c: &Component) -> Quota {
 /// What the root task is to know of it as its parent.
 pub fn spec(c: &Component) -> Spec {
     let spec = c.spec();
-    let routes = spec.routes.0.iter().filter(|rule| !is_channel(rule)).map(own).collect();
-    let provides = spec.provides.iter().copied().filter(|service| !is_stream(service)).collect();
-    Spec { provides, routes: Routes(routes), ..spec }
+    let routes = spec.routes.0.iter().map(own).collect();
+    Spec { routes: Routes(routes), ..spec }
 }
 
 /// The root task is the parent, and has none.
@@ -85,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_no_sessions_and_the_parent_is_the_root_task_itself() {
+    fn the_parent_is_the_root_task_itself() {
         let c =
             component("provides = [\"terminal\", \"gpu\"]\nroutes = { log = \"b\", gpu = \"b\", timer = \"parent\" }");
         let spec = spec(&c);
-        assert_eq!(spec.provides, [name("gpu")]);
+        assert_eq!(spec.provides, [name("terminal"), name("gpu")]);
         let all: Vec<_> = spec.routes.0.iter().map(|r| (r.service.unwrap(), r.target)).collect();
         assert!(all.contains(&(name("gpu"), Target::Child(name("b")))) && all.contains(&(name("timer"), Target::Own)));
-        assert_eq!(all.len(), 2);
+        assert_eq!(all.len(), 3);
     }
 
     #[test]

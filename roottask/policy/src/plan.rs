@@ -1,17 +1,18 @@
 //! The plan: which component gets which frames, where they are mapped, and what is in them at the start.
 //!
-//! Errors are confined: a component that cannot start takes only those along that need its services. A provider of
-//! `log` is an exception: without it a component still starts, and its lines go to the root task.
+//! Errors are confined: a component that cannot start takes nobody along. Who needs its services is told so when he asks for
+//! a session.
 //!
 //! Key types: [`Plan`], [`ComponentPlan`], [`ComponentError`].
 
+use crate::children::has_log;
 use crate::image::{Image, ImageError};
 use crate::memory::{Book, MemoryError, PhysRange};
+use crate::routes;
 use crate::start_info::Machine;
-use crate::wiring::{CHANNEL_LEN, Channel, Client, Resolved, channel_address, resolve};
 use abi::perm::Mem;
 use init::{Cause, Component, Config, Defect, Placed, PortRange, human};
-use parent::{ARGS_ROM, CONFIG_ROM, MAX_CHANNELS, Name, SERVICE_LOG, StartInfo, layout};
+use parent::{ARGS_ROM, CONFIG_ROM, Name, StartInfo, layout};
 use std::fmt::Display;
 use std::ops::{Range, Sub};
 use thiserror::Error;
@@ -34,10 +35,6 @@ pub enum ComponentError {
     Memory { component: String, what: &'static str, cause: MemoryError },
     #[error("component `{component}`, key `kmem`: {asked} of kernel memory are not there: {left} are left")]
     KernelMemory { component: String, asked: String, left: String },
-    #[error("component `{component}`: not started, because `{provider}`, which provides `{service}`, did not start")]
-    Provider { component: String, provider: String, service: Name },
-    #[error("component `{component}`: `{provider}` has no room for another client ({MAX_CHANNELS} channels)")]
-    Crowded { component: String, provider: String },
     #[error("component `{component}` has ended")]
     Ended { component: String },
     #[error("component `{component}`: the kernel refused to {what}: {status}")]
@@ -123,14 +120,15 @@ pub struct ComponentPlan {
     pub stack_len: u64,
     /// Frames that are its own; zeroed before anything is put into them.
     pub frames: Vec<PhysRange>,
-    /// Where frames and modules are mapped. Channels are apart: [`Plan::channel_mappings`].
+    /// Where frames and modules are mapped.
     pub mappings: Vec<Mapping>,
     /// What is in the frames.
     pub contents: Vec<Content>,
     /// Frames for the start information.
     pub info: PhysRange,
     pub(crate) roms: Vec<RomPlan>,
-    routes: Vec<Resolved>,
+    /// Whether a route leads its log somewhere.
+    pub(crate) has_log: bool,
 }
 
 impl ComponentPlan {
@@ -152,8 +150,6 @@ pub struct Plan {
     pub components: Vec<Result<ComponentPlan, ComponentError>>,
     /// Labels by index.
     pub labels: Vec<String>,
-    /// Channels between components that start.
-    pub channels: Vec<Channel>,
     /// What is worth a line in the log but keeps no component from starting.
     pub notes: Vec<String>,
     /// Indices of the components whose ends are the system's.
@@ -168,48 +164,20 @@ impl Plan {
         let mut plan = Plan {
             components: Vec::new(),
             labels: file.entries.iter().map(|e| e.label.clone()).collect(),
-            channels: Vec::new(),
             notes: notes(file),
             shutdown_after: file.shutdown_after.clone(),
             kmem: machine.kmem,
         };
         // Memory comes last, so that a component that fails for another reason takes none from the others.
         let checked: Vec<_> = (0..file.entries.len()).map(|i| checked(file, i, modules, machine)).collect();
-        plan.components = checked.iter().map(|c| c.as_ref().map(|c| c.empty_plan()).map_err(Clone::clone)).collect();
-        plan.propagate(book);
-        for (i, c) in checked.iter().enumerate() {
-            if let (Ok(_), Ok(c)) = (&plan.components[i], c) {
-                plan.components[i] = c.place(modules, &mut plan.kmem, book);
-            }
-        }
-        plan.propagate(book);
-        plan.connect(book);
+        let place = |c: Result<Checked<'_>, _>| c?.place(modules, &mut plan.kmem, book);
+        plan.components = checked.into_iter().map(place).collect();
         plan
     }
 
-    /// Takes back the plan of a component that could not be created, and of those that need it. Returns who else does
-    /// not start now.
-    pub fn fail(&mut self, index: usize, error: ComponentError, book: &mut Book) -> Vec<usize> {
-        let before: Vec<bool> = self.components.iter().map(Result::is_ok).collect();
-        self.set_failed(index, error, book);
-        self.propagate(book);
-        let now = |i: &usize| *i != index && before[*i] && self.components[*i].is_err();
-        (0..before.len()).filter(now).collect()
-    }
-
-    /// Mappings of the channels of component `index`.
-    pub fn channel_mappings(&self, index: usize) -> Vec<Mapping> {
-        let mapping = |slot, c: &Channel| Mapping {
-            virt: channel_address(slot),
-            phys: c.memory.start,
-            len: c.memory.len(),
-            perms: Mem::R | Mem::W,
-        };
-        let slots = |c: &Channel| {
-            let client = (c.client == Client::Component(index)).then_some(c.client_slot);
-            client.or((c.server == index).then_some(c.server_slot))
-        };
-        self.channels.iter().filter_map(|c| slots(c).map(|s| mapping(s, c))).collect()
+    /// Takes back the plan of a component that could not be created.
+    pub fn fail(&mut self, index: usize, error: ComponentError, book: &mut Book) {
+        self.give_back(index, error, book);
     }
 
     /// The plan of component `index`, if it starts.
@@ -217,18 +185,7 @@ impl Plan {
         self.components.get(index)?.as_ref().ok()
     }
 
-    fn set_failed(&mut self, index: usize, error: ComponentError, book: &mut Book) {
-        self.give_back(index, error, book);
-        self.channels.retain(|c| {
-            let keep = c.server != index && c.client != Client::Component(index);
-            if !keep {
-                book.give_back(c.memory);
-            }
-            keep
-        });
-    }
-
-    /// What component `index` alone has goes back. `false`: it has nothing.
+    /// What component `index` has goes back. `false`: it has nothing.
     pub(crate) fn give_back(&mut self, index: usize, why: ComponentError, book: &mut Book) -> bool {
         let Some(slot) = self.components.get_mut(index) else { return false };
         match std::mem::replace(slot, Err(why)) {
@@ -246,94 +203,6 @@ impl Plan {
             }
         }
     }
-
-    /// Fails everyone who needs a component that failed, until nothing changes.
-    fn propagate(&mut self, book: &mut Book) {
-        while let Some((index, route)) = self.broken_route() {
-            let provider = self.labels[route.provider].clone();
-            if route.service.as_str() == SERVICE_LOG {
-                let label = &self.labels[index];
-                self.notes.push(format!(
-                    "component `{label}`: `{provider}`, which provides `log`, did not start; `core` prints its lines"
-                ));
-                if let Ok(c) = &mut self.components[index] {
-                    c.routes.retain(|r| *r != route);
-                }
-            } else {
-                let component = self.labels[index].clone();
-                let error = ComponentError::Provider { component, provider, service: route.service };
-                self.set_failed(index, error, book);
-            }
-        }
-    }
-
-    fn broken_route(&self) -> Option<(usize, Resolved)> {
-        let broken = |r: &&Resolved| self.components[r.provider].is_err();
-        let of = |(i, c): (usize, &Result<ComponentPlan, _>)| {
-            Some((i, c.as_ref().ok()?.routes.iter().find(broken)?.clone()))
-        };
-        self.components.iter().enumerate().find_map(of)
-    }
-
-    /// Makes the channels: first the root task's own to the log, then those of the components in the order of the file.
-    fn connect(&mut self, book: &mut Book) {
-        let mut used = vec![0; self.components.len()];
-        if let Some((server, service)) = self.log_provider() {
-            // Without memory for it the root task goes on writing to its own console.
-            if let Ok(memory) = book.take(CHANNEL_LEN) {
-                used[server] += 1;
-                let client = Client::Root;
-                let left = [false; 2];
-                self.add_channel(Channel {
-                    id: 0,
-                    service,
-                    client,
-                    server,
-                    client_slot: 0,
-                    server_slot: 0,
-                    memory,
-                    left,
-                });
-            }
-        }
-        for client in 0..self.components.len() {
-            if let Err(e) = self.connect_component(client, &mut used, book) {
-                self.set_failed(client, e, book);
-            }
-        }
-        self.propagate(book);
-    }
-
-    /// Adds a channel with a number above those of all that are there.
-    fn add_channel(&mut self, channel: Channel) {
-        let id = self.channels.last().map_or(0, |c| c.id + 1);
-        self.channels.push(Channel { id, ..channel });
-    }
-
-    fn log_provider(&self) -> Option<(usize, Name)> {
-        let log = Name::new(SERVICE_LOG)?;
-        let provides = |c: &Result<ComponentPlan, _>| c.as_ref().is_ok_and(|c| c.provides.contains(&log));
-        self.components.iter().position(provides).map(|i| (i, log))
-    }
-
-    fn connect_component(&mut self, client: usize, used: &mut [usize], book: &mut Book) -> Result<(), ComponentError> {
-        let routes = self.component(client).map(|c| c.routes.clone()).unwrap_or_default();
-        for Resolved { service, provider: server } in routes {
-            let component = || self.labels[client].clone();
-            if used[client] == MAX_CHANNELS || used[server] == MAX_CHANNELS {
-                return Err(ComponentError::Crowded { component: component(), provider: self.labels[server].clone() });
-            }
-            let memory = book.take(CHANNEL_LEN);
-            let memory =
-                memory.map_err(|cause| ComponentError::Memory { component: component(), what: "channels", cause })?;
-            let (client_slot, server_slot) = (used[client], used[server]);
-            used[client] += 1;
-            used[server] += 1;
-            let (client, left) = (Client::Component(client), [false; 2]);
-            self.add_channel(Channel { id: 0, service, client, server, client_slot, server_slot, memory, left });
-        }
-        Ok(())
-    }
 }
 
 /// What is wrong outside components, and what more than the first defect is wrong in one.
@@ -348,7 +217,6 @@ pub(crate) struct Checked<'a> {
     /// Index of the module, and what is in it.
     image: (usize, Image),
     roms: Vec<(Name, usize)>,
-    routes: Vec<Resolved>,
     cpus: Vec<u16>,
     irqs: Vec<u32>,
 }
@@ -373,7 +241,7 @@ pub(crate) fn checked<'a>(
     };
     let cpus = cpus.map_err(ComponentError::File)?;
     let irqs = existing(component, "irqs", "interrupt", &component.irqs, machine.pins).map_err(ComponentError::File)?;
-    let routes = resolve(file, index, component).map_err(ComponentError::File)?;
+    routes::check(file, index, component).map_err(ComponentError::File)?;
     let module = find(&component.binary.value, "binary")?;
     let image = Image::parse(modules[module].bytes).map_err(|cause| ComponentError::Image {
         component: component.name.to_string(),
@@ -382,7 +250,7 @@ pub(crate) fn checked<'a>(
     })?;
     let rom = |n: &Placed<Name>| find(n.value.as_str(), "roms").map(|m| (n.value, m));
     let roms = component.roms.iter().map(rom).collect::<Result<_, _>>()?;
-    Ok(Checked { component, image: (module, image), roms, routes, cpus, irqs })
+    Ok(Checked { component, image: (module, image), roms, cpus, irqs })
 }
 
 /// The numbers of a list, if the machine, which has `count` of them, has them all.
@@ -432,7 +300,7 @@ impl Checked<'_> {
             contents: Vec::new(),
             info: PhysRange::new(0, 0),
             roms: Vec::new(),
-            routes: self.routes.clone(),
+            has_log: has_log(c),
         }
     }
 

@@ -1,7 +1,6 @@
 use super::*;
 use crate::image::tests::good;
 use crate::start_info::tests::MACHINE;
-use crate::wiring::RING_LEN;
 use proptest::prelude::*;
 
 const MODULES: u64 = 0x800_0000;
@@ -62,9 +61,7 @@ fn started(p: &Plan) -> Vec<&str> {
 fn the_default_system_is_planned() {
     let p = plan(&default_system());
     assert_eq!(started(&p), ["uart", "console", "vm"]);
-    assert_eq!(p.channels.len(), 5, "core, uart and vm log; console and vm have terminals");
     assert!(p.notes.is_empty());
-    assert!(p.channels.iter().all(|c| c.memory.len() == 2 * RING_LEN));
 }
 
 #[test]
@@ -107,7 +104,7 @@ fn a_small_stack_leaves_more_ram() {
 fn roms_are_mapped_where_they_are_and_read_only() {
     let p = plan(&default_system());
     let vm = p.component(2).unwrap();
-    let roms: Vec<_> = vm.mappings.iter().filter(|m| (layout::ROMS..layout::CHANNELS).contains(&m.virt)).collect();
+    let roms: Vec<_> = vm.mappings.iter().filter(|m| (layout::ROMS..layout::UTCBS).contains(&m.virt)).collect();
     assert_eq!(roms.len(), 2);
     assert_eq!(roms[0].phys, MODULES + 3 * 0x4000, "the fourth module");
     assert_eq!(roms[0].len, 0x3000);
@@ -160,27 +157,12 @@ fn all_that_is_wrong_with_a_component_is_told() {
 }
 
 #[test]
-fn without_a_provider_a_client_does_not_start_unless_it_is_the_log() {
+fn who_does_not_start_takes_nobody_along() {
     let elf = good();
     let list = [("uart.elf", &elf[..]), ("kernel", &elf), ("vm.elf", &elf), ("console.elf", b"#!")];
     let p = plan_with(&default_system(), &list, &mut book());
-    assert_eq!(started(&p), ["uart"]);
-    let want = [
-        "component `console`: module `console.elf` is not an ELF file",
-        "component `vm`: not started, because `console`, which provides `terminal`, did not start",
-    ];
-    assert_eq!(errors(&p), want);
-    assert_eq!(p.channels.len(), 0);
-    assert!(p.notes.iter().any(|n| n.starts_with("component `uart`: `console`, which provides `log`, did not start")));
-}
-
-#[test]
-fn failure_runs_along_required_routes() {
-    let elf = good();
-    let list = [("console.elf", &elf[..]), ("kernel", &elf), ("vm.elf", &elf)];
-    let p = plan_with(&default_system(), &list, &mut book());
-    assert_eq!(started(&p), [""; 0]);
-    assert!(errors(&p)[1].contains("because `uart`, which provides `terminal`"), "{:?}", errors(&p));
+    assert_eq!(started(&p), ["uart", "vm"]);
+    assert_eq!(errors(&p), ["component `console`: module `console.elf` is not an ELF file"]);
 }
 
 #[test]
@@ -200,10 +182,10 @@ fn more_ram_than_there_is_stops_only_its_component() {
 }
 
 #[test]
-fn a_wrong_entry_and_its_clients_do_not_start() {
+fn a_wrong_entry_does_not_start() {
     let text = default_system().replace("name = \"console\"", "colour = 1\nname = \"console\"");
     let p = plan(&text);
-    assert_eq!(started(&p), ["uart"]);
+    assert_eq!(started(&p), ["uart", "vm"]);
     assert!(errors(&p)[0].contains("unknown key `colour` in component `console`"), "{:?}", errors(&p));
 }
 
@@ -243,19 +225,6 @@ fn an_interrupt_that_the_machine_lacks_keeps_that_component_from_starting() {
 }
 
 #[test]
-fn a_provider_has_room_for_so_many_clients() {
-    let mut text = component("console", "provides = [\"log\"]");
-    (0..24).for_each(|i| {
-        text += &component("vm", "kmem = \"64K\"\nroutes = { log = \"console\" }")
-            .replace("name = \"vm\"", &format!("name = \"vm{i}\""));
-    });
-    let elf = good();
-    let p = plan_with(&text, &[("console.elf", &elf[..]), ("vm.elf", &elf)], &mut book());
-    assert_eq!(errors(&p), ["component `vm23`: `console` has no room for another client (24 channels)"]);
-    assert_eq!(p.channels.len(), MAX_CHANNELS, "23 clients and core");
-}
-
-#[test]
 fn who_asks_for_more_kernel_memory_than_is_left_does_not_start() {
     // The machine of the tests has 8M for all.
     let text = default_system().replace("config = { a = 1 }", "kmem = \"7M\"");
@@ -271,7 +240,7 @@ fn who_asks_for_more_kernel_memory_than_is_left_does_not_start() {
 }
 
 #[test]
-fn a_failed_creation_takes_its_clients_along_and_gives_all_memory_back() {
+fn a_failed_creation_gives_all_memory_back() {
     let elf = good();
     let list = ["uart.elf", "console.elf", "vm.elf", "kernel"].map(|n| (n, elf.as_slice()));
     let mut b = book();
@@ -279,28 +248,11 @@ fn a_failed_creation_takes_its_clients_along_and_gives_all_memory_back() {
     let mut p = plan_with(&default_system(), &list, &mut b);
     let error =
         ComponentError::Kernel { component: "uart".into(), what: "create its object space", status: "x".into() };
-    assert_eq!(p.fail(0, error, &mut b), [1, 2]);
+    p.fail(0, error, &mut b);
+    assert_eq!(started(&p), ["console", "vm"]);
+    [1, 2].into_iter().for_each(|index| p.reclaim(index, &mut b));
     assert_eq!(b.free_bytes(), before);
-    assert!(p.channels.is_empty());
     assert_eq!(errors(&p)[0], "component `uart`: the kernel refused to create its object space: x");
-}
-
-#[test]
-fn channels_are_mapped_in_both_ends_at_their_slots() {
-    let p = plan(&default_system());
-    let core = &p.channels[0];
-    assert_eq!((core.client, core.server, core.server_slot), (Client::Root, 1, 0));
-    let console = p.channel_mappings(1);
-    assert_eq!(console.len(), 5);
-    let vm = p.channel_mappings(2);
-    assert_eq!(vm.iter().map(|m| m.virt).collect::<Vec<_>>(), [channel_address(0), channel_address(1)]);
-    for m in &vm {
-        assert!(console.iter().any(|c| c.phys == m.phys), "the same frames");
-    }
-    let mut addresses: Vec<_> = console.iter().map(|m| m.virt).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    assert_eq!(addresses.len(), 5);
 }
 
 proptest! {
@@ -316,11 +268,10 @@ proptest! {
         let total = b.free_bytes();
         let p = plan_with(&text, &list, &mut b);
         let mut held: Vec<PhysRange> = p.components.iter().flatten().flat_map(|c| c.frames.clone()).collect();
-        held.extend(p.channels.iter().map(|c| c.memory));
         held.sort_unstable();
         prop_assert!(held.windows(2).all(|w| w[0].end <= w[1].start));
         prop_assert_eq!(held.iter().map(|r| r.len()).sum::<u64>() + b.free_bytes(), total);
-        // What a component can write is its own or a channel.
+        // What a component can write is its own.
         for c in p.components.iter().flatten() {
             for m in c.mappings.iter().filter(|m| m.perms.contains(Mem::W)) {
                 prop_assert!(c.frames.iter().any(|f| f.start <= m.phys && m.phys + m.len <= f.end));

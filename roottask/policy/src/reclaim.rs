@@ -1,5 +1,4 @@
-//! What goes back when a component has ended: its frames, its share of the kernel's memory, and channels that nobody is
-//! left at. And planning it once more.
+//! What goes back when a component has ended: its frames, and its share of the kernel's memory. And planning it once more.
 //!
 //! Who calls this has destroyed the component's protection domain before: until then its threads and guests may map, and
 //! its calls may name, what goes back here. What comes out of the book is zeroed when it is put to use, not here.
@@ -8,39 +7,18 @@
 
 use crate::memory::Book;
 use crate::plan::{ComponentError, Module, Plan, checked};
-use crate::start_info::{Machine, Sm};
-use crate::wiring::Client;
+use crate::start_info::Machine;
 use init::Config;
 
 impl Plan {
-    /// Component `index` has ended. Returns the semaphores that nobody uses any more. Of a channel both ends have to be
-    /// gone; that between the root task and its log stays, as the root task has one end.
-    pub fn reclaim(&mut self, index: usize, book: &mut Book) -> Vec<Sm> {
-        let Some(component) = self.labels.get(index).cloned() else { return Vec::new() };
-        if !self.give_back(index, ComponentError::Ended { component }, book) {
-            return Vec::new();
+    /// Component `index` has ended.
+    pub fn reclaim(&mut self, index: usize, book: &mut Book) {
+        if let Some(component) = self.labels.get(index).cloned() {
+            self.give_back(index, ComponentError::Ended { component }, book);
         }
-        let mut unused = Vec::new();
-        for c in &mut self.channels {
-            c.left[0] |= c.client == Client::Component(index);
-            c.left[1] |= c.server == index;
-            if c.left == [true; 2] {
-                book.give_back(c.memory);
-                unused.push(Sm::Client(c.id));
-            }
-        }
-        let servers: Vec<usize> = self.channels.iter().filter(|c| c.left == [true; 2]).map(|c| c.server).collect();
-        self.channels.retain(|c| c.left != [true; 2]);
-        for server in servers {
-            let own = Sm::Server(server);
-            if !self.channels.iter().any(|c| c.server == server) && !unused.contains(&own) {
-                unused.push(own);
-            }
-        }
-        unused
     }
 
-    /// Plans a component once more that has ended and has no channels: it may get other frames this time.
+    /// Plans a component once more that has ended: it may get other frames this time.
     pub fn again(
         &mut self,
         index: usize,
@@ -93,7 +71,7 @@ mod tests {
     use crate::start_info::tests::MACHINE;
     use proptest::prelude::*;
 
-    /// The default system and a component without channels.
+    /// The default system and one more component.
     fn system() -> String {
         default_system() + &component("alone", "restart = 7\nconfig = { b = 2 }")
     }
@@ -124,8 +102,7 @@ mod tests {
         }
 
         fn held(&self) -> Vec<PhysRange> {
-            let own = self.plan.components.iter().flatten().flat_map(|c| c.frames.clone());
-            own.chain(self.plan.channels.iter().map(|c| c.memory)).collect()
+            self.plan.components.iter().flatten().flat_map(|c| c.frames.clone()).collect()
         }
 
         /// The books add up: no byte has two owners, none is lost.
@@ -137,11 +114,6 @@ mod tests {
             assert!(all.windows(2).all(|w| w[0].end <= w[1].start));
             let kmem: u64 = self.plan.components.iter().flatten().map(ComponentPlan::kmem).sum();
             assert_eq!(kmem + self.plan.kmem, MACHINE.kmem);
-            for c in &self.plan.channels {
-                let there = |i: usize| self.plan.component(i).is_some();
-                let client = matches!(c.client, Client::Component(i) if there(i)) || c.client == Client::Root;
-                assert!(client || there(c.server), "a channel without ends");
-            }
         }
     }
 
@@ -151,36 +123,17 @@ mod tests {
         let mut w = World::new(book());
         let before = (w.book.free_bytes(), w.plan.kmem);
         let frames = w.plan.component(ALONE).unwrap().frames.clone();
-        assert_eq!(w.plan.reclaim(ALONE, &mut w.book), []);
+        w.plan.reclaim(ALONE, &mut w.book);
         let bytes: u64 = frames.iter().map(|f| f.len()).sum();
         assert_eq!(w.book.free_bytes(), before.0 + bytes);
         assert!(w.plan.kmem > before.1);
         assert_eq!(w.plan.components[ALONE].as_ref().unwrap_err().to_string(), "component `alone` has ended");
-        assert_eq!(w.plan.reclaim(ALONE, &mut w.book), [], "once");
+        w.plan.reclaim(ALONE, &mut w.book);
         w.check(total);
         w.again(ALONE).unwrap();
         assert_eq!((w.book.free_bytes(), w.plan.kmem), before);
         assert!(w.plan.component(ALONE).is_some());
         w.check(total);
-    }
-
-    #[test]
-    fn a_channel_stays_until_both_ends_are_gone() {
-        let mut w = World::new(book());
-        let (ours, theirs) = (|c: &&crate::Channel| c.client == Client::Component(2), w.plan.channels.clone());
-        let ids: Vec<Sm> = theirs.iter().filter(ours).map(|c| Sm::Client(c.id)).collect();
-        assert_eq!(ids.len(), 2, "log and terminal of vm");
-        assert_eq!(w.plan.reclaim(2, &mut w.book), [], "console still maps them");
-        assert_eq!(w.plan.channels, {
-            let mut all = theirs;
-            all.iter_mut().filter(|c| c.client == Client::Component(2)).for_each(|c| c.left[0] = true);
-            all
-        });
-        assert_eq!(w.plan.reclaim(1, &mut w.book), ids, "uart still maps its own");
-        let rest = w.plan.reclaim(0, &mut w.book);
-        assert_eq!(rest.len(), 3, "uart's channels to and from console, and what uart waited on: {rest:?}");
-        assert!(rest.contains(&Sm::Server(0)) && !rest.contains(&Sm::Server(1)), "the root task has an end of that");
-        assert_eq!(w.plan.channels.len(), 1);
     }
 
     #[test]
@@ -190,7 +143,8 @@ mod tests {
         w.again(ALONE).unwrap();
         assert_eq!(w.plan.component(ALONE).cloned(), before);
         w.again(99).unwrap();
-        assert_eq!(w.plan.reclaim(99, &mut w.book), []);
+        w.plan.reclaim(99, &mut w.book);
+        w.check(book().free_bytes());
     }
 
     #[test]
@@ -230,7 +184,7 @@ mod tests {
                 if end {
                     w.plan.reclaim(index, &mut w.book);
                     prop_assert!(w.plan.component(index).is_none());
-                } else if index == ALONE {
+                } else {
                     let planned = w.again(index);
                     prop_assert_eq!(w.plan.component(index).is_some(), before || ended && planned.is_ok());
                 }

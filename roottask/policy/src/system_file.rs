@@ -1,9 +1,7 @@
 //! What of a configuration (crate `init`) the root task can do. What it cannot do yet costs the component that asks for
 //! it, with a defect that names the key.
 
-use crate::children::{is_channel, is_plain, is_stream};
 use init::{At, CORE_SERVICES, Cause, Component, Config, Defect, Exit};
-use parent::MAX_CHANNELS;
 use session::Target;
 
 /// Reads a system file.
@@ -42,25 +40,13 @@ fn refused(c: &Component) -> Vec<Defect> {
     if c.exit.value != Exit::Stay {
         refuse(c.exit.at, "exit", NOT_YET);
     }
-    // What is at the other end of a channel knows nothing of a new beginning.
-    let channels = c.routes.iter().any(|r| is_channel(&r.rule)) || c.provides.iter().any(|p| is_stream(&p.value));
-    if c.restart.value.limit > 0 && channels {
-        let reason = "a component with channels (log, terminal) cannot be started again: its peers would not know";
-        refuse(c.restart.at, "restart", reason);
-    }
     for route in &c.routes {
-        if is_channel(&route.rule) && !is_plain(&route.rule) {
-            refuse(route.at, "route", "the root task cannot do that yet, but only wire a channel to a component");
-        }
         if let (Target::Parent, Some(service)) = (route.rule.target, &route.rule.service)
             && !CORE_SERVICES.contains(&service.as_str())
         {
             let all = CORE_SERVICES.join("`, `");
             refuse(route.at, "route", &format!("the root task does not offer `{service}`, but `{all}`"));
         }
-    }
-    if let Some(extra) = c.routes.iter().filter(|r| is_channel(&r.rule)).nth(MAX_CHANNELS) {
-        refuse(extra.at, "routes", &format!("a component has at most {MAX_CHANNELS} channels"));
     }
     all
 }
@@ -85,6 +71,8 @@ mod tests {
             "restart = 2\nprovides = [\"gpu\"]\nroutes = { timer = \"parent\", nic = \"a\" }",
             "version = \"2\"",
             "routes = { log = \"a\" }",
+            "restart = 1\nprovides = [\"log\"]\nroutes = { terminal = \"a\" }",
+            "route = [{ service = \"log\", to = \"a\", label = \"x\", relabel = \"y\" }]",
             "caps = 100\nspare = \"8K\"\nheartbeat = {}",
             "route = [{ service = \"nic\", to = \"a\", label_prefix = \"x\", relabel = \"y\" }, { to = \"any-child\" }]",
         ] {
@@ -95,33 +83,10 @@ mod tests {
     #[test]
     fn what_it_cannot_do_yet_is_named_with_its_place() {
         let cannot = "the root task cannot do that yet";
-        for (tail, at, key) in [
-            ("exit = \"propagate\"", 8, "exit"),
-            ("route = [{ service = \"log\", to = \"a\", label = \"x\" }]", 34, "route"),
-            ("route = [{ service = \"terminal\", to = \"a\", relabel = \"x\" }]", 39, "route"),
-        ] {
-            let want = format!("line 6, column {at}: component `uart`, key `{key}`: {cannot}");
-            let found = defects(tail);
-            assert!(found.len() == 1 && found[0].starts_with(&want), "{tail}: {found:?}");
-        }
+        let found = defects("exit = \"propagate\"");
+        assert_eq!(found, [format!("line 6, column 8: component `uart`, key `exit`: {cannot}")]);
         let found = defects("routes = { gpu = \"parent\" }");
         assert!(found.len() == 1 && found[0].contains("the root task does not offer `gpu`, but `timer`"), "{found:?}");
-    }
-
-    #[test]
-    fn what_has_channels_is_not_started_again() {
-        for tail in ["restart = 1\nprovides = [\"log\"]", "restart = 1\nroutes = { terminal = \"b\" }"] {
-            let want = "line 6, column 11: component `uart`, key `restart`: a component with channels (log, terminal) \
-                        cannot be started again: its peers would not know";
-            assert_eq!(defects(tail), [want]);
-        }
-    }
-
-    #[test]
-    fn there_are_so_many_channels() {
-        let routes = "{ service = \"log\", to = \"x\" }, ".repeat(25);
-        let found = defects(&format!("route = [{routes}]"));
-        assert!(found.len() == 1 && found[0].contains("at most 24 channels"), "{found:?}");
     }
 
     #[test]

@@ -1,22 +1,36 @@
-//! Channels: two byte rings in shared memory and two semaphores, as the parent wired them ([`parent::Channel`]).
+//! Byte streams: clients of a terminal, and servers of logs and terminals (`services::stream`).
 //!
-//! The index logic is `bytering`, which trusts nothing that the peer can write. Here are the memory accesses, the
-//! wake-ups, and the rule for several threads that wait on one semaphore: one waits in the kernel ("leads"), the
-//! others wait for it, because a wake-up that merges in the counter reaches one thread only. And a wake-up that one
-//! thread has taken must not be lost to another that has looked at its ring already but does not wait yet: wake-ups
-//! are numbered, and whoever looked before the last one does not wait.
+//! A session is two byte rings in memory that both sides see, one of a log, and a semaphore for each side. The index logic is
+//! `bytering`, which trusts nothing that the peer can write. Here are the memory accesses, the wake-ups, and the rule for
+//! several threads that wait on one semaphore: one waits in the kernel ("leads"), the others wait for it, because a wake-up
+//! that merges in the counter reaches one thread only. And a wake-up that one thread has taken must not be lost to another that
+//! has looked at its ring already but does not wait yet: wake-ups are numbered, and whoever looked before the last one does not
+//! wait.
 //!
-//! Key types: [`Channel`], [`Reader`], [`Writer`].
+//! When a server has died, core breaks the rings of its clients and wakes them (`services::Rm::stream`).
+//!
+//! Key types: [`Reader`], [`Writer`], [`Server`].
 
+use crate::dataspace::{AttachError, Attached, attach, pd, rm};
 use crate::hypercall;
-use crate::lock::{self, Gate, Lock};
-use crate::{domain, sel};
+use crate::lock::{self, Lock};
+use crate::rpc::{Entrypoint, Held, Managed, raise};
+use crate::sel;
+use crate::session::{self, Refused, Request, Root, Session};
 use abi::{Sel, Status};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use bytering::{RingMemory, layout};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use parent::{ROLE_CLIENT, ROLE_SERVER};
+use bytering::{RingMemory, cut_consumer, cut_producer, layout};
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use rpc::{Cap, Interface, Serves, Signal, Text};
+use services::parent::MAX_LABEL;
+use services::rm::Attr;
+use services::stream::{Connected, NotConnected, RING_LEN};
+use services::{Dataspace, Log, LogClient, LogServer, Terminal, TerminalClient, TerminalServer};
 
 /// One ring in shared memory.
 #[derive(Debug)]
@@ -31,7 +45,7 @@ unsafe impl Send for Ring {}
 
 impl Ring {
     fn counter(&self, offset: usize) -> &AtomicU32 {
-        // SAFETY: inside the ring's header, aligned, mapped for the life of the component.
+        // SAFETY: inside the ring's header, aligned, attached as long as the ring is.
         unsafe { AtomicU32::from_ptr(self.base.add(offset).cast()) }
     }
 }
@@ -65,9 +79,9 @@ impl RingMemory for Ring {
     }
 }
 
-/// A semaphore of a channel and the threads of ours that wait on it. A server's channels share one.
+/// What threads of ours wait on: a semaphore that peers up. All clients of a [`Server`] share one.
 #[derive(Debug)]
-struct WaitPoint {
+pub struct Point {
     sel: Sel,
     /// Where followers wait.
     followers_sem: Sel,
@@ -83,40 +97,33 @@ struct Waiting {
     followers: u32,
 }
 
-impl core::fmt::Debug for Lock<Waiting> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for Lock<Waiting> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lock")
     }
 }
 
-/// Wait points of open channels. They live as long as the component, like the channels.
-static POINTS: Lock<Vec<Arc<WaitPoint>>> = Lock::new(Vec::new());
-/// Channels that are open, by their index in the start information: each ring has one reader and one writer.
-static OPEN: AtomicU32 = AtomicU32::new(0);
-const _: () = assert!(parent::MAX_CHANNELS <= 32);
-
-pub(crate) fn gate() -> &'static Gate {
-    POINTS.gate()
-}
-
-impl WaitPoint {
-    fn new(sel: Sel) -> Result<WaitPoint, Status> {
+impl Point {
+    /// A new one.
+    pub fn new() -> Result<Arc<Point>, Status> {
         let state = Lock::new(Waiting::default());
         state.gate().equip()?;
-        let followers_sem = lock::new_semaphore(0).inspect_err(|_| state.gate().strip())?;
-        Ok(WaitPoint { sel, followers_sem, epoch: AtomicU64::new(0), state })
+        let sems = lock::new_semaphore(0).and_then(|sel| {
+            let followers = lock::new_semaphore(0).inspect_err(|_| sel::free(sel))?;
+            Ok((sel, followers))
+        });
+        let (sel, followers_sem) = sems.inspect_err(|_| state.gate().strip())?;
+        Ok(Arc::new(Point { sel, followers_sem, epoch: AtomicU64::new(0), state }))
     }
 
-    /// The wait point of a semaphore.
-    fn of(sel: Sel) -> Result<Arc<WaitPoint>, Status> {
-        POINTS.with(|points| match points.iter().find(|p| p.sel == sel) {
-            Some(p) => Ok(p.clone()),
-            None => {
-                let p = Arc::new(WaitPoint::new(sel)?);
-                points.push(p.clone());
-                Ok(p)
-            }
-        })
+    /// Selector of the semaphore.
+    pub fn sel(&self) -> Sel {
+        self.sel
+    }
+
+    /// What peers raise.
+    fn signal(&self) -> Signal {
+        Signal { context: self.sel, bell: self.sel }
     }
 
     /// Number of the last wake-up: to be asked before looking at a ring.
@@ -147,8 +154,8 @@ impl WaitPoint {
     /// Waits in the kernel, then wakes the others.
     fn lead(&self) {
         if hypercall::sm_down(self.sel, true, None).is_err() {
-            // The parent took the channel away: nothing will ever change again.
-            crate::start::die("rt: a channel's semaphore is gone\n");
+            // It is our own.
+            crate::start::trap();
         }
         let followers = self.state.with(|s| {
             self.epoch.fetch_add(1, Ordering::Release);
@@ -169,25 +176,66 @@ enum Role {
     Follower,
 }
 
-/// What both directions of a channel need.
+impl Drop for Point {
+    fn drop(&mut self) {
+        self.state.gate().strip();
+        sel::free(self.followers_sem);
+        sel::free(self.sel);
+    }
+}
+
+/// The memory of a session, and what it takes to give it back.
+struct Link {
+    /// Goes first.
+    rings: Option<Attached>,
+    /// What the peer waits on.
+    wake: Held<Signal>,
+    side: Side,
+}
+
+enum Side {
+    Client(#[expect(dead_code, reason = "the session is closed when it goes")] Box<dyn Send + Sync>),
+    /// The dataspace, and whether the session is over.
+    Server(Cap<dyn Dataspace>, Arc<AtomicBool>),
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Of a session that goes on the rings break, and the client keeps them until it has seen that.
+        if let (Side::Server(_, over), Some(rings)) = (&self.side, &self.rings)
+            && !over.load(Ordering::Acquire)
+        {
+            ring(rings, 0).iter().for_each(|ring| cut_producer(ring, |_| ()));
+            ring(rings, 1).iter().for_each(cut_consumer);
+            let _ = raise(*self.wake);
+        }
+        drop(self.rings.take());
+        if let Side::Server(dataspace, over) = &self.side {
+            // Of one that is over the client must not keep what it does not pay for any more. A thread that cannot call leaves
+            // it for the end.
+            let _ = if over.load(Ordering::Acquire) { pd().withdraw(*dataspace) } else { pd().free(*dataspace) };
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.rings.fmt(f)
+    }
+}
+
+/// What both directions of a session need.
 #[derive(Clone, Debug)]
 struct Wires {
-    info: &'static parent::Channel,
-    point: Arc<WaitPoint>,
+    point: Arc<Point>,
+    link: Arc<Link>,
 }
 
 impl Wires {
     fn signal(&self) {
-        // A peer that is gone, or whose counter is full, needs no wake-up.
-        let _ = hypercall::sm_up(self.info.signal);
+        // A peer that is gone needs no wake-up.
+        let _ = raise(*self.link.wake);
     }
-}
-
-/// One end of a channel.
-#[derive(Debug)]
-pub struct Channel {
-    reader: Reader,
-    writer: Writer,
 }
 
 /// The receiving half.
@@ -208,62 +256,287 @@ pub struct Writer {
     seen: u64,
 }
 
-/// The channel of that service of which we are the client. `None`: there is none, or it is open already (the log
-/// channel is, from the first line of output on).
-pub fn client(service: &str) -> Option<Channel> {
-    matching(service, ROLE_CLIENT).find_map(|(i, c)| open_once(i, c))
+/// Why there is no stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// There is no session.
+    Session(session::Error),
+    /// The server did not answer.
+    Call(rpc::Error),
+    /// The server does not connect it.
+    Refused(NotConnected),
+    /// The rings cannot be attached.
+    Attach(AttachError),
+    /// What the server has given is too small for the rings.
+    Small,
+    /// The kernel refused what is needed to wait.
+    Kernel(Status),
 }
 
-/// All channels of that service of which we are the server, but those that are open already.
-pub fn servers(service: &str) -> Vec<Channel> {
-    matching(service, ROLE_SERVER).filter_map(|(i, c)| open_once(i, c)).collect()
-}
-
-fn matching(service: &str, role: u32) -> impl Iterator<Item = (usize, &'static parent::Channel)> {
-    let all = domain::start_info().map_or(&[][..], |i| i.channels());
-    all.iter().enumerate().filter(move |(_, c)| c.role == role && c.service.as_str() == service)
-}
-
-/// Opens the channel with that index if nobody has.
-fn open_once(index: usize, info: &'static parent::Channel) -> Option<Channel> {
-    let bit = 1 << index;
-    if OPEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
-        return None;
-    }
-    // SAFETY: the parent maps both rings for the life of the component, and nobody else has opened them.
-    unsafe { Channel::open(info) }
-}
-
-impl Channel {
-    /// `None`: the rings are too short to be rings, or there is no memory for the wait point.
-    ///
-    /// # Safety
-    /// Both rings are mapped writable for good, zero at first, and opened only once.
-    pub(crate) unsafe fn open(info: &'static parent::Channel) -> Option<Channel> {
-        let data_len = layout::data_len(info.ring_len as usize)?;
-        let ring = |addr: u64| Ring { base: addr as *mut u8, data_len };
-        let wires = Wires { info, point: WaitPoint::of(info.wait).ok()? };
-        Some(Channel {
-            reader: Reader { ring: bytering::Reader::new(ring(info.rx)).ok()?, wires: wires.clone(), seen: 0 },
-            writer: Writer { ring: bytering::Writer::new(ring(info.tx)).ok()?, wires, seen: 0 },
-        })
-    }
-
-    /// The other side: at the server the client's label, at the client the server's name.
-    pub fn peer(&self) -> &str {
-        self.reader.wires.info.peer.as_str()
-    }
-
-    /// The two halves, which may go to different threads.
-    pub fn split(self) -> (Reader, Writer) {
-        (self.reader, self.writer)
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Session(e) => e.fmt(f),
+            Error::Call(e) => write!(f, "the server: {e}"),
+            Error::Refused(e) => e.fmt(f),
+            Error::Attach(e) => write!(f, "the rings cannot be attached: {e}"),
+            Error::Small => f.write_str("the server has given too little memory for the rings"),
+            Error::Kernel(status) => write!(f, "the kernel refused what is needed to wait: {status:?}"),
+        }
     }
 }
+
+impl core::error::Error for Error {}
+
+/// One of the rings of a session, fresh.
+fn ring(rings: &Attached, number: u64) -> Option<Ring> {
+    let data_len = layout::data_len(RING_LEN as usize)?;
+    let fits = rings.size() as u64 >= (number + 1) * RING_LEN;
+    fits.then(|| Ring { base: (rings.address() + number * RING_LEN) as *mut u8, data_len })
+}
+
+/// A terminal: what is typed there, and what is shown. Waits for its server.
+pub fn terminal() -> Result<(Reader, Writer), Error> {
+    terminal_by(Point::new().map_err(Error::Kernel)?)
+}
+
+/// The same for a server that waits for its clients and for this at once.
+pub fn terminal_at(server: &Server) -> Result<(Reader, Writer), Error> {
+    terminal_by(server.0.point.clone())
+}
+
+fn terminal_by(point: Arc<Point>) -> Result<(Reader, Writer), Error> {
+    let session = session::open::<dyn Terminal>("", &[]).map_err(Error::Session)?;
+    let client = TerminalClient::new(session.portal());
+    let (wires, to_server, to_client) = connect(session, point, false, |wake| client.connect(wake))?;
+    let reader = to_client.and_then(|ring| bytering::Reader::new(ring).ok()).ok_or(Error::Small)?;
+    let writer = bytering::Writer::new(to_server).map_err(|_| Error::Small)?;
+    Ok((Reader { ring: reader, wires: wires.clone(), seen: 0 }, Writer { ring: writer, wires, seen: 0 }))
+}
+
+/// The log, for the component's output.
+pub(crate) fn log() -> Result<Writer, Error> {
+    let session = session::open_apart::<dyn Log>("", &[]).map_err(Error::Session)?;
+    let (client, point) = (LogClient::new(session.portal()), Point::new().map_err(Error::Kernel)?);
+    let (wires, to_server, _) = connect(session, point, true, |wake| client.connect(wake))?;
+    let writer = bytering::Writer::new(to_server).map_err(|_| Error::Small)?;
+    Ok(Writer { ring: writer, wires, seen: 0 })
+}
+
+type Rings = (Wires, Ring, Option<Ring>);
+
+fn connect<I: Interface + ?Sized + 'static>(
+    session: Session<I>,
+    point: Arc<Point>,
+    log: bool,
+    call: impl FnOnce(Signal) -> Result<Result<Connected, NotConnected>, rpc::Error>,
+) -> Result<Rings, Error> {
+    let (dataspace, theirs) = call(point.signal()).map_err(Error::Call)?.map_err(Error::Refused)?;
+    let (dataspace, wake) = (Held::adopt(dataspace), Held::adopt(theirs));
+    let rings = attach(*dataspace, Attr::WRITE).map_err(Error::Attach)?;
+    let known = rm().stream(rings.address(), log, point.signal());
+    known.map_err(Error::Call)?.map_err(|_| Error::Small)?;
+    let (to_server, to_client) = (ring(&rings, 0).ok_or(Error::Small)?, ring(&rings, 1));
+    let link = Link { rings: Some(rings), wake, side: Side::Client(Box::new(session)) };
+    Ok((Wires { point, link: Arc::new(link) }, to_server, to_client))
+}
+
+/// A client of a [`Server`], as it comes and goes.
+#[derive(Debug)]
+pub enum Event {
+    /// It is there.
+    Opened {
+        /// Number of its session; never another's.
+        id: u64,
+        /// Its label: the name of the component, with those of the inits around it in front.
+        label: String,
+        /// What it sends.
+        reader: Reader,
+        /// What is sent to it; `None`: it is a log.
+        writer: Option<Writer>,
+    },
+    /// It has gone. What it has sent is still to be read; then reader and writer are to go, as the client's donation pays for
+    /// them no longer.
+    Closed(
+        /// Number of its session.
+        u64,
+    ),
+}
+
+/// A server of logs, terminals or both. Sessions are made at an entry point; what has come of that is fetched by whoever waits
+/// for the clients.
+#[derive(Clone)]
+pub struct Server(Arc<Shared>);
+
+struct Shared {
+    point: Arc<Point>,
+    events: Lock<VecDeque<Event>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.events.gate().strip();
+    }
+}
+
+impl Shared {
+    fn tell(&self, event: Event) {
+        self.events.with(|events| events.push_back(event));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let _ = hypercall::sm_up(self.point.sel);
+    }
+
+    /// Makes the rings of a session, which the client has paid for.
+    fn connect(&self, stream: &Stream, wake: Signal, two: bool) -> Result<Connected, NotConnected> {
+        let len = if two { 2 * RING_LEN } else { RING_LEN };
+        let dataspace = pd().alloc(len).ok().and_then(Result::ok).ok_or(NotConnected::Memory)?;
+        // From here on it is freed when the link goes.
+        let mut link = Link { rings: None, wake: Held::keep(wake), side: Side::Server(dataspace, stream.over.clone()) };
+        link.rings = attach(dataspace, Attr::WRITE).ok();
+        let both = link.rings.as_ref().and_then(|rings| Some((ring(rings, 0)?, ring(rings, 1))));
+        let (from, to) = both.ok_or(NotConnected::Memory)?;
+        let wires = Wires { point: self.point.clone(), link: Arc::new(link) };
+        let reader = bytering::Reader::new(from).map_err(|_| NotConnected::Memory)?;
+        let writer = to.and_then(|to| bytering::Writer::new(to).ok()).filter(|_| two);
+        let reader = Reader { ring: reader, wires: wires.clone(), seen: 0 };
+        let writer = writer.map(|ring| Writer { ring, wires, seen: 0 });
+        self.tell(Event::Opened { id: stream.id, label: stream.label.as_str().into(), reader, writer });
+        Ok((dataspace, self.point.signal()))
+    }
+}
+
+impl Server {
+    /// One that serves nothing yet.
+    pub fn new() -> Result<Server, Status> {
+        let (point, events) = (Point::new()?, Lock::new(VecDeque::new()));
+        events.gate().equip()?;
+        Ok(Server(Arc::new(Shared { point, events })))
+    }
+
+    /// Serves service `log` to so many clients at a time.
+    pub fn serve_log(&self, at: Entrypoint, most: usize) -> Result<(), session::Error> {
+        session::serve(at, Streams::<dyn Log> { shared: self.0.clone(), most, count: 0, interface: PhantomData })
+    }
+
+    /// Serves service `terminal` to so many clients at a time.
+    pub fn serve_terminal(&self, at: Entrypoint, most: usize) -> Result<(), session::Error> {
+        session::serve(at, Streams::<dyn Terminal> { shared: self.0.clone(), most, count: 0, interface: PhantomData })
+    }
+
+    /// What has happened since the last time, one after the other.
+    pub fn next(&self) -> Option<Event> {
+        self.0.events.with(VecDeque::pop_front)
+    }
+
+    /// Selector of the semaphore that is upped when there is something to fetch, or a client has changed one of its rings.
+    pub fn wait_sel(&self) -> Sel {
+        self.0.point.sel
+    }
+
+    /// Ups it.
+    pub fn wake(&self) {
+        self.0.wake();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.point.fmt(f)
+    }
+}
+
+/// Makes the sessions of a service.
+struct Streams<I: ?Sized> {
+    shared: Arc<Shared>,
+    most: usize,
+    count: usize,
+    interface: PhantomData<fn(&I)>,
+}
+
+/// A session.
+struct Stream {
+    shared: Arc<Shared>,
+    id: u64,
+    label: Text<MAX_LABEL>,
+    connected: bool,
+    /// Set at its end.
+    over: Arc<AtomicBool>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+    }
+}
+
+impl Stream {
+    fn once(&mut self, wake: Signal, two: bool) -> Result<Connected, NotConnected> {
+        if self.connected {
+            return Err(NotConnected::Twice);
+        }
+        let connected = self.shared.connect(self, wake, two)?;
+        self.connected = true;
+        Ok(connected)
+    }
+}
+
+impl Log for Stream {
+    fn connect(&mut self, wake: Signal) -> Result<Connected, NotConnected> {
+        self.once(wake, false)
+    }
+}
+
+impl Terminal for Stream {
+    fn connect(&mut self, wake: Signal) -> Result<Connected, NotConnected> {
+        self.once(wake, true)
+    }
+}
+
+impl<I: Interface + ?Sized> Streams<I> {
+    fn make<S>(&mut self, at: Entrypoint, request: &Request, serve: fn(Stream) -> S) -> Result<Managed<I>, Refused>
+    where
+        S: Serves<Interface = I> + Send + 'static,
+    {
+        if self.count >= self.most {
+            return Err(Refused::Denied);
+        }
+        let (shared, over) = (self.shared.clone(), Arc::default());
+        let stream = Stream { shared, id: request.id, label: request.label, connected: false, over };
+        let object = at.manage(serve(stream)).map_err(|_| Refused::Denied)?;
+        self.count += 1;
+        Ok(object)
+    }
+
+    fn end(&mut self, id: u64) {
+        self.count -= 1;
+        self.shared.tell(Event::Closed(id));
+    }
+}
+
+macro_rules! root {
+    ($interface:ty, $server:path) => {
+        impl Root for Streams<$interface> {
+            type Interface = $interface;
+            fn create(&mut self, at: Entrypoint, request: &Request) -> Result<Managed<$interface>, Refused> {
+                self.make(at, request, $server)
+            }
+            fn closed(&mut self, id: u64) {
+                self.end(id);
+            }
+        }
+    };
+}
+
+root!(dyn Log, LogServer);
+root!(dyn Terminal, TerminalServer);
 
 macro_rules! half {
     ($name:ident) => {
         impl $name {
-            /// Selector of the semaphore that the peer ups. It is the same for both halves, and for all channels of a
+            /// Selector of the semaphore that the peer ups. It is the same for both halves, and for all clients of a
             /// server.
             pub fn wait_sel(&self) -> Sel {
                 self.wires.point.sel
@@ -282,14 +555,9 @@ macro_rules! half {
                 self.wires.signal();
             }
 
-            /// Whether the peer broke the ring. Then nothing moves any more.
+            /// Whether the peer broke the ring, or has died. Then nothing moves any more.
             pub fn is_broken(&self) -> bool {
                 self.ring.broken().is_some()
-            }
-
-            /// The other side, as [`Channel::peer`].
-            pub fn peer(&self) -> &str {
-                self.wires.info.peer.as_str()
             }
         }
     };
@@ -327,25 +595,22 @@ impl Writer {
         self.ring.space().unwrap_or(0)
     }
 
-    /// Moves all of it, waiting for space where needed; `false`: the peer broke the ring.
+    /// Moves all of it, waiting for space where needed; `false`: the peer broke the ring, or has died.
     ///
-    /// A server's wake-ups for other channels may arrive meanwhile: look at all of them afterwards.
-    pub fn write_all(&mut self, mut bytes: &[u8]) -> bool {
-        loop {
-            let n = self.write(bytes);
-            bytes = &bytes[n..];
-            match () {
-                _ if bytes.is_empty() => return true,
-                _ if self.is_broken() => return false,
-                _ => self.wait(),
-            }
-        }
+    /// A server's wake-ups for other clients may arrive meanwhile: look at all of them afterwards.
+    pub fn write_all(&mut self, bytes: &[u8]) -> bool {
+        self.write_some(bytes) == bytes.len()
     }
-}
 
-impl Drop for WaitPoint {
-    fn drop(&mut self) {
-        self.state.gate().strip();
-        sel::free(self.followers_sem);
+    /// The same; how much was moved: all, or less if the ring is broken.
+    pub fn write_some(&mut self, bytes: &[u8]) -> usize {
+        let mut moved = 0;
+        loop {
+            moved += self.write(&bytes[moved..]);
+            if moved == bytes.len() || self.is_broken() {
+                return moved;
+            }
+            self.wait();
+        }
     }
 }

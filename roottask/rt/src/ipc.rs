@@ -39,6 +39,24 @@ impl DerefMut for UtcbGuard {
     }
 }
 
+/// Runs `f`, which makes calls, and has the UTCB afterwards as it was, in whoever's hands it is: where a portal handler prints
+/// something its message is in there.
+pub(crate) fn aside<R>(f: impl FnOnce() -> R) -> R {
+    let me = tcb::my();
+    if !me.utcb_taken.replace(false) {
+        return f();
+    }
+    let mut saved = [0; UTCB_WORDS];
+    let words = me.utcb.cast::<u64>();
+    // SAFETY: the own UTCB. Whoever holds a reference to it sees the same values before and after.
+    unsafe { words.copy_to_nonoverlapping(saved.as_mut_ptr(), UTCB_WORDS) };
+    let result = f();
+    // SAFETY: as above.
+    unsafe { words.copy_from_nonoverlapping(saved.as_ptr(), UTCB_WORDS) };
+    me.utcb_taken.set(true);
+    result
+}
+
 /// Words of the longest call: operation, length, text.
 const CALL_WORDS: usize = 2 + LOG_MAX.div_ceil(8);
 

@@ -1,8 +1,10 @@
-//! stdout and stderr: whole lines to the "log" channel, or to the parent where there is none.
+//! stdout and stderr: whole lines to a session with service `log`, or to the parent where there is none.
 //!
 //! Each of the two has a line buffer, so that a line that is written in parts (std does not buffer stderr) arrives in
-//! one piece. Writing waits for a full channel; nothing is dropped. A thread that comes back here while it is writing
-//! (a panic in the channel code) is sent to the parent directly.
+//! one piece. The first line opens the session and waits for it, if a route leads there; writing waits for a full ring.
+//! Nothing is dropped. When the server has died, core prints what it had not taken, and the next line opens another session;
+//! where that is denied, lines go to the parent from then on. A thread that comes back here while it is writing (a panic in the
+//! code of sessions) is sent to the parent directly.
 
 use crate::channel::{self, Writer};
 use crate::lock::{Gate, Lock};
@@ -13,9 +15,9 @@ use rtlogic::LineBuffer;
 const LINE: usize = 512;
 
 enum Sink {
-    /// Nothing was written yet.
+    /// Nothing was written yet, or the server has died.
     Unopened,
-    Channel(Writer),
+    Session(Writer),
     /// The parent's log; in the root task, its own.
     Direct,
 }
@@ -40,24 +42,26 @@ pub fn direct(text: &[u8]) {
 
 impl Sink {
     fn open() -> Sink {
-        match channel::client(parent::SERVICE_LOG) {
-            Some(c) => Sink::Channel(c.split().1),
+        let routed = domain::start_info().is_some_and(|info| info.has_log == 1);
+        match if routed { channel::log().ok() } else { None } {
+            Some(writer) => Sink::Session(writer),
             None => Sink::Direct,
         }
     }
 
-    fn put(&mut self, text: &[u8]) {
-        if let Sink::Unopened = self {
-            *self = Sink::open();
+    fn put(&mut self, mut text: &[u8]) {
+        while !text.is_empty() {
+            match self {
+                Sink::Unopened => *self = ipc::aside(Sink::open),
+                Sink::Session(writer) => {
+                    text = &text[writer.write_some(text)..];
+                    if writer.is_broken() {
+                        ipc::aside(|| *self = Sink::Unopened);
+                    }
+                }
+                Sink::Direct => return direct(text),
+            }
         }
-        if let Sink::Channel(w) = self
-            && w.write_all(text)
-        {
-            return;
-        }
-        // No channel, or the server broke it.
-        *self = Sink::Direct;
-        direct(text);
     }
 }
 

@@ -125,6 +125,10 @@ static LISTEN: Lock<()> = Lock::new(());
 static CHANGES: AtomicU32 = AtomicU32::new(0);
 /// A thread waits for the signal.
 static LOOKING: AtomicBool = AtomicBool::new(false);
+/// Semaphore of who waits for nobody else; 0: nobody has yet. It is never freed, as who ups it may be late.
+static APART_SEM: AtomicU64 = AtomicU64::new(0);
+/// The same while a thread waits there; 0: none does.
+static APART: AtomicU64 = AtomicU64::new(0);
 /// EC of the entry point that handles notices; 0: none.
 static ATTENDING: AtomicU64 = AtomicU64::new(0);
 /// Identifiers from here on are those of sessions that are opened here.
@@ -137,9 +141,19 @@ pub(crate) fn gates() -> [&'static Gate; 6] {
     [STATE.gate(), LISTEN.gate(), ROOTS.gate(), SIGNAL.gate(), YIELDS.gate(), RELAY.gate()]
 }
 
-fn changed() {
+/// Something has come to the table: who waits for it by turns looks there.
+fn turned() {
     CHANGES.fetch_add(1, Ordering::SeqCst);
     futex::wake_all(&CHANGES);
+}
+
+/// The same, also for who waits apart.
+fn changed() {
+    turned();
+    match APART.load(Ordering::SeqCst) {
+        0 => {}
+        apart => _ = hypercall::sm_up(apart),
+    }
 }
 
 /// Sees to it that the parent has a signal of ours to raise.
@@ -156,8 +170,13 @@ fn listen() -> Result<(), Error> {
     })
 }
 
-/// Asks the parent what is new until there is nothing.
+/// Asks the parent what is new until there is nothing, and tells whoever waits for it.
 fn look() {
+    fetch();
+    changed();
+}
+
+fn fetch() {
     while let Ok(Some(notice)) = parent().next() {
         match notice {
             Notice::Session(id, news) if id >= OURS => drop(STATE.with(|s| enter(s, id, news))),
@@ -175,7 +194,6 @@ fn look() {
             },
         }
     }
-    changed();
 }
 
 /// Returns what nobody wants any more: the session was closed.
@@ -221,6 +239,46 @@ fn wait<R>(mut find: impl FnMut(&mut State) -> Option<R>) -> R {
     }
 }
 
+/// The same for a thread for which others may wait, such as whoever is about to print something: it looks itself, and waits
+/// for the parent alone. One thread at a time.
+fn wait_apart<R>(mut find: impl FnMut(&mut State) -> Option<R>) -> Result<R, Error> {
+    if APART_SEM.load(Ordering::Relaxed) == 0 {
+        APART_SEM.store(lock::new_semaphore(0).map_err(Error::Kernel)?, Ordering::Relaxed);
+    }
+    let own = APART_SEM.load(Ordering::Relaxed);
+    APART.store(own, Ordering::SeqCst);
+    // Who else waits for the parent is woken, too. Who changes that looks, and tells us by `changed`.
+    let heed = |context| {
+        LISTEN.with(|()| {
+            let (theirs, bell) = (CONTEXT.load(Ordering::Acquire), BELL.load(Ordering::Acquire));
+            let signal = match (theirs, bell) {
+                (0, _) => Signal { context, bell: context },
+                (theirs, 0) => Signal { context, bell: theirs },
+                (_, bell) => Signal { context, bell },
+            };
+            parent().heed(signal).map_err(Error::Parent)
+        })
+    };
+    let found = heed(own).map(|()| {
+        loop {
+            // Not `look`, which would wake ourselves.
+            fetch();
+            turned();
+            remind();
+            if let Some(found) = STATE.with(&mut find) {
+                break found;
+            }
+            let _ = hypercall::sm_down(own, true, None);
+        }
+    });
+    APART.store(0, Ordering::SeqCst);
+    let theirs = CONTEXT.load(Ordering::Acquire);
+    if theirs != 0 {
+        let _ = heed(theirs);
+    }
+    found
+}
+
 /// What the entry point's thread has fetched while it waited here, and has to do, it does when it is done with this.
 fn remind() {
     let (context, bell) = (CONTEXT.load(Ordering::Acquire), BELL.load(Ordering::Acquire));
@@ -246,6 +304,18 @@ pub fn open<I: Interface + ?Sized>(label: &str, args: &[u8]) -> Result<Session<I
 /// The same with a donation of one's own choice.
 pub fn open_with<I: Interface + ?Sized>(label: &str, args: &[u8], donation: Amount) -> Result<Session<I>, Error> {
     listen()?;
+    let id = ask::<I>(label, args, donation)?;
+    opened(id, wait(|s| answered(s, id)))
+}
+
+/// As [`open`], waiting for nobody but parent and server: not for what another thread of the component has to do.
+pub(crate) fn open_apart<I: Interface + ?Sized>(label: &str, args: &[u8]) -> Result<Session<I>, Error> {
+    let id = ask::<I>(label, args, Amount::of(I::TABLE.cost))?;
+    opened(id, wait_apart(|s| answered(s, id))?)
+}
+
+/// Requests a session; its identifier.
+fn ask<I: Interface + ?Sized>(label: &str, args: &[u8], donation: Amount) -> Result<u64, Error> {
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let request = Request {
         id,
@@ -261,8 +331,12 @@ pub fn open_with<I: Interface + ?Sized>(label: &str, args: &[u8], donation: Amou
         // The next one may find room: ends of sessions that nobody has fetched count.
         look();
     }
-    asked?;
-    let answer = wait(|s| match s.mine.get(&id) {
+    asked.map(|()| id)
+}
+
+/// What has come of it.
+fn answered(s: &mut State, id: u64) -> Option<Result<Cap<AnyObject>, End>> {
+    match s.mine.get(&id) {
         Some(Mine::Ready(cap)) => {
             let cap = *cap;
             s.mine.insert(id, Mine::Open);
@@ -270,7 +344,10 @@ pub fn open_with<I: Interface + ?Sized>(label: &str, args: &[u8], donation: Amou
         }
         Some(Mine::Ended(_)) | None => Some(Err(ended(s, id))),
         _ => None,
-    });
+    }
+}
+
+fn opened<I: Interface + ?Sized>(id: u64, answer: Result<Cap<AnyObject>, End>) -> Result<Session<I>, Error> {
     let cap = answer.map_err(|end| failed::<I>(end))?;
     Ok(Session { id, cap: Held::adopt(cap), interface: PhantomData })
 }
@@ -351,12 +428,15 @@ impl Drop for Watch {
 
 impl<I: ?Sized> Drop for Session<I> {
     fn drop(&mut self) {
-        STATE.with(|s| {
-            s.mine.remove(&self.id);
+        let mine = STATE.with(|s| {
+            let mine = s.mine.remove(&self.id);
             s.tell(self.id);
+            mine
         });
-        // It may be over already.
-        let _ = parent().close(self.id);
+        // If it is over, the parent does not know it any more.
+        if !matches!(mine, Some(Mine::Ended(_))) {
+            let _ = parent().close(self.id);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::lock::Gate;
 use crate::pages::{self, Content};
 use crate::stack::{self, Stack};
 use crate::tcb::{self, Image};
-use crate::{channel, domain, env, files, futex, heap, ipc, keys, output, root, rpc, sel, session, thread, time};
+use crate::{domain, env, files, futex, heap, ipc, keys, output, root, rpc, sel, session, thread, time};
 use abi::{Sel, Status, Utcb};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
@@ -82,7 +82,7 @@ pub struct First {
 
 /// Locks below std get their semaphores while there is one thread.
 fn equip_locks() -> Result<(), Status> {
-    let gates: [fn() -> &'static Gate; 12] = [
+    let gates: [fn() -> &'static Gate; 11] = [
         sel::gate,
         pages::gate,
         heap::gate,
@@ -91,7 +91,6 @@ fn equip_locks() -> Result<(), Status> {
         futex::gate,
         output::gate,
         files::gate,
-        channel::gate,
         root::gate,
         rpc::gate,
         rpc::couriers_gate,

@@ -17,6 +17,7 @@ pub mod report;
 pub mod rm;
 mod rom;
 mod rtc;
+pub mod stream;
 mod timer;
 pub mod trace;
 
@@ -30,5 +31,6 @@ pub use report::{Report, ReportClient, ReportServer};
 pub use rm::{Rm, RmClient, RmServer};
 pub use rom::{Rom, RomClient, RomServer};
 pub use rtc::{Date, Rtc, RtcClient, RtcError, RtcServer};
+pub use stream::{Log, LogClient, LogServer, Terminal, TerminalClient, TerminalServer};
 pub use timer::{Timer, TimerClient, TimerServer};
 pub use trace::{Trace, TraceClient, TraceServer};

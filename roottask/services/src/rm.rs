@@ -147,7 +147,7 @@ pub enum NotThere {
 pub type Created = (Cap<dyn Rm>, Cap<dyn Dataspace>);
 
 /// A region map: the address space of a component, or one that is a dataspace.
-#[rpc::interface(version = "1.0", ram = "0", caps = 1)]
+#[rpc::interface(version = "1.1", ram = "0", caps = 1)]
 pub trait Rm {
     /// Attaches a part of a dataspace; where it is.
     fn attach(&mut self, dataspace: Cap<dyn Dataspace>, attr: Attr) -> Result<u64, NotAttached>;
@@ -163,4 +163,8 @@ pub trait Rm {
     fn state(&mut self) -> Option<Fault>;
     /// Nothing will be attached at that page: who waits for it ends.
     fn refuse(&mut self, offset: u64) -> Result<(), NotThere>;
+    /// At `at` are the rings of a session (`services::stream`) whose client the component is, whole, with their server the
+    /// dataspace's owner. When that has ended they break, and the signal is raised. If it is a `log`, what the server has not
+    /// taken is printed as lines of the component's. Only in address spaces.
+    fn stream(&mut self, at: u64, log: bool, wake: Signal) -> Result<(), NotThere>;
 }

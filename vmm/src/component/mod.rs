@@ -94,10 +94,13 @@ pub fn run() -> Result<(), Failure> {
     let loader = Loader::new(info, guest, env.clone());
     let (start, board) = loader.load()?;
     let machine = Machine::new(board, cpus.len(), start);
-    let (reader, writer) = rt::channel::client(parent::SERVICE_TERMINAL).map(rt::channel::Channel::split).unzip();
-    if reader.is_none() {
-        println!("no terminal is routed to this component: the guest's console output is dropped");
-    }
+    let (reader, writer) = match rt::channel::terminal() {
+        Ok((reader, writer)) => (Some(reader), Some(writer)),
+        Err(e) => {
+            println!("no terminal, the guest's console output is dropped: {e}");
+            (None, None)
+        }
+    };
 
     let logic = (0..cpus.len()).map(|id| Vcpu::new(id, env.clone(), &machine)).collect::<Vec<_>>();
     let mut vcpus = cpus.iter().map(|cpu| VcpuEc::new(*cpu)).collect::<Result<Vec<_>, _>>()?;

@@ -1,5 +1,5 @@
 //! Does what it is configured to do, `kind = "write"`, `"stack"` or `"panic"`, and should not survive it. `after_ms` lets
-//! it wait before: as a provider of services that nobody serves. With `busy = true` it has threads on all its CPUs then,
+//! it wait before. What it `serves`, `"log"` or `"terminal"`, it never reads. With `busy = true` it has threads on all its CPUs then,
 //! of which one computes and one starts others.
 //!
 //! UNSAFETY: the invalid write is the purpose of this test component; it runs in its own protection domain.
@@ -7,10 +7,15 @@
 
 extern crate rt;
 
+use rt::channel::Server;
+use rt::rpc::Entrypoint;
+use rt::session;
 use std::hint::black_box;
 use std::thread::{self, sleep};
 use std::time::Duration;
 
+/// Stack of the entry point, in bytes.
+const STACK_LEN: usize = 32 << 10;
 /// No component has anything at this address.
 const NOWHERE: usize = 0x10;
 
@@ -26,6 +31,7 @@ fn main() {
         let info = rt::start_info().expect("a component");
         info.usable_cpus().iter().for_each(|&cpu| be_busy(cpu));
     }
+    let _clients = value(config, "serves").map(|what| serve(what).expect("its sessions"));
     sleep(Duration::from_millis(after));
     match value(config, "kind") {
         Some("\"write\"") => {
@@ -41,6 +47,17 @@ fn main() {
         other => println!("config: kind = {other:?}: \"write\", \"stack\" or \"panic\" is expected"),
     }
     println!("still here");
+}
+
+/// Serves that.
+fn serve(what: &str) -> Result<Server, session::Error> {
+    let server = Server::new().map_err(session::Error::Kernel)?;
+    let at = Entrypoint::new(rt::thread::cpu(), STACK_LEN).map_err(session::Error::Kernel)?;
+    match what {
+        "\"log\"" => server.serve_log(at, 8)?,
+        _ => server.serve_terminal(at, 8)?,
+    }
+    Ok(server)
 }
 
 /// Two threads on `cpu` that never rest.

@@ -11,7 +11,7 @@ use std::time::Duration;
 const LINE: [u8; 512] = [b'.'; 512];
 
 fn main() {
-    let mut terminal = rt::channel::client(parent::SERVICE_TERMINAL).map(|c| c.split().1);
+    let mut terminal = rt::channel::terminal().ok().map(|(_, writer)| writer);
     for n in 1u64.. {
         println!("tick {n}");
         if terminal.as_mut().is_some_and(|t| !t.write_all(&LINE)) {
