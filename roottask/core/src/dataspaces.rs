@@ -66,6 +66,8 @@ struct State {
     refused: BTreeSet<Waiter>,
     /// Rings of clients, by where they are attached.
     rings: BTreeMap<(MapId, u64), Rings>,
+    /// Logs of clients that have ended, until their servers have given the rings up: whose, and where.
+    logs: BTreeMap<DataspaceId, (String, PhysRange)>,
     /// Core's own, which maps nothing.
     pinned: BTreeSet<Component>,
     /// Frames that are perhaps still mapped by this component.
@@ -98,7 +100,8 @@ struct Rings {
     component: Component,
     dataspace: DataspaceId,
     frames: PhysRange,
-    log: bool,
+    /// Whose log it is; `None`: it is none.
+    log: Option<String>,
     wake: Arc<Held<Signal>>,
 }
 
@@ -107,8 +110,8 @@ struct Rings {
 pub struct Ended {
     /// Threads that waited for it.
     pub pagers: Vec<Arc<Pager>>,
-    /// Lines that others, by their index, have written for its log, and it has not taken.
-    pub unread: Vec<(usize, String)>,
+    /// Lines that others, by their labels, have written for its log, and it has not taken.
+    pub unread: Vec<(String, String)>,
 }
 
 /// Objects that are to go when no lock is held.
@@ -130,6 +133,7 @@ impl Memory {
             pagers: BTreeMap::new(),
             refused: BTreeSet::new(),
             rings: BTreeMap::new(),
+            logs: BTreeMap::new(),
             pinned: BTreeSet::new(),
             limbo: Vec::new(),
             next: 0,
@@ -181,13 +185,15 @@ impl Memory {
         let idle: BTreeMap<Waiter, Arc<Pager>> = idle;
         state.refused.retain(|w| w.component != component);
         let own: Vec<DataspaceId> = state.dataspaces.of(component).collect();
-        let unread = self.sever(&state, &own);
+        let unread = self.sever(&mut state, &own);
         let mut gone = Gone::default();
-        own.into_iter().for_each(|id| state.forget(id, &mut gone));
+        own.iter().for_each(|&id| state.forget(id, &mut gone));
         let (theirs, rings) = std::mem::take(&mut state.rings)
             .into_iter()
             .partition::<BTreeMap<_, _>, _>(|(_, r)| r.component == component);
         state.rings = rings;
+        let others = theirs.values().filter(|r| !own.contains(&r.dataspace));
+        state.logs.extend(others.filter_map(|r| Some((r.dataspace, (r.log.clone()?, r.frames)))));
         self.over(&mut state, component);
         let space = state.spaces.remove(&component);
         drop(state);
@@ -206,17 +212,20 @@ impl Memory {
     }
 
     /// The server of these rings is gone: clients must not wait for it. Under the lock, so that the frames are still theirs.
-    fn sever(&self, state: &State, own: &[DataspaceId]) -> Vec<(usize, String)> {
-        let mut unread = Vec::new();
-        for rings in state.rings.values().filter(|r| own.contains(&r.dataspace)) {
-            let [to_server, to_client] = [0, RING_LEN].map(|offset| Ring::of(self.window, rings.frames, offset));
+    fn sever(&self, state: &mut State, own: &[DataspaceId]) -> Vec<(String, String)> {
+        let rest = |frames| {
             let mut rest = Vec::new();
-            to_server.iter().for_each(|ring| cut_producer(ring, |part| rest.extend_from_slice(part)));
-            to_client.iter().for_each(cut_consumer);
-            let index = state.lives.iter().find(|(_, life)| **life == rings.component).map(|(&index, _)| index);
-            if let Some(index) = index.filter(|_| rings.log && !rest.is_empty()) {
-                unread.push((index, String::from_utf8_lossy(&rest).into_owned()));
-            }
+            let ring = Ring::of(self.window, frames, 0);
+            ring.iter().for_each(|ring| cut_producer(ring, |part| rest.extend_from_slice(part)));
+            String::from_utf8_lossy(&rest).into_owned()
+        };
+        // First of those that have ended: others may have the same names since.
+        let ended = own.iter().filter_map(|id| state.logs.remove(id));
+        let mut unread: Vec<_> = ended.map(|(label, frames)| (label, rest(frames))).collect();
+        for rings in state.rings.values().filter(|r| own.contains(&r.dataspace)) {
+            let text = rest(rings.frames);
+            unread.extend(rings.log.clone().map(|label| (label, text)));
+            Ring::of(self.window, rings.frames, RING_LEN).iter().for_each(cut_consumer);
             // Who does not live any more needs none.
             let _ = raise(**rings.wake);
         }
@@ -227,6 +236,8 @@ impl Memory {
     pub fn stream(&self, component: Component, map: MapId, at: u64, log: bool, wake: Signal) -> bool {
         let wake = Arc::new(Held::keep(wake));
         let least = if log { RING_LEN } else { 2 * RING_LEN };
+        let label = || self.hub.label(&*self.member(component)?);
+        let log = log.then(|| label().unwrap_or_default());
         let mut state = self.state();
         let Some((dataspace, frames)) = state.dataspaces.whole_ram(map, at).filter(|(_, f)| f.len() >= least) else {
             drop(state);
@@ -604,6 +615,7 @@ impl State {
 
     /// Nobody names it any more.
     fn forget(&mut self, id: DataspaceId, gone: &mut Gone) {
+        self.logs.remove(&id);
         if let Some(made) = self.made.remove(&id) {
             self.known.remove(&made.dataspace.cap().sel());
             // A capability of who handled it, whose kernel memory is back with the last that refers to it.

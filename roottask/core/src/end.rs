@@ -28,10 +28,8 @@ pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), Sp
     portals.helpers.flush();
     let ended = portals.memory.end(index);
     portals.pagers.take_back(ended.pagers);
-    for (client, text) in ended.unread {
-        if let Some(client) = portals.shared.component(client) {
-            text.lines().for_each(|line| portals.log.line_of(&client.label, line));
-        }
+    for (label, text) in ended.unread {
+        text.lines().for_each(|line| portals.log.line_of(&label, line));
     }
     let irqs = o.irqs.iter().copied();
     [o.cage, o.pd, o.obj, o.hst, o.pio, o.ec, o.sc].into_iter().chain(irqs).for_each(rt::sel::free);

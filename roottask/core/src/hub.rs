@@ -174,6 +174,12 @@ impl Hub {
         self.shared.component(index).filter(|c| matches!(c.member.kin, Kin::Own(own) if own.number == life))
     }
 
+    /// The label of a component, if that life of it runs.
+    pub fn label(&self, member: &Member) -> Option<String> {
+        let running = self.shared.component(member.index).filter(|c| std::ptr::eq(&*c.member, member))?;
+        Some(running.label.clone())
+    }
+
     /// How a child stands.
     pub fn state(&self, child: usize) -> Option<State> {
         let decided = lock(&self.decided);

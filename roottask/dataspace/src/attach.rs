@@ -91,11 +91,13 @@ impl<P: Copy> Dataspaces<P> {
         Ok(Attached { at, map: space.then_some(Mapped { component, virt: at, frames, perms }), changes })
     }
 
-    /// The RAM dataspace that a region of an address space, which starts there, shows as a whole, and its frames.
+    /// The RAM dataspace that a region of an address space, which starts there, shows as a whole and to be written, and its frames.
     pub fn whole_ram(&self, map: MapId, at: u64) -> Option<(DataspaceId, PhysRange)> {
         let region = self.maps.get(&map).filter(|m| m.managed.is_none())?.regions.get(&at)?;
         match self.dataspaces.get(&region.dataspace)?.content {
-            Content::Ram(frames, _) if region.len == frames.len() => Some((region.dataspace, frames)),
+            Content::Ram(frames, _) if region.len == frames.len() && region.perms.contains(Mem::W) => {
+                Some((region.dataspace, frames))
+            }
             _ => None,
         }
     }

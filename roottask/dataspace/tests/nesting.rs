@@ -66,6 +66,9 @@ fn a_whole_dataspace_is_known_by_its_region() {
     assert_eq!(books.whole_ram(spaces[1], BASE + SIZE / 2), Some((ram, RAM)));
     assert_eq!(books.whole_ram(spaces[1], BASE + SIZE / 2 + PAGE), None, "inside");
     assert_eq!(books.whole_ram(spaces[1], BASE + SIZE / 4), None, "a part");
+    let read = Attach { write: false, ..whole(ram, BASE + SIZE / 4 * 3) };
+    let _ = books.attach(spaces[1], read).unwrap();
+    assert_eq!(books.whole_ram(spaces[1], BASE + SIZE / 4 * 3), None, "to be read only");
     assert!(books.view(managed).is_some());
 }
 

@@ -275,7 +275,7 @@ fn unused(frame: &Frame<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// Components that wait for each other before they can serve. Nobody waits for the log.
+/// Components that wait for each other before they can serve. A server of logs serves before it asks for anything.
 fn cycles(verdict: &mut Verdict) {
     let edges: Vec<&Reach> =
         verdict.reach.iter().filter(|r| r.needed && r.service.as_str() != parent::SERVICE_LOG).collect();

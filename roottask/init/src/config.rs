@@ -6,8 +6,8 @@ use crate::defect::{Defect, Hint, nearest};
 use crate::document::{At, Placed};
 use crate::quantity::{Period, PortRange, Size};
 use abi::TraceKinds;
-use parent::Name;
-use session::{Rule, Target};
+use parent::{Name, SERVICE_LOG};
+use session::{Label, Rule, Target};
 
 /// RAM that a parent needs for itself, its first stack included, in bytes.
 const PARENT_RAM: u64 = 1 << 20;
@@ -200,6 +200,13 @@ impl Component {
     pub fn most(&self) -> Quota {
         let most = self.most.map_or(Quota::default(), |most| most.value);
         Quota { ram: most.ram.max(self.ram.value.bytes()), caps: most.caps.max(self.capabilities()) }
+    }
+
+    /// Whether a route leads its log somewhere.
+    pub fn has_log(&self) -> bool {
+        let log = Name::new(SERVICE_LOG);
+        let rule = |log| self.routes.iter().find(|r| r.rule.matches(&log, &Label::default()));
+        log.and_then(rule).is_some_and(|r| r.rule.target != Target::Deny)
     }
 
     /// Whether it provides a service.

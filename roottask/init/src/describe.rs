@@ -1,8 +1,9 @@
 //! A component's description as text: what its parent tells core, which starts it. What is between the component and its
-//! parent alone (routes, services, restarts) is not in it.
+//! parent alone (routes, services, restarts) is not in it, but for whether there is somebody whom it can ask for a log.
 
 use crate::config::Component;
 use crate::document::Placed;
+use parent::SERVICE_LOG;
 use std::fmt::Display;
 use toml::{Table, Value};
 
@@ -35,6 +36,9 @@ impl Component {
         if let Some(config) = config {
             put("config", config.into());
         }
+        if self.has_log() {
+            put("routes", Table::from_iter([(SERVICE_LOG.into(), "parent".into())]).into());
+        }
         toml::to_string(&Table::from_iter([("component".into(), Value::from(vec![Value::from(t)]))]))
     }
 }
@@ -59,13 +63,16 @@ mod tests {
             "spare = \"4M\"\nstack = \"16K\"\nkmem = \"8K\"\ncaps = 9\nchildren = { kmem = \"4K\" }",
             "cpus = [3, 1]\nio_ports = [\"0x3f8-0x3ff\", \"0x70\"]\nirqs = [4]\nroms = [\"x\"]\nargs = [\"-v\", \"\"]",
             "[component.config]\na = [1, { b = \"ü\" }]\nt = 1979-05-27",
+            "routes = { log = \"console\" }",
+            "route = [{ service = \"log\", to = \"nobody\" }, { to = \"any-child\" }]",
+            "route = [{ to = \"any-child\" }]",
         ] {
             let c = component(tail);
             let there = Config::of_child(&c.describe().unwrap(), "i").unwrap().entries.remove(0).result.unwrap();
             let told = |c: &Component| (c.name, c.ram.value, c.spare_bytes(), c.capabilities(), c.kernel_memory());
             assert_eq!(told(&there), told(&c), "{tail}");
             assert_eq!((&there.config, there.kernel_memory_of_children()), (&c.config, c.kernel_memory_of_children()));
-            assert_eq!(there.is_parent(), c.is_parent());
+            assert_eq!((there.is_parent(), there.has_log()), (c.is_parent(), c.has_log()));
             // What is said of what has defaults is said.
             assert_eq!(there.describe().unwrap(), c.describe().unwrap());
         }

@@ -3,18 +3,10 @@
 //! Key function: [`spec`].
 
 use init::{Component, Config};
-use parent::{Name, SERVICE_LOG};
-use session::{Label, Quota, Routes, Rule, Spec, Target};
+use session::{Quota, Routes, Rule, Spec, Target};
 
 /// The service that tells what runs.
 const TRACE: &str = "trace";
-
-/// Whether a route leads the component's log somewhere.
-pub(crate) fn has_log(c: &Component) -> bool {
-    let log = Name::new(SERVICE_LOG);
-    let rule = |log| c.routes.iter().find(|r| r.rule.matches(&log, &Label::default()));
-    log.and_then(rule).is_some_and(|r| r.rule.target != Target::Deny)
-}
 
 /// Whether a component may have sessions of the root task's trace service.
 pub fn watched(file: &Config) -> bool {
@@ -43,6 +35,7 @@ fn own(rule: &Rule) -> Rule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parent::Name;
     use session::{Heartbeat, Restart, Time};
 
     const MS: Time = 1_000_000;

@@ -5,7 +5,6 @@
 //!
 //! Key types: [`Plan`], [`ComponentPlan`], [`ComponentError`].
 
-use crate::children::has_log;
 use crate::image::{Image, ImageError};
 use crate::memory::{Book, MemoryError, PhysRange};
 use crate::routes;
@@ -300,7 +299,7 @@ impl Checked<'_> {
             contents: Vec::new(),
             info: PhysRange::new(0, 0),
             roms: Vec::new(),
-            has_log: has_log(c),
+            has_log: c.has_log(),
         }
     }
 

@@ -163,8 +163,8 @@ pub trait Rm {
     fn state(&mut self) -> Option<Fault>;
     /// Nothing will be attached at that page: who waits for it ends.
     fn refuse(&mut self, offset: u64) -> Result<(), NotThere>;
-    /// At `at` are the rings of a session (`services::stream`) whose client the component is, whole, with their server the
-    /// dataspace's owner. When that has ended they break, and the signal is raised. If it is a `log`, what the server has not
-    /// taken is printed as lines of the component's. Only in address spaces.
+    /// At `at` are the rings of a session (`services::stream`), whole and to be written. The component is the client, the
+    /// dataspace's owner the server: when that has ended they break, and the signal is raised. If it is a `log`, what the server
+    /// has not taken is printed as lines of the component's. Only in address spaces.
     fn stream(&mut self, at: u64, log: bool, wake: Signal) -> Result<(), NotThere>;
 }
