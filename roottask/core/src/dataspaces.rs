@@ -6,7 +6,8 @@
 //! be done, as the component is about to end or has put something else there, they go back when its domain is destroyed.
 //!
 //! Rings of sessions (`services::stream`) outlive their servers as what is attached does. What their clients have said so of
-//! breaks when the server is destroyed, and what was in there is not lost.
+//! breaks when the server is destroyed or has withdrawn it, and what was in there is not lost. Who looks at rings that were
+//! withdrawn does not fault: they are his until he has seen that they are broken, if he can pay for them.
 //!
 //! Key types: [`Memory`]; [`Pinned`], what core itself has of a component's.
 
@@ -213,23 +214,50 @@ impl Memory {
 
     /// The server of these rings is gone: clients must not wait for it. Under the lock, so that the frames are still theirs.
     fn sever(&self, state: &mut State, own: &[DataspaceId]) -> Vec<(String, String)> {
-        let rest = |frames| {
-            let mut rest = Vec::new();
-            let ring = Ring::of(self.window, frames, 0);
-            ring.iter().for_each(|ring| cut_producer(ring, |part| rest.extend_from_slice(part)));
-            String::from_utf8_lossy(&rest).into_owned()
-        };
         // First of those that have ended: others may have the same names since.
         let ended = own.iter().filter_map(|id| state.logs.remove(id));
-        let mut unread: Vec<_> = ended.map(|(label, frames)| (label, rest(frames))).collect();
-        for rings in state.rings.values().filter(|r| own.contains(&r.dataspace)) {
-            let text = rest(rings.frames);
-            unread.extend(rings.log.clone().map(|label| (label, text)));
-            Ring::of(self.window, rings.frames, RING_LEN).iter().for_each(cut_consumer);
-            // Who does not live any more needs none.
-            let _ = raise(**rings.wake);
-        }
+        let mut unread: Vec<_> = ended.map(|(label, frames)| (label, self.rest(frames))).collect();
+        let theirs = state.rings.values().filter(|r| own.contains(&r.dataspace));
+        unread.extend(theirs.filter_map(|rings| self.cut(rings)));
         unread
+    }
+
+    /// What is in the ring to the server, whose end breaks.
+    fn rest(&self, frames: PhysRange) -> String {
+        let mut rest = Vec::new();
+        let ring = Ring::of(self.window, frames, 0);
+        ring.iter().for_each(|ring| cut_producer(ring, |part| rest.extend_from_slice(part)));
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    /// Breaks rings, and tells their client; what was unread of a log, and whose.
+    fn cut(&self, rings: &Rings) -> Option<(String, String)> {
+        let text = self.rest(rings.frames);
+        Ring::of(self.window, rings.frames, RING_LEN).iter().for_each(cut_consumer);
+        // Who does not live any more needs none.
+        let _ = raise(**rings.wake);
+        rings.log.clone().map(|label| (label, text))
+    }
+
+    /// A server wants rings back whose client does not know yet that the session is over: they are the client's from now on, if
+    /// nobody else has them, and it can pay. Broken, so that it gives them up.
+    fn bequeath(&self, state: &mut State, owner: Component, id: DataspaceId) -> Option<Changes<Component>> {
+        let rings = state.rings.values().find(|r| r.dataspace == id && r.component != owner)?;
+        let (client, len) = (rings.component, rings.frames.len());
+        let cost = Quota::new(len, 0).filter(|_| len <= 2 * RING_LEN)?;
+        let space = state.spaces.get(&client).filter(|space| space.hst.is_some())?;
+        self.hub.spend(&space.member, cost).ok()?;
+        let left = state.dataspaces.bequeath(owner, id, client);
+        if left.is_err() {
+            self.hub.release(&space.member, cost);
+        }
+        let changes = left.ok()?;
+        let unread = state.rings.values().filter(|r| r.dataspace == id).filter_map(|rings| self.cut(rings));
+        unread.filter(|(_, text)| !text.is_empty()).for_each(|(label, text)| self.hub.unread(label, text));
+        if let Some(space) = state.spaces.get(&owner) {
+            self.hub.release(&space.member, cost);
+        }
+        Some(changes)
     }
 
     /// A component says that it is the client of rings that are attached there.
@@ -540,7 +568,10 @@ impl Memory {
             return false;
         }
         let done = match everywhere {
-            true => state.dataspaces.withdraw(component, id),
+            true => match self.bequeath(&mut state, component, id) {
+                Some(changes) => Ok(changes),
+                None => state.dataspaces.withdraw(component, id),
+            },
             false => state.dataspaces.free(component, id),
         };
         let Ok(changes) = done else { return false };

@@ -180,6 +180,11 @@ impl Hub {
         Some(running.label.clone())
     }
 
+    /// A server of logs has given up what that component had written and nobody has read.
+    pub fn unread(&self, label: String, text: String) {
+        self.shared.order(vec![Order::Unread(label, text)]);
+    }
+
     /// How a child stands.
     pub fn state(&self, child: usize) -> Option<State> {
         let decided = lock(&self.decided);

@@ -177,6 +177,8 @@ pub enum Order {
     Dismiss(usize),
     /// A line for the log.
     Line(String),
+    /// Lines of a component, by its label, for the log.
+    Unread(String, String),
     /// The root task's own session with the log is there.
     Log(Arc<Kept>),
     /// It is over.
@@ -194,7 +196,7 @@ impl Order {
             | Order::Dismiss(_)
             | Order::Log(_)
             | Order::NoLog(_) => 0,
-            Order::Line(_) => 1,
+            Order::Line(_) | Order::Unread(..) => 1,
             Order::Start(_) | Order::Launch(_) => 2,
         }
     }
@@ -261,7 +263,7 @@ impl Shared {
         new.sort_by_key(Order::rank);
         let mut orders = self.orders();
         for order in new {
-            if orders.len() < MOST || !matches!(order, Order::Line(_)) {
+            if orders.len() < MOST || !matches!(order, Order::Line(_) | Order::Unread(..)) {
                 orders.push_back(order);
             }
         }

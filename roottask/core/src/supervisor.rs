@@ -113,6 +113,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
             Order::Line(line) => self.log.line(line),
+            Order::Unread(label, text) => text.lines().for_each(|line| self.log.line_of(&label, line)),
             Order::Launch(launch) => self.of_children(|all, means| all.launch(launch, means)),
             Order::Left(index, end, fault) => self.of_children(|all, means| all.left(index, end, fault, means)),
             Order::Dismiss(index) => self.of_children(|all, means| all.dismiss(index, means)),
@@ -144,8 +145,10 @@ impl<'a> Supervisor<'a> {
         if let Some(code) = self.shutdown.ended(index, exit_code(cause)) {
             // What is still to be said of it.
             while let Some(order) = self.shared.next() {
-                if let Order::Line(line) = order {
-                    self.log.line(line);
+                match order {
+                    Order::Line(line) => self.log.line(line),
+                    Order::Unread(label, text) => text.lines().for_each(|line| self.log.line_of(&label, line)),
+                    _ => {}
                 }
             }
             self.power_off(code);

@@ -229,6 +229,17 @@ impl<P: Copy> Dataspaces<P> {
         Ok(changes)
     }
 
+    /// As [`free`](Self::free), for RAM that one region shows: `heir` pays for it from now on, until that has gone. Otherwise
+    /// nothing changes.
+    pub fn bequeath(&mut self, owner: Component, dataspace: DataspaceId, heir: P) -> Result<Changes<P>, NotThere> {
+        let d = self.dataspaces.get_mut(&dataspace).filter(|d| d.owned_by(owner) && d.users.len() == 1);
+        match d.map(|d| &mut d.content) {
+            Some(Content::Ram(_, payer)) => *payer = heir,
+            _ => return Err(NotThere),
+        }
+        self.free(owner, dataspace)
+    }
+
     fn give_up(&mut self, owner: Component, id: DataspaceId, changes: &mut Changes<P>) -> Result<(), NotThere> {
         let d = self.dataspaces.get_mut(&id).filter(|d| d.owned_by(owner)).ok_or(NotThere)?;
         d.wanted = false;

@@ -2,8 +2,8 @@
 
 use abi::perm::Mem;
 use dataspace::{
-    Attach, AttachError, Component, DataspaceId, Dataspaces, MAX_DEPTH, MAX_NESTED, MAX_PLACES, MAX_REGIONS, MAX_USERS,
-    MapId, PAGE, Resolution, Unmapped, Waiter,
+    Attach, AttachError, Changes, Component, DataspaceId, Dataspaces, MAX_DEPTH, MAX_NESTED, MAX_PLACES, MAX_REGIONS,
+    MAX_USERS, MapId, NotThere, PAGE, Released, Resolution, Unmapped, Waiter,
 };
 use policy::PhysRange;
 
@@ -70,6 +70,20 @@ fn a_whole_dataspace_is_known_by_its_region() {
     let _ = books.attach(spaces[1], read).unwrap();
     assert_eq!(books.whole_ram(spaces[1], BASE + SIZE / 4 * 3), None, "to be read only");
     assert!(books.view(managed).is_some());
+}
+
+#[test]
+fn what_is_bequeathed_its_one_user_pays_until_it_goes() {
+    let (mut books, spaces, _, managed, ram) = shared();
+    assert_eq!(books.bequeath(TWO, ram, "two"), Err(NotThere), "another's");
+    assert_eq!(books.bequeath(ONE, managed, "two"), Err(NotThere), "no RAM");
+    let _ = books.attach(spaces[1], whole(ram, BASE + SIZE / 2)).unwrap();
+    assert_eq!(books.bequeath(ONE, ram, "two"), Err(NotThere), "in the managed one, too");
+    let _ = books.free(ONE, managed).unwrap();
+    assert_eq!(books.bequeath(ONE, ram, "two"), Ok(Changes::default()));
+    assert_eq!((books.view(ram), books.of(ONE).count()), (None, 0));
+    let gone = books.detach(spaces[1], BASE + SIZE / 2).unwrap();
+    assert_eq!(gone.released, [Released { frames: RAM, payer: "two" }]);
 }
 
 #[test]

@@ -80,7 +80,8 @@ pub trait Pd {
     /// It is not needed any more. Nobody can attach it from now on; whoever has it attached keeps that, and it is paid until
     /// the last one has detached it.
     fn free(&mut self, dataspace: Cap<dyn Dataspace>) -> Result<(), NotYours>;
-    /// As `free`, and it is detached wherever it is attached: who looks there faults.
+    /// As `free`, and it is detached wherever it is attached: who looks there faults. But rings of a session break
+    /// ([`stream`](crate::Rm::stream)).
     fn withdraw(&mut self, dataspace: Cap<dyn Dataspace>) -> Result<(), NotYours>;
     /// RAM in bytes.
     fn ram(&mut self) -> Account;

@@ -164,7 +164,8 @@ pub trait Rm {
     /// Nothing will be attached at that page: who waits for it ends.
     fn refuse(&mut self, offset: u64) -> Result<(), NotThere>;
     /// At `at` are the rings of a session (`services::stream`), whole and to be written. The component is the client, the
-    /// dataspace's owner the server: when that has ended they break, and the signal is raised. If it is a `log`, what the server
-    /// has not taken is printed as lines of the component's. Only in address spaces.
+    /// dataspace's owner the server: when that has ended or withdraws it they break, and the signal is raised. If it is a
+    /// `log`, what the server has not taken is printed as lines of the component's. What is withdrawn the component pays for
+    /// until it detaches it; it is detached at once only if it cannot. Only in address spaces.
     fn stream(&mut self, at: u64, log: bool, wake: Signal) -> Result<(), NotThere>;
 }
