@@ -1,4 +1,4 @@
-//! The VMM component: one guest. Its logic is in the library; `component` wires it to portals, threads and channels.
+//! The VMM component: one guest. Its logic is in the library; `component` wires it to portals, threads and sessions.
 #![forbid(unsafe_code)]
 
 extern crate rt;

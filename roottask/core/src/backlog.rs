@@ -19,8 +19,8 @@ impl Line {
         format!("[{}] {}\r\n", self.label, self.text)
     }
 
-    /// As it is sent through a channel that belongs to `owner`, whose label the other end puts in front.
-    pub fn on_channel(&self, owner: &str) -> String {
+    /// As it is sent in a session that belongs to `owner`, whose label the other end puts in front.
+    pub fn in_session(&self, owner: &str) -> String {
         if self.label == owner { format!("{}\n", self.text) } else { format!("{}: {}\n", self.label, self.text) }
     }
 }
@@ -111,10 +111,10 @@ mod tests {
     }
 
     #[test]
-    fn lines_on_console_and_channel() {
+    fn lines_on_console_and_in_a_session() {
         let line = |label: &str| Line { label: label.into(), text: "hi".into() };
         assert_eq!(line("core").on_console(), "[core] hi\r\n");
-        assert_eq!(line("core").on_channel("core"), "hi\n");
-        assert_eq!(line("kernel").on_channel("core"), "kernel: hi\n");
+        assert_eq!(line("core").in_session("core"), "hi\n");
+        assert_eq!(line("kernel").in_session("core"), "kernel: hi\n");
     }
 }

@@ -260,7 +260,7 @@ impl State {
                         return;
                     }
                     match self.backlog.pop() {
-                        Some(line) => link.put(&line.on_channel(LOG_LABEL)),
+                        Some(line) => link.put(&line.in_session(LOG_LABEL)),
                         None => return,
                     }
                 }

@@ -166,7 +166,7 @@ impl Window {
         true
     }
 
-    /// Memory that others write while we look: the memory-buffer console, headers of channels.
+    /// Memory that others write while we look: the memory-buffer console, headers of rings.
     pub fn shared_words(&self, range: PhysRange) -> Option<&'static [AtomicU32]> {
         if !range.start.is_multiple_of(4) {
             return None;
