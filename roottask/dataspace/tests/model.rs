@@ -33,6 +33,7 @@ enum Step {
     Detach(usize, usize),
     Free(usize),
     Withdraw(usize),
+    Bequeath(usize),
     Fault(u64, u64, u8),
     Handle(usize, bool),
     Next(usize),
@@ -189,7 +190,10 @@ impl Model {
                 self.spaces.remove(&c);
                 let mut moved = 0;
                 let changes = self.books.end(Component(c), |payer, bytes| {
-                    assert_eq!(payer, c);
+                    // What it has bequeathed others pay.
+                    if payer != c {
+                        return payer;
+                    }
                     moved += bytes;
                     HEIR
                 });
@@ -259,6 +263,25 @@ impl Model {
                         self.take_out(map, at);
                     }
                 }
+                self.freed(id);
+                self.apply(changes);
+            }
+            Step::Bequeath(d) => {
+                let Some((id, owner)) = pick(self.owners.iter().map(|(d, o)| (*d, *o)), d) else { return };
+                let shows =
+                    |&&(map, at): &&(MapId, u64)| self.pages[&map].get(&(at / PAGE)).is_some_and(|s| s.dataspace == id);
+                let users: Vec<MapId> = self.regions.keys().filter(shows).map(|(map, _)| *map).collect();
+                let ram = matches!(self.what[&id], What::Frames(frames) if frames != MODULE);
+                let heir = self.spaces.iter().find(|(_, space)| users == [**space]).map(|(c, _)| *c);
+                let Some(heir) = heir.filter(|_| ram) else {
+                    let fails = !ram || users.len() != 1;
+                    assert!(!fails || self.books.bequeath(Component(owner), id, HEIR).is_err());
+                    return;
+                };
+                let changes = self.books.bequeath(Component(owner), id, heir).expect("its own, with one user");
+                let What::Frames(frames) = self.what[&id] else { return };
+                *self.paid.get_mut(&owner).expect("who pays") -= frames.len();
+                *self.paid.entry(heir).or_default() += frames.len();
                 self.freed(id);
                 self.apply(changes);
             }
@@ -402,6 +425,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0usize..20, 0usize..20).prop_map(|(m, r)| Step::Detach(m, r)),
         1 => (0usize..20).prop_map(Step::Free),
         1 => (0usize..20).prop_map(Step::Withdraw),
+        1 => (0usize..20).prop_map(Step::Bequeath),
         8 => (small(), 0u64..PAGES, any::<u8>()).prop_map(|(c, p, a)| Step::Fault(c, p, a)),
         4 => (0usize..20, prop::bool::weighted(0.8)).prop_map(|(m, h)| Step::Handle(m, h)),
         2 => (0usize..20).prop_map(Step::Next),
