@@ -11,8 +11,8 @@ mod source;
 
 use ::session::wire::amount;
 use ::session::{
-    AccountId, Call, Cause, Desk, Effect, Keeper, Keeps, Life, News, Notice, Refusal, Response, SessionId, Shortage,
-    Time, Turn,
+    AccountId, Call, Cause, Desk, Effect, Keeper, Keeps, Life, News, Notice, Party, Refusal, Response, SessionId,
+    Shortage, Time, Turn,
 };
 use books::{Books, core};
 use init_logic::{House, Remote};
@@ -344,7 +344,7 @@ impl Keeper for Clerk {
 
     fn kept(&mut self, client: Life, name: SessionId) -> Option<Arc<Kept>> {
         let state = lock(&self.0.state);
-        state.keeps.of_child(state.house.parent(), client.child, name)
+        state.keeps.of(state.house.parent(), Party::Child(client.child), name)
     }
 
     fn heed(&mut self, life: Life, signal: Signal) {

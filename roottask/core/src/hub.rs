@@ -379,8 +379,7 @@ impl Hub {
         match news {
             News::Ready(_) => {
                 let decided = lock(&self.decided);
-                let number = decided.parent.number_of(Party::Own, id)?;
-                decided.kept.get(number).cloned().map(Order::Log)
+                decided.kept.of(&decided.parent, Party::Own, id).map(Order::Log)
             }
             News::Ended(end) => Some(Order::NoLog(end)),
             News::Upgraded | News::NotUpgraded => None,
@@ -461,7 +460,7 @@ impl Keeper for Clerk {
 
     fn kept(&mut self, client: Life, name: SessionId) -> Option<Arc<Kept>> {
         let decided = lock(&self.hub.decided);
-        decided.kept.of_child(&decided.parent, client.child, name)
+        decided.kept.of(&decided.parent, Party::Child(client.child), name)
     }
 
     fn heed(&mut self, life: Life, signal: Signal) {

@@ -38,9 +38,9 @@ impl<T> Keeps<T> {
         }
     }
 
-    /// What is kept of the session that a child calls so.
-    pub fn of_child(&self, parent: &Parent, child: usize, name: SessionId) -> Option<Arc<T>> {
-        self.0.get(&parent.number_of(Party::Child(child), name)?).cloned()
+    /// What is kept of the session that a client calls so.
+    pub fn of(&self, parent: &Parent, client: Party, name: SessionId) -> Option<Arc<T>> {
+        self.0.get(&parent.number_of(client, name)?).cloned()
     }
 
     /// A session is over.
@@ -203,16 +203,16 @@ mod tests {
         keeps.hand_over(&parent, b, there.id, Arc::new("b's"));
         keeps.hand_over(&parent, Life { number: a.number + 99, ..a }, there.id, Arc::new("another life's"));
         keeps.hand_over(&parent, a, there.id + 1, Arc::new("of no session"));
-        assert_eq!(keeps.of_child(&parent, c.child, 7), None);
+        assert_eq!(keeps.of(&parent, Party::Child(c.child), 7), None);
         keeps.hand_over(&parent, a, there.id, Arc::new("first"));
         keeps.hand_over(&parent, a, there.id, Arc::new("second"));
-        assert_eq!(keeps.of_child(&parent, c.child, 7).as_deref(), Some(&"first"));
-        assert_eq!(keeps.of_child(&parent, a.child, 7), None, "who has the session");
+        assert_eq!(keeps.of(&parent, Party::Child(c.child), 7).as_deref(), Some(&"first"));
+        assert_eq!(keeps.of(&parent, Party::Child(a.child), 7), None, "who has the session");
         assert!(keeps.tidy(&parent).is_empty());
         let ready = Call::Respond(there.id, Response::Ready(crate::Cap(1)));
         parent.turn(4, &mut books).call(a, ready).unwrap();
         keeps.hand_over(&parent, a, there.id, Arc::new("third"));
-        assert_eq!(keeps.of_child(&parent, c.child, 7).as_deref(), Some(&"first"));
+        assert_eq!(keeps.of(&parent, Party::Child(c.child), 7).as_deref(), Some(&"first"));
         parent.turn(5, &mut books).died(a, crate::Cause::Fault);
         assert!(keeps.tidy(&parent).is_empty(), "the client has not fetched its end");
         parent.turn(6, &mut books).call(c, Call::Next).unwrap();
