@@ -37,6 +37,8 @@ pub mod layout {
     pub const fn in_dataspaces(address: u64) -> bool {
         address >= DATASPACES && address < DATASPACES + DATASPACES_LEN
     }
+    /// From here to [`RAM`] nobody but the component itself maps anything.
+    pub const UNUSED: u64 = DATASPACES + DATASPACES_LEN;
     /// The component's RAM, readable and writable, zeroed, contiguous here, aligned to 2 MiB here and in physical
     /// memory as far as its length allows.
     pub const RAM: u64 = 0x80_0000_0000;

@@ -20,8 +20,8 @@ use rt::own;
 
 /// Bytes of a page.
 pub const PAGE: u64 = abi::PAGE_SIZE as u64;
-/// Addresses from here on are nobody's: between the stacks and RAM.
-const WINDOW: u64 = 0x60_0000_0000;
+/// Addresses from here on are nobody's, also in a root task.
+const WINDOW: u64 = layout::UNUSED;
 /// Pages below are rt's.
 static NEXT_UTCB: AtomicU64 = AtomicU64::new(1 << 23);
 /// In pages of 2 MiB.

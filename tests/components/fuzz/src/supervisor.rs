@@ -8,7 +8,7 @@ use crate::domain::{Common, Domain, EVENTS, Slot};
 use crate::worker::{self, DESK_PAGES, Desk};
 use abi::{ArchState, Mtd, Status, Utcb, event, perm};
 use fuzz_logic::{Fuzzer, NUMBERS, Place, STATUSES, WORKERS, fixed};
-use parent::{Call, sel};
+use parent::{Call, layout, sel};
 use rt::PortalThread;
 use rt::hypercall::{self as hc, EcArgs};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// Calls that a local worker makes until it replies.
 const BATCH: u64 = 2000;
 /// Nothing depends on what is mapped here.
-const ARENA: u64 = 0x60_0000_0000;
+const ARENA: u64 = layout::UNUSED;
 /// UTCBs of workers.
 const UTCBS: u64 = 0x40_0000_0000;
 /// Priorities below the supervisor's.

@@ -8,7 +8,7 @@ fn place(worker: u16) -> Place {
         worker,
         cpu: worker % 4,
         cpus: 4,
-        arena: 0x60_0000_0000,
+        arena: parent::layout::UNUSED,
         own: 0x80_0000_0000,
         own_pages: 8,
         entries: [0x40_1000, 0x40_1010, 0x40_1020, 0x40_1030],

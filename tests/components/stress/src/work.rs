@@ -3,7 +3,7 @@
 //! Key types: [`Setting`], [`Random`], [`Frame`].
 
 use abi::{Mad, PAGE_SIZE, Sel, Status, perm};
-use parent::sel;
+use parent::{layout, sel};
 use rt::Semaphore;
 use rt::hypercall as hc;
 use std::alloc::Layout;
@@ -18,8 +18,6 @@ pub const NOT_HERE: &str = "not here: ";
 
 /// Bytes of a page.
 pub const PAGE: u64 = PAGE_SIZE as u64;
-/// Addresses from here on are nobody's: between the stacks and RAM.
-const WINDOW: u64 = 0x60_0000_0000;
 /// Workers on few CPUs: enough to have several on each.
 const FEW: usize = 8;
 
@@ -186,7 +184,7 @@ impl Frame {
 
     /// A virtual page where nothing is mapped and nobody else will map anything, the first of so many.
     pub fn window(pages: u64) -> Frame {
-        static NEXT: AtomicU64 = AtomicU64::new(WINDOW);
+        static NEXT: AtomicU64 = AtomicU64::new(layout::UNUSED);
         Frame(NEXT.fetch_add((pages * PAGE).next_multiple_of(2 << 20), Ordering::Relaxed))
     }
 

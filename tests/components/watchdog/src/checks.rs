@@ -3,15 +3,15 @@
 //! Key types: [`Checks`]; [`Shared`], what the workers have in common.
 
 use abi::{Mad, Mtd, PAGE_SIZE, Sel, Status, Utcb, perm};
-use parent::sel;
+use parent::{layout, sel};
 use rt::hypercall as hc;
 use rt::{PortalThread, Semaphore};
 use std::arch::asm;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 const PAGE: u64 = PAGE_SIZE as u64;
-/// Nobody's addresses: between stacks and RAM.
-const WINDOW: u64 = 0x60_0000_0000;
+/// Nobody's addresses.
+const WINDOW: u64 = layout::UNUSED;
 /// Words of a message.
 const WORDS: usize = 20;
 /// Words of memory that each worker keeps.
