@@ -258,6 +258,8 @@ fn reply() -> Outcome {
         equal("descriptor of the reply", got.reply, want)?;
         Ok(got)
     };
+    // The session of the log has left one.
+    done("no window", hc::set_window(parent::sel::EC, 0, 0))?;
     for flags in [0, ITEMS] {
         equal("without a window", ask(false, flags)?.items(4), items.to_vec())?;
     }
