@@ -164,6 +164,18 @@ pub fn packages() -> Result<Vec<String>> {
     Ok([components, port::names()?].concat())
 }
 
+/// The same names with those of our components all among the binaries: an init that follows a configuration which is not there
+/// yet has routes to what its components will be, as to ROMs.
+pub fn ours(mut binaries: Vec<String>, roms: Vec<String>) -> Result<(Vec<String>, Vec<String>)> {
+    if roms.is_empty() {
+        return Ok((binaries, roms));
+    }
+    let known = packages()?;
+    let (more, roms): (Vec<_>, Vec<_>) = roms.into_iter().partition(|rom| known.contains(rom));
+    binaries.extend(more.into_iter().filter(|name| !binaries.contains(name)).collect::<Vec<_>>());
+    Ok((binaries, roms))
+}
+
 /// Binaries of packages with the feature `component`, each with its package.
 fn binaries() -> Result<Vec<(String, String)>> {
     let mut c = cargo();

@@ -83,10 +83,11 @@ pub struct Image {
 pub fn make(system: &System, label: &str, kernel_cmdline: &str, flavour: Flavour) -> Result<Image> {
     let text = tree::build_dir("images")?.join(format!("system-{label}.toml"));
     tree::write_if_changed(&text, system.text.as_bytes())?;
-    let roms = roms(&system.roms)?;
+    let (binaries, roms_of_others) = build::ours(system.binaries.clone(), system.roms.clone())?;
+    let roms = roms(&roms_of_others)?;
     let kernel = build::kernel(flavour)?;
-    let (root_task, components) = build::user_land(&system.binaries, flavour)?;
-    let components: Vec<_> = system.binaries.iter().cloned().zip(components).collect();
+    let (root_task, components) = build::user_land(&binaries, flavour)?;
+    let components: Vec<_> = binaries.into_iter().zip(components).collect();
     let step = Step::begin("making the boot image");
     let iso = tree::build(format!("ferronova-{label}.iso"));
     let payload = Payload::Hypervisor {

@@ -156,7 +156,7 @@ fn kit(scenarios: &[Scenario], flavour: Flavour) -> Result<(Kit, Vec<(String, st
     let all = |names: fn(&System) -> &Vec<String>| -> Vec<String> {
         systems.iter().flat_map(names).collect::<BTreeSet<_>>().into_iter().cloned().collect()
     };
-    let (binaries, roms) = (all(|s| &s.binaries), all(|s| &s.roms));
+    let (binaries, roms) = build::ours(all(|s| &s.binaries), all(|s| &s.roms))?;
     let (mut modules, missing) = made(&roms);
     let (kernel, user_land) = side_by_side(|| build::kernel(flavour), || build::user_land(&binaries, flavour));
     let (kernel, (root_task, components)) = (kernel?, user_land?);
