@@ -104,6 +104,8 @@ impl<K: Keeper> services::Parent for Desk<K> {
     }
 
     fn close(&mut self, id: u64) -> Result<(), wire::Refusal> {
+        // The last answer has arrived; so an object that nobody wants any more goes now, with all that it holds.
+        self.last = None;
         self.call(Call::Close(id))
     }
 
