@@ -92,9 +92,10 @@ impl Account {
         self.limit.without(self.used)
     }
 
-    /// Whether less than an eighth of what it may use, beside what is fixed, is free: time for a warning.
+    /// Whether less than an eighth of what it may use, beside what is fixed, is free, and less than 256 KiB if it is RAM: time
+    /// for a warning.
     pub fn low(&self) -> bool {
-        self.free().lacks(self.limit.without(self.fixed).eighth()).is_some()
+        self.free().lacks(self.limit.without(self.fixed).little()).is_some()
     }
 
     /// Notes that `more` beyond what is not free is wanted.

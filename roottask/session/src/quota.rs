@@ -7,6 +7,8 @@ use std::fmt;
 const PAGE: u64 = abi::PAGE_SIZE as u64;
 /// Most pages: their bytes fit into a `u64`.
 const MAX_PAGES: u64 = u64::MAX / PAGE;
+/// 256 KiB.
+const LITTLE_PAGES: u64 = 64;
 
 /// What there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,9 +88,9 @@ impl Quota {
         self.each(other, u64::max)
     }
 
-    /// An eighth of each, rounded down.
-    pub(crate) fn eighth(self) -> Quota {
-        Quota { pages: self.pages / 8, caps: self.caps / 8 }
+    /// An eighth of each, rounded down; of RAM 256 KiB at most, as most components need no more for what comes later.
+    pub(crate) fn little(self) -> Quota {
+        Quota { pages: (self.pages / 8).min(LITTLE_PAGES), caps: self.caps / 8 }
     }
 
     fn each(self, other: Quota, f: impl Fn(u64, u64) -> u64) -> Quota {
@@ -125,7 +127,11 @@ mod tests {
         assert_eq!(quota(2, 1).lacks(quota(2, 2)), Some(Shortage::Caps));
         assert_eq!(quota(2, 2).lacks(quota(2, 2)), None);
         assert_eq!(quota(2, 1).minus(quota(1, 2)), Err(Shortage::Caps));
-        assert_eq!(quota(20, 7).eighth(), quota(2, 0));
+        assert_eq!(quota(20, 7).little(), quota(2, 0));
+        assert_eq!(
+            [520, 511, 1 << 40].map(|pages| quota(pages, 0).little()),
+            [64, 63, 64].map(|pages| quota(pages, 0))
+        );
     }
 
     #[test]
