@@ -22,6 +22,7 @@ const INTERFACES: &[&Table] = &[
     <dyn services::Terminal as Interface>::TABLE,
     <dyn services::Timer as Interface>::TABLE,
     <dyn services::Trace as Interface>::TABLE,
+    <dyn services::Vm as Interface>::TABLE,
     <dyn rpc_test::Tally as Interface>::TABLE,
 ];
 

@@ -3,7 +3,7 @@
 //! Key types: [`Attach`], [`Attached`].
 
 use crate::books::{Content, Dataspace, Unmapped};
-use crate::map::{Map, Region};
+use crate::map::{Map, MapKind, Region};
 use crate::resolve::Fault;
 use crate::{
     AttachError, Changes, Component, DataspaceId, Dataspaces, MAX_DEPTH, MAX_NESTED, MAX_PLACES, MAX_REGIONS,
@@ -27,7 +27,7 @@ pub struct Attach {
     pub at: Option<u64>,
     /// Whether it can be written there.
     pub write: bool,
-    /// Whether it can be executed there.
+    /// Whether it can be executed there; not both, but in the memory of a guest.
     pub execute: bool,
 }
 
@@ -36,6 +36,8 @@ pub struct Attach {
 pub struct Mapped {
     /// In whose address space.
     pub component: Component,
+    /// Or in that guest's of the component.
+    pub guest: Option<MapId>,
     /// Where.
     pub virt: u64,
     /// What.
@@ -67,7 +69,7 @@ impl<P: Copy> Dataspaces<P> {
         let m = self.maps.get(&map).ok_or(AttachError::NoMap)?;
         let d = self.dataspaces.get(&a.dataspace).filter(|d| d.wanted).ok_or(AttachError::NoDataspace)?;
         let len = within(&a, d)?;
-        let perms = rights(&a, d)?;
+        let perms = rights(&a, d, m.is_guest())?;
         let at = place(m, a.at, len, d.like(a.offset))?;
         if d.users.len() >= MAX_USERS {
             return Err(AttachError::Users);
@@ -75,7 +77,11 @@ impl<P: Copy> Dataspaces<P> {
         if self.owners.get(&m.owner).is_none_or(|o| o.regions >= MAX_REGIONS) {
             return Err(AttachError::Regions);
         }
-        let (space, content, component) = (m.managed.is_none(), d.content, m.owner);
+        let (space, content, component) = (m.managed().is_none(), d.content, m.owner);
+        let guest = m.is_guest().then_some(map);
+        if guest.is_some() && matches!(content, Content::Managed(_)) {
+            return Err(AttachError::Managed);
+        }
         self.nests(map, content)?;
         self.insert(map, at, Region { dataspace: a.dataspace, offset: a.offset, len, perms });
         if matches!(content, Content::Managed(_)) && !self.few_places(a.dataspace) {
@@ -88,12 +94,12 @@ impl<P: Copy> Dataspaces<P> {
             Content::Ram(frames, _) | Content::Rom(frames) => PhysRange::new(frames.start + a.offset, len),
             Content::Managed(_) | Content::Gone => return Ok(Attached { at, map: None, changes }),
         };
-        Ok(Attached { at, map: space.then_some(Mapped { component, virt: at, frames, perms }), changes })
+        Ok(Attached { at, map: space.then_some(Mapped { component, guest, virt: at, frames, perms }), changes })
     }
 
     /// The RAM dataspace that a region of an address space, which starts there, shows as a whole and to be written, and its frames.
     pub fn whole_ram(&self, map: MapId, at: u64) -> Option<(DataspaceId, PhysRange)> {
-        let region = self.maps.get(&map).filter(|m| m.managed.is_none())?.regions.get(&at)?;
+        let region = self.maps.get(&map).filter(|m| m.kind == MapKind::Space)?.regions.get(&at)?;
         match self.dataspaces.get(&region.dataspace)?.content {
             Content::Ram(frames, _) if region.len == frames.len() && region.perms.contains(Mem::W) => {
                 Some((region.dataspace, frames))
@@ -147,7 +153,7 @@ impl<P: Copy> Dataspaces<P> {
 
     /// How many managed dataspaces a map and those around it are, one in the other.
     fn above(&self, map: MapId) -> usize {
-        let Some(dataspace) = self.maps.get(&map).and_then(|m| m.managed) else { return 0 };
+        let Some(dataspace) = self.maps.get(&map).and_then(Map::managed) else { return 0 };
         let users = self.dataspaces.get(&dataspace).into_iter().flat_map(|d| &d.users);
         let around: BTreeSet<MapId> = users.map(|(map, _)| *map).collect();
         1 + around.into_iter().map(|m| self.above(m)).max().unwrap_or(0)
@@ -163,7 +169,7 @@ impl<P: Copy> Dataspaces<P> {
 
     /// Ways from a map to one that is in no other, but no more than `most`.
     fn count_places(&self, map: MapId, most: usize) -> usize {
-        let dataspace = self.maps.get(&map).and_then(|m| m.managed).and_then(|d| self.dataspaces.get(&d));
+        let dataspace = self.maps.get(&map).and_then(Map::managed).and_then(|d| self.dataspaces.get(&d));
         let Some(d) = dataspace.filter(|d| !d.users.is_empty()) else { return 1 };
         let mut count = 0;
         for (outer, _) in &d.users {
@@ -178,8 +184,9 @@ impl<P: Copy> Dataspaces<P> {
     /// Where a part of a map can be seen in address spaces.
     fn places(&self, map: MapId, part: Range<u64>, into: &mut Vec<Unmapped>) {
         let Some(m) = self.maps.get(&map) else { return };
-        let Some(dataspace) = m.managed else {
-            return into.push(Unmapped { component: m.owner, virt: part.start, len: part.end - part.start });
+        let Some(dataspace) = m.managed() else {
+            let (component, guest) = (m.owner, m.is_guest().then_some(map));
+            return into.push(Unmapped { component, guest, virt: part.start, len: part.end - part.start });
         };
         let users = self.dataspaces.get(&dataspace).into_iter().flat_map(|d| &d.users);
         for &(outer, at) in users {
@@ -264,11 +271,11 @@ fn within<P>(a: &Attach, d: &Dataspace<P>) -> Result<u64, AttachError> {
     }
 }
 
-fn rights<P>(a: &Attach, d: &Dataspace<P>) -> Result<Mem, AttachError> {
+fn rights<P>(a: &Attach, d: &Dataspace<P>, guest: bool) -> Result<Mem, AttachError> {
     let mut perms = Mem::R;
     perms.set(Mem::W, a.write);
-    perms.set(Mem::XU, a.execute);
-    if a.write && a.execute {
+    perms.set(if guest { Mem::XU | Mem::XS } else { Mem::XU }, a.execute);
+    if a.write && a.execute && !guest {
         Err(AttachError::WriteExecute)
     } else if d.perms.contains(perms) {
         Ok(perms)

@@ -2,9 +2,9 @@
 //!
 //! Key types: [`Dataspaces`], [`Changes`].
 
-use crate::map::Map;
+use crate::map::{Map, MapKind};
 use crate::resolve::Waiter;
-use crate::{CreateError, MAX_DATASPACES, MAX_MAPS, MapId, NotThere, PAGE};
+use crate::{CreateError, MAX_DATASPACES, MAX_GUESTS, MAX_MAPS, MapId, NotThere, PAGE};
 use abi::perm::Mem;
 use policy::PhysRange;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +76,7 @@ impl<P> Dataspace<P> {
 pub(crate) struct Owner {
     pub space: MapId,
     pub maps: BTreeSet<MapId>,
+    pub guests: BTreeSet<MapId>,
     pub dataspaces: usize,
     /// In all its maps.
     pub regions: usize,
@@ -86,6 +87,8 @@ pub(crate) struct Owner {
 pub struct Unmapped {
     /// Whose address space.
     pub component: Component,
+    /// Or that guest's of the component.
+    pub guest: Option<MapId>,
     /// First address.
     pub virt: u64,
     /// In bytes.
@@ -150,8 +153,9 @@ impl<P: Copy> Dataspaces<P> {
             return None;
         }
         let space = MapId(self.number());
-        self.maps.insert(space, Map::new(component, None, addresses));
-        let owner = Owner { space, maps: BTreeSet::from([space]), dataspaces: 0, regions: 0 };
+        self.maps.insert(space, Map::new(component, MapKind::Space, addresses));
+        let (maps, guests) = (BTreeSet::from([space]), BTreeSet::new());
+        let owner = Owner { space, maps, guests, dataspaces: 0, regions: 0 };
         self.owners.insert(component, owner);
         Some(space)
     }
@@ -166,8 +170,8 @@ impl<P: Copy> Dataspaces<P> {
         }
         having.dataspaces += 1;
         let perms = match content {
-            Content::Rom(_) => Mem::R | Mem::XU,
-            _ => Mem::R | Mem::W | Mem::XU,
+            Content::Rom(_) => Mem::all() - Mem::W,
+            _ => Mem::all(),
         };
         let id = DataspaceId(self.number());
         self.dataspaces.insert(id, Dataspace { owner, wanted: true, content, size, perms, users: BTreeSet::new() });
@@ -192,11 +196,34 @@ impl<P: Copy> Dataspaces<P> {
         }
         let map = MapId(self.number());
         let dataspace = self.create(owner, Content::Managed(map), size)?;
-        self.maps.insert(map, Map::new(owner, Some(dataspace), 0..size));
+        self.maps.insert(map, Map::new(owner, MapKind::Managed(dataspace), 0..size));
         if let Some(having) = self.owners.get_mut(&owner) {
             having.maps.insert(map);
         }
         Ok((map, dataspace))
+    }
+
+    /// The memory of a guest of the component's, at these guest-physical addresses, whole pages: another place where
+    /// dataspaces can be attached, to be written and executed, too. Faults there are not for core, so no managed ones.
+    pub fn guest(&mut self, owner: Component, addresses: Range<u64>) -> Result<MapId, CreateError> {
+        let having = self.owners.get(&owner).ok_or(CreateError::Ended)?;
+        if having.guests.len() >= MAX_GUESTS {
+            return Err(CreateError::Guests);
+        }
+        let guest = MapId(self.number());
+        self.maps.insert(guest, Map::new(owner, MapKind::Guest, addresses));
+        if let Some(having) = self.owners.get_mut(&owner) {
+            having.guests.insert(guest);
+        }
+        Ok(guest)
+    }
+
+    /// A guest ends: nothing is attached there any more.
+    pub fn end_guest(&mut self, guest: MapId) -> Result<Changes<P>, NotThere> {
+        self.maps.get(&guest).filter(|m| m.is_guest()).ok_or(NotThere)?;
+        let mut changes = Changes::default();
+        self.drop_map(guest, &mut changes);
+        Ok(changes)
     }
 
     /// A dataspace that can be attached.
@@ -267,6 +294,7 @@ impl<P: Copy> Dataspaces<P> {
         self.maps.remove(&id);
         if let Some(having) = self.owners.get_mut(&owner) {
             having.maps.remove(&id);
+            having.guests.remove(&id);
         }
     }
 
@@ -280,7 +308,7 @@ impl<P: Copy> Dataspaces<P> {
         }
     }
 
-    /// A component has ended, and its address space is gone. What others have attached of its RAM stays until they do not
+    /// A component has ended, and its address space and those of its guests are gone. What others have attached of its RAM stays until they do not
     /// any more; `heir` says who pays for so many bytes of it from now on, in place of whom.
     pub fn end(&mut self, component: Component, mut heir: impl FnMut(P, u64) -> P) -> Changes<P> {
         let mut changes = Changes::default();
@@ -289,8 +317,10 @@ impl<P: Copy> Dataspaces<P> {
             self.forget(waiter);
         }
         let Some(owner) = self.owners.get(&component) else { return changes };
-        // Its own address space first: nothing of that is to be unmapped.
-        self.drop_map(owner.space, &mut changes);
+        // Its own address space and its guests first: nothing of these is to be unmapped.
+        for map in owner.guests.iter().copied().chain([owner.space]).collect::<Vec<_>>() {
+            self.drop_map(map, &mut changes);
+        }
         changes.unmap.clear();
         let own = |(_, d): &(&DataspaceId, &Dataspace<P>)| d.owner == component;
         for id in self.dataspaces.iter().filter(own).map(|(&id, _)| id).collect::<Vec<_>>() {

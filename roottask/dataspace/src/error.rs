@@ -1,6 +1,6 @@
 //! What is refused, and why. Figures are in bytes but where they count.
 
-use crate::{MAX_DATASPACES, MAX_DEPTH, MAX_MAPS, MAX_NESTED, MAX_PLACES, MAX_REGIONS, MAX_USERS};
+use crate::{MAX_DATASPACES, MAX_DEPTH, MAX_GUESTS, MAX_MAPS, MAX_NESTED, MAX_PLACES, MAX_REGIONS, MAX_USERS};
 use init::human;
 use thiserror::Error;
 
@@ -16,6 +16,9 @@ pub enum CreateError {
     /// It has as many managed ones as it may.
     #[error("it has {MAX_MAPS} managed dataspaces, and may have no more")]
     Maps,
+    /// It has the memory of as many guests as it may.
+    #[error("it has the memory of {MAX_GUESTS} guests, and may have no more")]
+    Guests,
     /// Nothing, no whole pages, or more than there are addresses.
     #[error("{0:#x} bytes are no whole pages, none, or more than there are")]
     Size(u64),
@@ -77,6 +80,9 @@ pub enum AttachError {
     /// Writable and executable at the same time.
     #[error("a region is writable or executable, not both")]
     WriteExecute,
+    /// A managed dataspace in the memory of a guest, whose faults are not core's.
+    #[error("a managed dataspace cannot be attached in the memory of a guest")]
+    Managed,
     /// The map would be in itself.
     #[error("the map would be in itself")]
     Cycle,

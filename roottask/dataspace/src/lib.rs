@@ -4,7 +4,8 @@
 //! *managed* one. Each component has a region map that is its address space; a managed dataspace is attached like any
 //! other, so maps nest. What is attached in an address space is mapped at once, and what is attached in a managed
 //! dataspace when a fault shows that it is needed ([`Dataspaces::resolve`]). A fault where nothing is attached can be left
-//! to whoever handles the map ([`Dataspaces::wait`]).
+//! to whoever handles the map ([`Dataspaces::wait`]). The memory of a guest is a map beside that of its component
+//! ([`Dataspaces::guest`]).
 //!
 //! Frames go back when nobody has them attached any more and their owner does not want them or has died. All that changes
 //! says what is to be unmapped first ([`Changes`]). Nothing here touches hardware, and nothing panics on any input.
@@ -30,6 +31,8 @@ pub const PAGE: u64 = abi::PAGE_SIZE as u64;
 pub const MAX_DATASPACES: usize = 128;
 /// Most managed dataspaces of a component.
 pub const MAX_MAPS: usize = 16;
+/// Most guests of a component.
+pub const MAX_GUESTS: usize = 16;
 /// Most regions in the maps of a component, its address space included.
 pub const MAX_REGIONS: usize = 256;
 /// Most regions of one map that are managed dataspaces.

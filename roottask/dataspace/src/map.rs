@@ -28,11 +28,22 @@ pub struct Region {
     pub perms: Mem,
 }
 
+/// What a region map is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MapKind {
+    /// The address space of its owner.
+    Space,
+    /// The memory of a guest.
+    Guest,
+    /// This dataspace.
+    Managed(DataspaceId),
+}
+
 #[derive(Debug)]
 pub(crate) struct Map {
     pub owner: Component,
-    /// The dataspace that the map is; `None`: it is an address space.
-    pub managed: Option<DataspaceId>,
+    /// What the map is.
+    pub kind: MapKind,
     /// Addresses that can be taken.
     pub bounds: Range<u64>,
     /// By their first addresses; disjoint.
@@ -44,8 +55,18 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    pub fn new(owner: Component, managed: Option<DataspaceId>, bounds: Range<u64>) -> Map {
-        Map { owner, managed, bounds, regions: BTreeMap::new(), handled: false, faults: Vec::new() }
+    pub fn new(owner: Component, kind: MapKind, bounds: Range<u64>) -> Map {
+        Map { owner, kind, bounds, regions: BTreeMap::new(), handled: false, faults: Vec::new() }
+    }
+
+    /// The dataspace that the map is.
+    pub fn managed(&self) -> Option<DataspaceId> {
+        if let MapKind::Managed(dataspace) = self.kind { Some(dataspace) } else { None }
+    }
+
+    /// Whether it is the memory of a guest.
+    pub fn is_guest(&self) -> bool {
+        self.kind == MapKind::Guest
     }
 
     /// The region of an address, and where it starts.
@@ -88,7 +109,7 @@ mod tests {
     use super::*;
 
     fn map(regions: &[(u64, u64)]) -> Map {
-        let mut map = Map::new(Component(1), None, 0x1000..0x100_0000);
+        let mut map = Map::new(Component(1), MapKind::Space, 0x1000..0x100_0000);
         for &(start, len) in regions {
             let region = Region { dataspace: DataspaceId(1), offset: 0, len, perms: Mem::R };
             map.regions.insert(start, region);

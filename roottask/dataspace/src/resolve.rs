@@ -82,7 +82,7 @@ impl<P: Copy> Dataspaces<P> {
         // No deeper than maps nest.
         while let Some(m) = self.maps.get(&map) {
             let Some((start, r)) = m.at(at) else {
-                return match m.managed {
+                return match m.managed() {
                     None => Resolution::Outside,
                     Some(_) => Resolution::Unresolved { map, offset: at, handled: m.handled },
                 };
@@ -96,7 +96,7 @@ impl<P: Copy> Dataspaces<P> {
             match self.dataspaces.get(&r.dataspace).map(|d| d.content) {
                 Some(Content::Ram(frames, _) | Content::Rom(frames)) => {
                     let frames = PhysRange::new(frames.start + at - below, below + above);
-                    return Resolution::Map(Mapped { component, virt: virt - below, frames, perms });
+                    return Resolution::Map(Mapped { component, guest: None, virt: virt - below, frames, perms });
                 }
                 Some(Content::Managed(inner)) => map = inner,
                 Some(Content::Gone) | None => return Resolution::Gone,

@@ -1,12 +1,12 @@
-//! The books against a model: for each component a flat table of pages, filled and emptied as they say.
+//! The books against a model: for each component and guest a flat table of pages, filled and emptied as they say.
 //!
 //! Whatever happens in whatever order: nobody has a page that he may not have, frames go back once and only when nobody has
 //! them, and who waits waits for something.
 
 use abi::perm::Mem;
 use dataspace::{
-    Attach, Changes, Component, DataspaceId, Dataspaces, Kind, MAX_DATASPACES, MAX_MAPS, MapId, Mapped, PAGE,
-    Resolution, Waiter,
+    Attach, AttachError, Changes, Component, CreateError, DataspaceId, Dataspaces, Kind, MAX_DATASPACES, MAX_GUESTS,
+    MAX_MAPS, MapId, Mapped, PAGE, Resolution, Waiter,
 };
 use policy::{Book, PhysRange};
 use proptest::prelude::*;
@@ -29,6 +29,8 @@ enum Step {
     Ram(u64, u64),
     Rom(u64),
     Managed(u64, u64),
+    Guest(u64),
+    EndGuest(usize),
     Attach { map: usize, dataspace: usize, offset: u64, len: Option<u64>, at: Option<u64>, write: bool, execute: bool },
     Detach(usize, usize),
     Free(usize),
@@ -69,8 +71,10 @@ struct Model {
     pages: BTreeMap<MapId, BTreeMap<u64, Shown>>,
     /// Starts of regions of maps, with their pages.
     regions: BTreeMap<(MapId, u64), u64>,
-    /// What core has mapped: component and page.
-    mapped: BTreeMap<(u64, u64), (u64, Mem)>,
+    /// Those that are guests.
+    guests: BTreeSet<MapId>,
+    /// What core has mapped: component, or a guest of it, and page.
+    mapped: BTreeMap<(u64, Option<MapId>, u64), (u64, Mem)>,
     handled: BTreeSet<MapId>,
     waiting: BTreeMap<Waiter, (u64, Mem)>,
     paid: BTreeMap<u64, u64>,
@@ -89,14 +93,14 @@ impl Model {
 
     fn map_in(&mut self, m: Mapped) {
         for i in 0..m.frames.len() / PAGE {
-            let key = (m.component.0, m.virt / PAGE + i);
+            let key = (m.component.0, m.guest, m.virt / PAGE + i);
             self.mapped.insert(key, (m.frames.start / PAGE + i, m.perms));
         }
     }
 
     fn apply(&mut self, changes: Changes<u64>) {
         for u in changes.unmap {
-            (0..u.len / PAGE).for_each(|i| _ = self.mapped.remove(&(u.component.0, u.virt / PAGE + i)));
+            (0..u.len / PAGE).for_each(|i| _ = self.mapped.remove(&(u.component.0, u.guest, u.virt / PAGE + i)));
         }
         for r in changes.released {
             let frames = r.frames.start / PAGE..r.frames.end / PAGE;
@@ -153,6 +157,7 @@ impl Model {
         self.pages.remove(&map);
         self.regions.retain(|(m, _), _| *m != map);
         self.maps.remove(&map);
+        self.guests.remove(&map);
         self.handled.remove(&map);
     }
 
@@ -185,7 +190,7 @@ impl Model {
                 let Some((c, space)) = pick(self.spaces.iter().map(|(c, s)| (*c, *s)), c as usize) else { return };
                 self.lives += 1;
                 // Its address space is destroyed before.
-                self.mapped.retain(|(who, _), _| *who != c);
+                self.mapped.retain(|(who, ..), _| *who != c);
                 self.waiting.retain(|w, _| w.component.0 != c);
                 self.spaces.remove(&c);
                 let mut moved = 0;
@@ -202,6 +207,8 @@ impl Model {
                     *self.paid.entry(HEIR).or_default() += moved;
                 }
                 self.drop_map(space);
+                let guests = self.guests.iter().filter(|g| self.maps[g].0 == c);
+                guests.copied().collect::<Vec<_>>().into_iter().for_each(|g| self.drop_map(g));
                 let own: Vec<_> = self.owners.iter().filter(|(_, o)| **o == c).map(|(d, _)| *d).collect();
                 own.into_iter().for_each(|d| self.freed(d));
                 self.apply(changes);
@@ -230,6 +237,25 @@ impl Model {
                     self.maps.insert(map, (c, pages));
                     self.new_dataspace(c, id, What::Map(map));
                 }
+            }
+            Step::Guest(c) => {
+                let Some(c) = pick(self.spaces.keys().copied(), c as usize) else { return };
+                let has = self.guests.iter().filter(|g| self.maps[g].0 == c).count();
+                match self.books.guest(Component(c), 0..PAGES * PAGE) {
+                    Ok(map) => {
+                        self.maps.insert(map, (c, PAGES));
+                        self.guests.insert(map);
+                    }
+                    Err(e) => assert_eq!((e, has), (CreateError::Guests, MAX_GUESTS)),
+                }
+            }
+            Step::EndGuest(g) => {
+                let Some(map) = pick(self.guests.iter().copied(), g) else { return };
+                let changes = self.books.end_guest(map).expect("it is there");
+                self.drop_map(map);
+                self.apply(changes);
+                assert!(!self.mapped.keys().any(|(_, guest, _)| *guest == Some(map)), "a guest that ended has memory");
+                assert!(self.books.end_guest(map).is_err(), "twice");
             }
             Step::Attach { map, dataspace, offset, len, at, write, execute } => {
                 let Some(map) = pick(self.maps.keys().copied(), map) else { return };
@@ -339,13 +365,15 @@ impl Model {
         let size = self.books.view(dataspace).expect("wanted").size / PAGE;
         let Ok(attached) = self.books.attach(map, asked) else { return };
         let pages = len.unwrap_or(size - offset);
-        assert!(offset + pages <= size && !(w && x), "{asked:?}");
+        let guest = self.guests.contains(&map);
+        assert!(offset + pages <= size && (guest || !(w && x)), "{asked:?}");
+        assert!(!guest || matches!(self.what[&dataspace], What::Frames(_)), "core sees no faults of guests");
         assert!(asked.at.is_none_or(|a| a == attached.at));
         let (first, reach) = (attached.at / PAGE, base / PAGE + self.maps[&map].1);
         assert!(first >= base / PAGE && first + pages <= reach, "{first} {pages} {reach}");
         let mut perms = Mem::R;
         perms.set(Mem::W, w);
-        perms.set(Mem::XU, x);
+        perms.set(if guest { Mem::XU | Mem::XS } else { Mem::XU }, x);
         for i in 0..pages {
             let shown = Shown { dataspace, page: offset + i, perms };
             assert!(self.pages.entry(map).or_default().insert(first + i, shown).is_none(), "two at one page");
@@ -364,8 +392,18 @@ impl Model {
     }
 
     fn check(&self) {
-        for (&(c, page), &(frame, perms)) in &self.mapped {
-            assert_eq!(self.look(c, page, Mem::R), Ok((frame, perms)), "component {c} has page {page:#x}");
+        for (&(c, guest, page), &has) in &self.mapped {
+            match guest {
+                None => assert_eq!(self.look(c, page, Mem::R), Ok(has), "component {c} has page {page:#x}"),
+                Some(guest) => assert!(self.pages[&guest].contains_key(&page), "guest {guest:?} has page {page:#x}"),
+            }
+        }
+        for guest in &self.guests {
+            for (&page, shown) in self.pages.get(guest).into_iter().flatten() {
+                let What::Frames(frames) = self.what[&shown.dataspace] else { panic!("no frames") };
+                let has = self.mapped.get(&(self.maps[guest].0, Some(*guest), page));
+                assert_eq!(has, Some(&(frames.start / PAGE + shown.page, shown.perms)), "what is attached is mapped");
+            }
         }
         for &c in self.spaces.keys() {
             for page in BASE / PAGE - 1..=BASE / PAGE + PAGES {
@@ -412,15 +450,17 @@ impl Model {
 
 fn step() -> impl Strategy<Value = Step> {
     let small = || 0u64..8;
-    let attach = (0usize..20, 0usize..20, 0u64..4, prop::option::of(0u64..6), prop::option::of(0u64..70), 0u8..4);
+    let attach = (0usize..20, 0usize..20, 0u64..4, prop::option::of(0u64..6), prop::option::of(0u64..70), 0u8..5);
     prop_oneof![
         2 => (0u64..3).prop_map(Step::Begin),
         1 => small().prop_map(Step::End),
         4 => (small(), 1u64..9).prop_map(|(c, p)| Step::Ram(c, p)),
         1 => small().prop_map(Step::Rom),
         4 => (small(), 1u64..12).prop_map(|(c, p)| Step::Managed(c, p)),
+        2 => small().prop_map(Step::Guest),
+        1 => (0usize..20).prop_map(Step::EndGuest),
         14 => attach.prop_map(|(map, dataspace, offset, len, at, rights)| Step::Attach {
-            map, dataspace, offset, len, at, write: rights & 1 != 0, execute: rights == 2,
+            map, dataspace, offset, len, at, write: rights & 1 != 0, execute: rights == 2 || rights == 3,
         }),
         3 => (0usize..20, 0usize..20).prop_map(|(m, r)| Step::Detach(m, r)),
         1 => (0usize..20).prop_map(Step::Free),
@@ -464,4 +504,60 @@ fn bounds_are_per_component() {
     }
     assert_eq!(books.rom(one, MODULE).unwrap_err().to_string(), "it has 128 dataspaces, and may have no more");
     assert!(books.managed(two, PAGE).is_ok() && books.rom(two, MODULE).is_ok());
+}
+
+#[test]
+fn guests_are_places_like_others() {
+    let mut books = Dataspaces::<u64>::default();
+    let (vmm, other) = (Component(1), Component(2));
+    let space = books.begin(vmm, BASE..BASE + PAGES * PAGE).unwrap();
+    books.begin(other, BASE..BASE + PAGES * PAGE).unwrap();
+    let guest = books.guest(vmm, 0..PAGES * PAGE).unwrap();
+    let frames = PhysRange::new(FRAMES.start, 4 * PAGE);
+    let ram = books.ram(vmm, frames, 1).unwrap();
+    let all = Attach { dataspace: ram, offset: 0, len: None, at: Some(0), write: true, execute: true };
+    let in_guest = books.attach(guest, all).unwrap().map.unwrap();
+    assert_eq!((in_guest.guest, in_guest.virt, in_guest.perms), (Some(guest), 0, Mem::all()));
+    // The VMM itself does not execute what it writes.
+    let own = Attach { at: None, ..all };
+    assert_eq!(books.attach(space, own).unwrap_err(), AttachError::WriteExecute);
+    let own = books.attach(space, Attach { execute: false, ..own }).unwrap().map.unwrap();
+    assert_eq!((own.guest, own.perms), (None, Mem::R | Mem::W));
+    // A module is not written, and nothing is where core would have to see faults.
+    let module = books.rom(vmm, MODULE).unwrap();
+    let rom = Attach { dataspace: module, at: Some(8 * PAGE), ..all };
+    assert!(matches!(books.attach(guest, rom), Err(AttachError::Rights(_))));
+    assert_eq!(
+        books.attach(guest, Attach { write: false, ..rom }).unwrap().map.unwrap().perms,
+        Mem::R | Mem::XU | Mem::XS
+    );
+    let (_, managed) = books.managed(vmm, PAGE).unwrap();
+    let managed = Attach { dataspace: managed, at: Some(40 * PAGE), ..all };
+    assert_eq!(books.attach(guest, managed).unwrap_err(), AttachError::Managed);
+    // RAM goes back when both have let go of it.
+    assert_eq!(books.free(vmm, ram).unwrap(), Changes::default());
+    assert!(books.detach(space, own.virt).unwrap().released.is_empty());
+    let changes = books.end_guest(guest).unwrap();
+    assert!(changes.unmap.iter().all(|u| (u.component, u.guest) == (vmm, Some(guest))));
+    assert_eq!(changes.released.iter().map(|r| r.frames).collect::<Vec<_>>(), [frames]);
+    assert!(books.attach(guest, all).is_err() && books.end_guest(space).is_err());
+    // What another one lends to a guest it takes back, whoever has attached it.
+    let guest = books.guest(vmm, 0..PAGES * PAGE).unwrap();
+    let lent = books.ram(other, frames, 2).unwrap();
+    _ = books.attach(guest, Attach { dataspace: lent, ..all }).unwrap();
+    let changes = books.withdraw(other, lent).unwrap();
+    assert_eq!((changes.unmap.len(), changes.unmap[0].guest, changes.released.len()), (1, Some(guest), 1));
+}
+
+#[test]
+fn guests_are_bounded_per_component() {
+    let mut books = Dataspaces::<u64>::default();
+    let one = Component(1);
+    assert_eq!(books.guest(one, 0..PAGE).unwrap_err(), CreateError::Ended);
+    books.begin(one, BASE..BASE + PAGES * PAGE).unwrap();
+    let guests: Vec<_> = (0..MAX_GUESTS).map(|_| books.guest(one, 0..PAGE).unwrap()).collect();
+    let many = books.guest(one, 0..PAGE).unwrap_err().to_string();
+    assert_eq!(many, "it has the memory of 16 guests, and may have no more");
+    _ = books.end_guest(guests[3]).unwrap();
+    assert!(books.guest(one, 0..PAGE).is_ok());
 }

@@ -51,7 +51,7 @@ fn what_is_in_a_managed_dataspace_is_seen_as_its_region_allows() {
     assert_eq!(hole.to_string(), "unresolved in region map 3 at offset 0x9000, which nobody handles");
     assert_eq!(books.wait(ON_CPU_0, BASE + 9 * PAGE, Mem::R), Err(hole));
     let unmapped = books.detach(map, 4 * PAGE).unwrap();
-    assert_eq!(unmapped.unmap, [Unmapped { component: TWO, virt: BASE + 4 * PAGE, len: RAM.len() }]);
+    assert_eq!(unmapped.unmap, [Unmapped { component: TWO, guest: None, virt: BASE + 4 * PAGE, len: RAM.len() }]);
     assert!(unmapped.released.is_empty(), "it is wanted");
 }
 
@@ -148,7 +148,7 @@ fn ram_goes_back_with_the_last_who_has_it() {
     assert_eq!((paid, books.view(ram)), (vec![("one", RAM.len())], None));
     assert!(matches!(books.attach(spaces[1], whole(ram, BASE + SIZE / 2)), Err(AttachError::NoDataspace)));
     let detached = books.detach(spaces[1], BASE).unwrap();
-    assert_eq!(detached.unmap, [Unmapped { component: TWO, virt: BASE, len: RAM.len() }]);
+    assert_eq!(detached.unmap, [Unmapped { component: TWO, guest: None, virt: BASE, len: RAM.len() }]);
     assert_eq!(detached.released.iter().map(|r| (r.frames, r.payer)).collect::<Vec<_>>(), [(RAM, "heir")]);
     assert_eq!(books.ram_bytes(), 0);
     assert!(books.detach(spaces[1], BASE).is_err());

@@ -20,6 +20,7 @@ mod rtc;
 pub mod stream;
 mod timer;
 pub mod trace;
+pub mod vm;
 
 pub use children::{Children, ChildrenClient, ChildrenServer};
 pub use dataspace::{Dataspace, DataspaceClient, DataspaceServer};
@@ -34,3 +35,4 @@ pub use rtc::{Date, Rtc, RtcClient, RtcError, RtcServer};
 pub use stream::{Log, LogClient, LogServer, Terminal, TerminalClient, TerminalServer};
 pub use timer::{Timer, TimerClient, TimerServer};
 pub use trace::{Trace, TraceClient, TraceServer};
+pub use vm::{Vm, VmClient, VmServer};

@@ -74,6 +74,8 @@ pub enum NotAttachedReason {
     Users = 15,
     /// The component's kernel memory does not suffice to map it.
     KernelMemory = 16,
+    /// The memory of a guest has no managed dataspaces in it.
+    Managed = 17,
 }
 
 /// The same with figures.
@@ -109,6 +111,7 @@ impl fmt::Display for NotAttached {
             R::Regions => write!(f, "the map's owner has {value} regions, and may have no more"),
             R::Users => write!(f, "the dataspace is attached {value} times, and may not be more often"),
             R::KernelMemory => write!(f, "the component's kernel memory does not suffice"),
+            R::Managed => write!(f, "the memory of a guest has no managed dataspaces in it"),
         }
     }
 }
