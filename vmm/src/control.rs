@@ -67,7 +67,7 @@ mod tests {
 
     /// MOV to CR`cr` from RCX of `value` in long mode with paging.
     fn mov(cr: u64, value: u64, change: impl Fn(&mut ArchState)) -> (ArchState, Option<Result<Mtd, Exception>>) {
-        let m = mem::allocate(16 << 20, 32 << 20).unwrap();
+        let m = mem::alone(16 << 20).unwrap();
         m.write_obj(0x5001u64, GuestAddress(0x1028)).unwrap();
         let mut s = ArchState {
             qual: [cr | 1 << QUAL_GPR_SHIFT, 0, 0],

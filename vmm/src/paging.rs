@@ -218,7 +218,7 @@ mod tests {
     use crate::mem;
 
     fn ram() -> GuestMemoryMmap {
-        mem::allocate(16 << 20, 32 << 20).unwrap()
+        mem::alone(16 << 20).unwrap()
     }
 
     fn put(m: &GuestMemoryMmap, at: u64, v: u64) {

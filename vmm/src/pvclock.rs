@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_guest_is_told_where_it_asks() {
-        let m = mem::allocate(16 << 20, 32 << 20).unwrap();
+        let m = mem::alone(16 << 20).unwrap();
         let clock = PvClock { tsc_hz: NS, tsc: 77, wall_ns: 5 * NS + 6 };
         assert!(clock.write_msr(MSR_SYSTEM_TIME, 0x1040 | ENABLED, &m));
         assert!(clock.write_msr(MSR_WALL_CLOCK, 0x2000, &m));

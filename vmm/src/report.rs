@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_triple_fault_is_readable() {
-        let m = mem::allocate(16 << 20, 32 << 20).unwrap();
+        let m = mem::alone(16 << 20).unwrap();
         m.write_slice(&[0x0f, 0x0b, 0xf4], GuestAddress(0x1000)).unwrap();
         let mut s = ArchState { rip: 0x1000, cr2: 0xdead, qual: [1, 2, 3], ..Default::default() };
         s.gpr[15] = 0x1515;

@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_first_four_gigabytes_are_mapped_one_to_one() {
-        let m = mem::allocate(16 << 20, 32 << 20).unwrap();
+        let m = mem::alone(16 << 20).unwrap();
         prepare(&m, &LONG).unwrap();
         let s = initial(&LONG);
         for a in [0, 0x7000, 0x100_0200, 0x4000_0000, 0xfee0_0010, 0xffff_ffff] {
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn protected_mode_is_flat_and_without_paging() {
-        let m = mem::allocate(16 << 20, 32 << 20).unwrap();
+        let m = mem::alone(16 << 20).unwrap();
         prepare(&m, &PROTECTED).unwrap();
         let s = initial(&PROTECTED);
         assert_eq!((s.cr0 & (CR0_PE | CR0_PG), s.cr4, s.efer, s.rflags), (CR0_PE, 0, 0, 2));

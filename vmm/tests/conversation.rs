@@ -36,7 +36,7 @@ struct Guest {
 
 impl Guest {
     fn new() -> Guest {
-        let mem = mem::allocate(16 << 20, 32 << 20).unwrap();
+        let mem = mem::alone(16 << 20).unwrap();
         let board = Platform::new(&PlatformConfig { tsc_hz: 1_000_000, lapic_hz: 1_000_000, ..Default::default() });
         let cpuid = Policy::new(|_, _| [0; 4], 1, 1_000_000, &[]);
         let start = Start::Long { rip: 0x10_0200, boot_params: 0x7000 };

@@ -135,7 +135,7 @@ struct Vm {
 
 impl Vm {
     fn new() -> Vm {
-        let ram = mem::allocate(16 << 20, 32 << 20).unwrap();
+        let ram = mem::alone(16 << 20).unwrap();
         // Instructions for the emulator: stores, loads, string instructions, garbage.
         let code: Vec<u8> =
             (0..0x800u32).map(|i| [0x89, 0x07, 0xaa, 0xf3, 0x6c, 0x8b, 0x0f, 0xa5][i as usize % 8]).collect();

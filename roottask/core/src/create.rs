@@ -66,7 +66,7 @@ impl Creator<'_> {
         self.portals.give(member, o.obj, c.first_cpu()).tried("create its portals")?;
         let point = self.portals.hub.point(c.first_cpu(), &self.portals.helpers).tried("make an entry point")?;
         let what = "create its protection domain's session";
-        self.portals.memory.begin(member, point, o.obj, o.hst).tried(what)?;
+        self.portals.memory.begin(member, point, o).tried(what)?;
         if c.kmem_of_children.is_some() {
             self.give_children(member, point, o).tried("let it have children")?;
         }

@@ -15,7 +15,8 @@ use crate::hub::{Hub, Member};
 use crate::link::Ring;
 use crate::memory::{Domain, Object, Region};
 use crate::pager::{Answer, Pager};
-use crate::space::{self, Nova};
+use crate::shared::Objects;
+use crate::space::{self, Guest, Nova};
 use crate::window::Window;
 use abi::perm::Mem;
 use abi::{Sel, Status, perm};
@@ -32,15 +33,35 @@ use services::stream::RING_LEN;
 use services::{Dataspace, DataspaceServer, Pd, PdServer, Rm, RmServer};
 use session::{Account, BookError, Quota};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use thiserror::Error;
+
+/// Guest-physical addresses: a guest space has no others.
+const GUEST: Range<u64> = 0..1 << 48;
 
 /// A component that runs.
 struct Space {
     member: Arc<Member>,
     /// Its host space; `None`: it is about to be destroyed.
     hst: Option<Sel>,
+    /// Its protection domain.
+    pd: Sel,
+    /// The memory of its guests.
+    guests: BTreeMap<MapId, Guest>,
     /// They are dissolved when this goes.
     env: Option<(Managed<dyn Pd>, Managed<dyn Rm>)>,
+}
+
+impl Space {
+    /// The space of the kernel's that something is mapped in.
+    fn sel(&self, guest: Option<MapId>) -> Option<Sel> {
+        let hst = self.hst?;
+        match guest {
+            None => Some(hst),
+            Some(guest) => self.guests.get(&guest).map(Guest::sel),
+        }
+    }
 }
 
 /// What stands for a dataspace, and for the map that it is.
@@ -147,7 +168,8 @@ impl Memory {
     }
 
     /// A life of a component is created, with these spaces: gives it its objects, at that entry point.
-    pub fn begin(&'static self, member: &Arc<Member>, point: Entrypoint, obj: Sel, hst: Sel) -> Result<(), Status> {
+    pub fn begin(&'static self, member: &Arc<Member>, point: Entrypoint, o: &Objects) -> Result<(), Status> {
+        let Objects { pd: own_pd, obj, hst, .. } = *o;
         let mut state = self.state();
         state.next += 1;
         let component = Component(state.next);
@@ -155,7 +177,8 @@ impl Memory {
         let map = state.dataspaces.begin(component, addresses).ok_or(Status::BadPar)?;
         state.lives.insert(member.index, component);
         let member = Arc::clone(member);
-        state.spaces.insert(component, Space { member, hst: Some(hst), env: None });
+        let space = Space { member, hst: Some(hst), pd: own_pd, guests: BTreeMap::new(), env: None };
+        state.spaces.insert(component, space);
         drop(state);
         let pd = point.manage(PdServer(Domain { memory: self, component, point }))?;
         let rm = point.manage(RmServer(Region { memory: self, component, map, point }))?;
@@ -394,16 +417,16 @@ impl Memory {
     }
 
     fn map(&self, state: &State, m: Mapped) -> Result<(), Status> {
-        let hst = state.spaces.get(&m.component).and_then(|s| s.hst).ok_or(Status::Aborted)?;
-        self.nova.map_bound(hst, m.virt, m.frames.start, m.frames.len(), m.perms)
+        let to = state.spaces.get(&m.component).and_then(|s| s.sel(m.guest)).ok_or(Status::Aborted)?;
+        self.nova.map_bound(to, m.virt, m.frames.start, m.frames.len(), m.perms)
     }
 
     /// Unmaps, then gives back.
     fn carry_out(&self, state: &mut State, changes: Changes<Component>) {
         let mut holds = None;
         for u in changes.unmap {
-            let hst = state.spaces.get(&u.component).and_then(|s| s.hst);
-            let unmapped = hst.is_some_and(|hst| self.nova.map(hst, u.virt, u.virt, u.len, Mem::empty()).is_ok());
+            let from = state.spaces.get(&u.component).and_then(|s| s.sel(u.guest));
+            let unmapped = from.is_some_and(|from| self.nova.map(from, u.virt, u.virt, u.len, Mem::empty()).is_ok());
             if !unmapped && (state.spaces.contains_key(&u.component) || state.pinned.contains(&u.component)) {
                 holds = Some(u.component);
             }
@@ -538,13 +561,46 @@ impl Memory {
     /// A boot module for a session of that life, which has paid for it.
     pub fn rom(&'static self, life: &Member, frames: PhysRange, point: Entrypoint) -> Result<Shown, Failed> {
         let mut state = self.state();
-        let found =
-            state.spaces.iter().find(|(_, space)| std::ptr::eq(&*space.member, life)).map(|(&component, _)| component);
-        let component = found.ok_or(Failed::Refused(dataspace::CreateError::Ended))?;
+        let component = state.of_life(life).ok_or(Failed::Refused(dataspace::CreateError::Ended))?;
         let id = state.dataspaces.rom(component, frames.outward()).map_err(Failed::Refused)?;
         drop(state);
         let cap = self.publish(id, point, None).inspect_err(|_| self.withdraw_quietly(component, id))?;
         Ok(Shown { memory: self, component, id, cap })
+    }
+
+    /// The memory of a guest, for a session of that life, which has paid for it.
+    pub fn guest(&'static self, life: &Member) -> Result<GuestMemory, NoGuest> {
+        let mut state = self.state();
+        let component = state.of_life(life).ok_or(NoGuest::Refused(dataspace::CreateError::Ended))?;
+        let pd = state.spaces.get(&component).filter(|s| s.hst.is_some()).map(|s| s.pd);
+        let pd = pd.ok_or(NoGuest::Refused(dataspace::CreateError::Ended))?;
+        let map = state.dataspaces.guest(component, GUEST).map_err(NoGuest::Refused)?;
+        match Guest::new(pd) {
+            Ok(guest) => {
+                let space = guest.sel();
+                if let Some(of) = state.spaces.get_mut(&component) {
+                    of.guests.insert(map, guest);
+                }
+                Ok(GuestMemory { memory: self, component, map, space })
+            }
+            Err(status) => {
+                // There is nothing in it.
+                let _ = state.dataspaces.end_guest(map);
+                Err(NoGuest::Kernel(status))
+            }
+        }
+    }
+
+    /// Nobody has that guest any more.
+    fn end_guest(&self, component: Component, map: MapId) {
+        let mut state = self.state();
+        // Unless the component has ended, and all of its with it.
+        if let Ok(changes) = state.dataspaces.end_guest(map) {
+            self.carry_out(&mut state, changes);
+        }
+        let guest = state.spaces.get_mut(&component).and_then(|space| space.guests.remove(&map));
+        drop(state);
+        drop(guest);
     }
 
     /// Nobody attaches a module by that session any more.
@@ -637,7 +693,55 @@ impl Drop for Shown {
     }
 }
 
+/// Why a component gets no memory for a guest.
+#[derive(Debug, Error)]
+pub enum NoGuest {
+    /// It has as many as it may, or has ended.
+    #[error("{0}")]
+    Refused(dataspace::CreateError),
+    /// The kernel.
+    #[error("the kernel creates no guest space: {0:?}")]
+    Kernel(Status),
+}
+
+/// The memory of a guest as a session has it; when it goes, the guest is gone.
+pub struct GuestMemory {
+    memory: &'static Memory,
+    component: Component,
+    map: MapId,
+    space: Sel,
+}
+
+impl GuestMemory {
+    /// The map in which its client attaches.
+    pub fn map(&self) -> MapId {
+        self.map
+    }
+
+    /// The kernel's space.
+    pub fn space(&self) -> Sel {
+        self.space
+    }
+
+    /// Where dataspaces are.
+    pub fn memory(&self) -> &'static Memory {
+        self.memory
+    }
+}
+
+impl Drop for GuestMemory {
+    fn drop(&mut self) {
+        self.memory.end_guest(self.component, self.map);
+    }
+}
+
 impl State {
+    /// The component of a life that has begun and has not ended.
+    fn of_life(&self, life: &Member) -> Option<Component> {
+        let mut all = self.spaces.iter();
+        all.find(|(_, space)| std::ptr::eq(&*space.member, life)).map(|(&component, _)| component)
+    }
+
     fn wake(&self, waiter: &Waiter) {
         if let Some(pager) = self.pagers.get(waiter) {
             pager.wake();

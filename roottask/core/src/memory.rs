@@ -1,18 +1,19 @@
 //! The sessions of [`crate::dataspaces`]: what components call.
 //!
-//! Key types: [`Domain`], [`Region`], [`Object`].
+//! Key types: [`Domain`], [`Region`], [`Object`], [`Virtual`].
 
-use crate::dataspaces::{Failed, Memory};
+use crate::dataspaces::{Failed, GuestMemory, Memory};
 use abi::perm::Mem;
 use dataspace::{
-    Attach, AttachError, Component, CreateError, DataspaceId, Kind, MAX_DATASPACES, MAX_DEPTH, MAX_MAPS, MAX_NESTED,
-    MAX_PLACES, MAX_REGIONS, MAX_USERS, MapId,
+    Attach, AttachError, Component, CreateError, DataspaceId, Kind, MAX_DATASPACES, MAX_DEPTH, MAX_GUESTS, MAX_MAPS,
+    MAX_NESTED, MAX_PLACES, MAX_REGIONS, MAX_USERS, MapId,
 };
 use rpc::{Cap, Signal};
 use rt::rpc::Entrypoint;
 use services::pd::{Account, NoQuota, NoQuotaReason as Short, NotYours};
 use services::rm::{Access, Attr, Created, Fault, NotAttached, NotAttachedReason as Why, NotThere};
-use services::{Dataspace, Pd, Rm};
+use services::vm::GuestSpace;
+use services::{Dataspace, Pd, Rm, Vm};
 use session::{BookError, Shortage};
 
 /// A dataspace, for whoever has a capability to it.
@@ -63,6 +64,7 @@ fn short(memory: &Memory, component: Component, failed: Failed, size: u64, caps:
         Failed::Machine(free) => (Short::Machine, size, free),
         Failed::Refused(CreateError::Dataspaces) => (Short::TooMany, 1, MAX_DATASPACES as u64),
         Failed::Refused(CreateError::Maps) => (Short::TooMany, 1, MAX_MAPS as u64),
+        Failed::Refused(CreateError::Guests) => (Short::TooMany, 1, MAX_GUESTS as u64),
     };
     NoQuota { why, asked, free }
 }
@@ -118,6 +120,7 @@ fn not_attached(error: Option<AttachError>) -> NotAttached {
         Some(AttachError::NoHole(len)) => (Why::NoHole, len, 0),
         Some(AttachError::Rights(_)) => (Why::ReadOnly, 0, 0),
         Some(AttachError::WriteExecute) => (Why::WriteExecute, 0, 0),
+        Some(AttachError::Managed) => (Why::Managed, 0, 0),
         Some(AttachError::Cycle) => (Why::Cycle, 0, 0),
         Some(AttachError::Depth) => (Why::Depth, MAX_DEPTH as u64, 0),
         Some(AttachError::Nested) => (Why::Nested, MAX_NESTED as u64, 0),
@@ -128,17 +131,20 @@ fn not_attached(error: Option<AttachError>) -> NotAttached {
     NotAttached { why, value, end }
 }
 
+fn how(dataspace: DataspaceId, attr: Attr) -> Attach {
+    Attach {
+        dataspace,
+        offset: attr.offset,
+        len: (attr.size != 0).then_some(attr.size),
+        at: attr.use_at.then_some(attr.at),
+        write: attr.writeable,
+        execute: attr.executable,
+    }
+}
+
 impl Rm for Region {
     fn attach(&mut self, dataspace: Cap<dyn Dataspace>, attr: Attr) -> Result<u64, NotAttached> {
-        let how = |dataspace| Attach {
-            dataspace,
-            offset: attr.offset,
-            len: (attr.size != 0).then_some(attr.size),
-            at: attr.use_at.then_some(attr.at),
-            write: attr.writeable,
-            execute: attr.executable,
-        };
-        self.memory.attach(self.map, dataspace, how).map_err(not_attached)
+        self.memory.attach(self.map, dataspace, |dataspace| how(dataspace, attr)).map_err(not_attached)
     }
 
     fn detach(&mut self, at: u64) -> Result<(), NotThere> {
@@ -171,5 +177,24 @@ impl Rm for Region {
     fn stream(&mut self, at: u64, log: bool, wake: Signal) -> Result<(), NotThere> {
         let known = self.memory.stream(self.component, self.map, at, log, wake);
         if known { Ok(()) } else { Err(NotThere::NotThere) }
+    }
+}
+
+/// A guest of a component.
+pub struct Virtual(pub GuestMemory);
+
+impl Vm for Virtual {
+    fn space(&mut self) -> GuestSpace {
+        GuestSpace(self.0.space())
+    }
+
+    fn attach(&mut self, dataspace: Cap<dyn Dataspace>, attr: Attr) -> Result<(), NotAttached> {
+        let attr = attr.at(attr.at);
+        let attached = self.0.memory().attach(self.0.map(), dataspace, |dataspace| how(dataspace, attr));
+        attached.map(drop).map_err(not_attached)
+    }
+
+    fn detach(&mut self, at: u64) -> Result<(), NotThere> {
+        if self.0.memory().detach(self.0.map(), at) { Ok(()) } else { Err(NotThere::NotThere) }
     }
 }

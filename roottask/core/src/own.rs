@@ -6,6 +6,7 @@
 
 use crate::dataspaces::Memory;
 use crate::hub::{Hub, Member};
+use crate::memory::Virtual;
 use crate::rom::Modules;
 use crate::timer::{self, Clock};
 use crate::watch::{self, Watch};
@@ -15,7 +16,7 @@ use policy::Module;
 use rpc::{Cap, Interface, Serves, Table};
 use rt::rpc::{Entrypoint, Held, Managed};
 use services::parent::{AnyObject, Request as Wire};
-use services::{RomServer, Timer, TimerServer, Trace, TraceServer};
+use services::{RomServer, Timer, TimerServer, Trace, TraceServer, VmServer};
 use session::{Label, Quota, Request, Response};
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -94,6 +95,7 @@ impl Own {
         match request.service.as_str() {
             "timer" => Some(making.object::<dyn Timer, _>(|| TimerServer(timer::Session::new(&self.clock)))),
             "rom" => Some(making.rom(&request.label, self, hub)),
+            "vm" => Some(making.vm(self, hub)),
             "trace" => Some(making.object::<dyn Trace, _>(|| TraceServer(Watch { hub, cpus: self.cpus.clone() }))),
             _ => None,
         }
@@ -108,6 +110,17 @@ impl Making<'_> {
             let session = own.modules.open(label, memory, client, point);
             session.map(RomServer).map_err(|why| {
                 hub.complain(client, format_args!("`rom` \"{label}\" is denied: {why}"));
+                Response::Denied
+            })
+        })
+    }
+
+    fn vm(self, own: &Own, hub: &Hub) -> Result<Kept, Response> {
+        let client = self.client;
+        let memory = *own.memory.get().ok_or(Response::Denied)?;
+        self.try_object(|| {
+            memory.guest(client).map(|guest| VmServer(Virtual(guest))).map_err(|why| {
+                hub.complain(client, format_args!("`vm` is denied: {why}"));
                 Response::Denied
             })
         })

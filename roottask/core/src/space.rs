@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use abi::perm::{Mem, Pio, Space};
-use abi::{Mad, Sel, Status, nova_obj, root_obj};
+use abi::{CreatePdOp, Mad, Sel, Status, nova_obj, root_obj};
 use policy::chunks;
 use rt::hypercall::{self, EcArgs};
 use thiserror::Error;
@@ -68,7 +68,7 @@ impl Nova {
         })
     }
 
-    /// Frames into another host space. All in bytes, whole pages.
+    /// Frames into another host space or a guest space. All in bytes, whole pages.
     pub fn map(&self, hst: Sel, virt: u64, phys: u64, len: u64, perms: Mem) -> Result<(), Status> {
         if hst == self.own_hst {
             return Err(Status::BadPar);
@@ -84,7 +84,7 @@ impl Nova {
         }
         let page = |a: u64| a >> abi::PAGE_BITS;
         for c in chunks(page(phys), page(virt), page(len), MAX_ORDER) {
-            // SAFETY: the host space of another PD.
+            // SAFETY: the host space of another PD, or a guest space.
             unsafe { hypercall::ctrl_pd_bound(self.hst, hst, c.src, c.dst, c.order, perms.bits(), Mad::WB)? };
         }
         Ok(())
@@ -125,6 +125,32 @@ pub fn destroy_domain(pd: Sel) -> Result<(), Status> {
     }
     // SAFETY: it is not our own PD, and nothing of ours is in its spaces.
     unsafe { hypercall::destroy(pd) }
+}
+
+/// A guest space of another domain; destroyed when it goes, with the virtual CPUs that it is assigned to.
+#[derive(Debug)]
+pub struct Guest(Sel);
+
+impl Guest {
+    /// An empty one, which ends with the domain at the latest. [`Status::BadFtr`]: the machine runs no guests.
+    pub fn new(pd: Sel) -> Result<Guest, Status> {
+        let sel = free_selector()?;
+        hypercall::create_pd(CreatePdOp::Gst, sel, pd).inspect_err(|_| rt::sel::free(sel))?;
+        Ok(Guest(sel))
+    }
+
+    /// Its selector.
+    pub fn sel(&self) -> Sel {
+        self.0
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // SAFETY: a guest space, and no part of our own domain. It may have gone with its own.
+        let _ = unsafe { hypercall::destroy(self.0) };
+        rt::sel::free(self.0);
+    }
 }
 
 /// One object capability of another object space to a free selector of ours.

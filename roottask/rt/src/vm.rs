@@ -1,12 +1,22 @@
 //! What a virtual-machine monitor needs: guest, PIO and MSR spaces, and virtual CPUs.
 //!
+//! The memory of a guest is a session with core, [`Guest`]: dataspaces are attached in it. [`GuestSpace`] is one of the own
+//! domain, in which own memory can be shown that was not attached.
+//!
 //! The monitor assigns the spaces to its vCPU in the reply to the vCPU's STARTUP event ([`abi::Mtd::SPACES`]); events
 //! arrive at portals that it binds to a [`crate::PortalThread`] at `event_base` + event number.
 
+use crate::dataspace::{self, AllocError, AttachError, Attached};
 use crate::hypercall::{self, EcArgs};
+use crate::rpc::Held;
+use crate::session::{self, Session};
 use crate::{domain, sel, space, tcb, thread};
 use abi::perm::Mem;
 use abi::{CreatePdOp, Mad, PAGE_SIZE, Sel, Status};
+use core::fmt;
+use rpc::Cap;
+use services::rm::Attr;
+use services::{Dataspace, Vm, VmClient, vm};
 
 const PAGE: u64 = PAGE_SIZE as u64;
 
@@ -28,7 +38,76 @@ impl Drop for Space {
     }
 }
 
-/// Guest-physical memory.
+/// Why there is no guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestError {
+    /// There is no session: no route leads to core's `vm`, or core denies it.
+    Session(session::Error),
+    /// The call did not come to an answer.
+    Call(rpc::Error),
+}
+
+impl fmt::Display for GuestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GuestError::Session(e) => e.fmt(f),
+            GuestError::Call(e) => e.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for GuestError {}
+
+/// The guest-physical memory of one guest, at core. It is gone with this value, and virtual CPUs with it.
+#[derive(Debug)]
+pub struct Guest {
+    // First, so that it is given back before the session is closed.
+    space: Held<vm::GuestSpace>,
+    session: Session<dyn Vm>,
+}
+
+impl Guest {
+    /// One without memory. On the CPU where the component started.
+    pub fn open() -> Result<Guest, GuestError> {
+        let session = session::open::<dyn Vm>("", &[]).map_err(GuestError::Session)?;
+        let space = VmClient::new(session.portal()).space().map_err(GuestError::Call)?;
+        Ok(Guest { space: Held::adopt(space), session })
+    }
+
+    /// Its selector, for virtual CPUs.
+    pub fn sel(&self) -> Sel {
+        self.space.0
+    }
+
+    /// Shows it a part of a dataspace, at guest-physical address `attr.at`. Memory of 2 MiB and more lies on such a boundary:
+    /// where `attr.at` does, too, large pages map it.
+    pub fn attach(&self, dataspace: Cap<dyn Dataspace>, attr: Attr) -> Result<(), AttachError> {
+        let attached = VmClient::new(self.session.portal()).attach(dataspace, attr).map_err(AttachError::Call)?;
+        attached.map_err(AttachError::Refused)
+    }
+
+    /// Takes away what is attached from guest-physical address `at` on; `false`: nothing is.
+    pub fn detach(&self, at: u64) -> Result<bool, rpc::Error> {
+        VmClient::new(self.session.portal()).detach(at).map(|detached| detached.is_ok())
+    }
+
+    /// RAM from the own quota, `len` bytes of zeros, whole pages: at guest-physical address `at`, to be read, written and
+    /// executed there, until it is detached; and in the own address space until the value that is returned goes. It is
+    /// given back when both have let go of it.
+    pub fn ram(&self, at: u64, len: u64) -> Result<Attached, AllocError> {
+        let pd = dataspace::pd();
+        let ram = Held::adopt(pd.alloc(len).map_err(AllocError::Call)?.map_err(AllocError::Refused)?);
+        let both = dataspace::attach(*ram, Attr::WRITE).and_then(|attached| {
+            self.attach(*ram, Attr { executable: true, ..Attr::WRITE.at(at) })?;
+            Ok(attached)
+        });
+        // Nobody attaches it any more.
+        let _ = pd.free(*ram);
+        both.map_err(AllocError::Attach)
+    }
+}
+
+/// Guest-physical memory of the own domain.
 #[derive(Debug)]
 pub struct GuestSpace(Space);
 

@@ -1,7 +1,7 @@
 //! Guests: what a component needs before it can have one.
 
-use crate::rm::{Attr, NotAttached, NotThere};
 use crate::Dataspace;
+use crate::rm::{Attr, NotAttached, NotThere};
 use abi::{Sel, perm};
 use rpc::{Bad, Cap, Reader, Value, Writer};
 

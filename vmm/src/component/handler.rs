@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use abi::{ArchState, Mtd, Sel, Utcb};
-use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 use vmm_logic::config::OnReset;
 use vmm_logic::dev::Platform;
 use vmm_logic::exit::{Action, Event, Stop, Vcpu};
@@ -136,9 +135,7 @@ impl Handler {
         );
         // The kernel tells everyone of the account of its own domain.
         let (most, used) = rt::hypercall::read_quota(parent::sel::PD).unwrap_or_default();
-        let guest = self.vcpu.mem().iter().map(|r| r.len()).sum();
-        let (own, kib) =
-            (rt::memory_in_use().saturating_sub(guest) >> 10, |frames| (frames * abi::PAGE_SIZE as u64) >> 10);
+        let (own, kib) = (rt::memory_in_use() >> 10, |frames| (frames * abi::PAGE_SIZE as u64) >> 10);
         println!(
             "memory: {own} KiB beside the guest's RAM and the image; of the kernel {} of {} KiB",
             kib(used),

@@ -15,13 +15,13 @@ use std::thread;
 use abi::{Features, VirtMissing};
 use rt::Semaphore;
 use thiserror::Error;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::mmap::FromRangesError;
 use vmm_logic::config::{ConfigError, Guest};
 use vmm_logic::cpuid::{self, Policy};
 use vmm_logic::exit::{Environment, Vcpu};
 use vmm_logic::loader::LoadError;
 use vmm_logic::machine::Machine;
-use vmm_logic::mem::{self, RamError};
+use vmm_logic::mem;
 use vmm_logic::pvclock::PvClock;
 use vmm_logic::spec::{EVENTS, portal_mtd};
 
@@ -46,9 +46,25 @@ pub enum Failure {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// No guest space.
+    #[error(
+        "no guest can be had of service `vm`: {0}; the system file says who may have one by `routes = {{ vm = \"parent\" }}`"
+    )]
+    NoGuest(#[from] rt::vm::GuestError),
     /// Guest RAM.
-    #[error(transparent)]
-    Ram(#[from] RamError),
+    #[error(
+        "config: ram = {} MiB: {cause}; guest RAM is taken from the component's `spare`, which is a part of its `ram`",
+        ram >> 20
+    )]
+    Ram {
+        /// What was asked for, in bytes.
+        ram: u64,
+        /// Why there is not so much.
+        cause: rt::dataspace::AllocError,
+    },
+    /// Guest RAM that is no memory.
+    #[error("guest RAM: {0}")]
+    Region(#[from] FromRangesError),
     /// Kernel or initrd.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -78,14 +94,16 @@ pub fn run() -> Result<(), Failure> {
     check_virtualization(info)?;
     let guest = Guest::parse(rt::rom(parent::CONFIG_ROM))?;
     let cpus = guest.place(&host_cpus(info), info.cpus)?;
-    let mem = mem::allocate(guest.ram, info.ram_len)?;
-    let own_kib = info.ram_len.saturating_sub(guest.ram) >> 10;
+    let space = rt::vm::Guest::open()?;
+    let ram = space.ram(0, guest.ram).map_err(|cause| Failure::Ram { ram: guest.ram, cause })?;
+    let mem = mem::attached(ram)?;
+    let own_kib = info.ram_len >> 10;
     println!("guest {:?}: {} MiB RAM, {own_kib} KiB at most for the VMM itself", guest.name, guest.ram >> 20);
     if cpus != [info.cpu as u16] {
         println!("guest {:?}: vCPUs on host CPUs {cpus:?}", guest.name);
     }
 
-    let spaces = Spaces::new(&mem)?;
+    let spaces = Spaces::new(space)?;
     let cpuid = Policy::new(cpuid::host, guest.vcpus, info.tsc_hz, &guest.hide);
     let (tsc_hz, tsc) = (info.tsc_hz, rt::time::tsc());
     let clock = PvClock { tsc_hz, tsc, wall_ns: load::wall_ns(info, tsc) };
@@ -172,15 +190,13 @@ fn check_virtualization(info: &parent::StartInfo) -> Result<(), Failure> {
 
 /// What the guest may touch without an exit: its RAM, no ports, no MSRs.
 struct Spaces {
-    gst: rt::vm::GuestSpace,
+    gst: rt::vm::Guest,
     pio: rt::vm::PioSpace,
     msr: rt::vm::MsrSpace,
 }
 
 impl Spaces {
-    fn new(mem: &GuestMemoryMmap) -> Result<Spaces, Failure> {
-        let gst = kernel("cannot create the guest space", rt::vm::GuestSpace::new())?;
-        kernel("cannot delegate guest RAM", mem::delegate(mem, &gst))?;
+    fn new(gst: rt::vm::Guest) -> Result<Spaces, Failure> {
         let pio = kernel("cannot create the PIO space", rt::vm::PioSpace::new())?;
         let msr = kernel("cannot create the MSR space", rt::vm::MsrSpace::new())?;
         Ok(Spaces { gst, pio, msr })

@@ -16,7 +16,7 @@ struct Rig {
 }
 
 fn rig() -> Rig {
-    let mem = mem::allocate(16 << 20, 32 << 20).unwrap();
+    let mem = mem::alone(16 << 20).unwrap();
     let start = vcpu::Start::Long { rip: CODE, boot_params: 0 };
     vcpu::prepare(&mem, &start).unwrap();
     Rig { mem, state: vcpu::initial(&start), board: Fake::default(), cause: Cause::Memory }

@@ -41,7 +41,7 @@ impl Rig {
 
     /// On a host with this CPUID.
     fn on(host: fn(u32, u32) -> [u32; 4], vcpus: usize) -> Rig {
-        let mem = mem::allocate(16 << 20, 32 << 20).unwrap();
+        let mem = mem::alone(16 << 20).unwrap();
         let cpuid = Policy::new(host, vcpus as u32, 50_000_000, &[]);
         let clock = PvClock { tsc_hz: 50_000_000, tsc: 0, wall_ns: 0 };
         let env = Arc::new(Environment { mem, cpuid, clock, spaces: [11, 12, 13] });

@@ -168,8 +168,8 @@ mod tests {
         let want = "x.toml:13:18: error: component `uart`: `log` goes to `consoel`, but there is no such component; \
          did you \
                     mean `console`?\n\
-                    x.toml:32:8: warning: component `vm`, key `exit`: the root task cannot do that yet\n\
-                    x.toml:33:9: error: component `vm`, key `roms`: there is no boot module `bzImages`; did you mean \
+                    x.toml:33:8: warning: component `vm`, key `exit`: the root task cannot do that yet\n\
+                    x.toml:34:9: error: component `vm`, key `roms`: there is no boot module `bzImages`; did you mean \
                     `bzImage`?\n\
                     x.toml on qemu: 2 errors, 1 warning\n";
         assert_eq!(findings("x.toml", "qemu", &v), want);

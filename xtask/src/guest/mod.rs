@@ -71,6 +71,10 @@ impl Guest {
         let (all, guest) = own.context("the system's VMM has no `ram` in M, or no `config.ram`")?;
         let ram = mib(self.config.get("ram")).context("config.ram of the guest is not in M")?;
         vmm.insert("ram".into(), format!("{}M", ram + all.saturating_sub(guest)).into());
+        // What it takes the guest's from.
+        if let Some(spare) = mib(vmm.get("spare")) {
+            vmm.insert("spare".into(), format!("{}M", ram + spare.saturating_sub(guest)).into());
+        }
         vmm.insert("roms".into(), self.roms().into());
         vmm.insert("config".into(), self.config.clone().into());
         System::parse(toml::to_string(&file)?)
@@ -165,12 +169,13 @@ mod tests {
 
     #[test]
     fn a_guest_takes_the_place_of_the_first_vmms() {
-        let text = "[[component]]\nname='a'\nbinary='x'\n[[component]]\nname='vm'\nbinary='vmm'\nram='70M'\nroms=['k']\n\
+        let text = "[[component]]\nname='a'\nbinary='x'\n[[component]]\nname='vm'\nbinary='vmm'\nram='70M'\nspare='66M'\nroms=['k']\n\
                     config={ram='64M',kernel='k',vcpus=2}\n[[component]]\nname='w'\nbinary='vmm'\nram='70M'\nroms=['k']\n";
         let guest = "kernel={package='p'}\n[config]\nram='128M'\nkernel='z'\nvcpus=1\nmodules=['m a=1']\n";
         let with = Guest::parse(guest).unwrap().put_into(&System::parse(text.into()).unwrap()).unwrap();
         let file: Table = toml::from_str(&with.text).unwrap();
         let vm = &file["component"][1];
+        assert_eq!(vm["spare"].as_str(), Some("130M"));
         assert_eq!((vm["ram"].as_str(), vm["roms"].as_array().map(Vec::len)), (Some("134M"), Some(2)));
         assert_eq!((vm["config"]["kernel"].as_str(), vm["config"]["vcpus"].as_integer()), (Some("z"), Some(1)));
         assert_eq!(

@@ -12,6 +12,7 @@ use abi::{Arrival, Item, Sel, Status, Utcb};
 use alloc::vec::Vec;
 use core::ops::Deref;
 use rpc::{Cap, Interface, Signal, Uses, Window};
+use services::vm::GuestSpace;
 
 struct Books {
     uses: Uses,
@@ -125,6 +126,12 @@ impl<I: Interface + ?Sized> Carried for Cap<I> {
 impl Carried for Signal {
     fn sels(self) -> impl Iterator<Item = Sel> {
         [self.context, self.bell].into_iter()
+    }
+}
+
+impl Carried for GuestSpace {
+    fn sels(self) -> impl Iterator<Item = Sel> {
+        core::iter::once(self.0)
     }
 }
 

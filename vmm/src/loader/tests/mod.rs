@@ -13,7 +13,7 @@ use crate::mem;
 const RAM: u64 = 64 << 20;
 
 fn memory() -> GuestMemoryMmap {
-    mem::allocate(RAM, RAM * 2).unwrap()
+    mem::alone(RAM as usize).unwrap()
 }
 
 fn images<'a>(kernel: &'a [u8]) -> Images<'a> {
