@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 extern crate rt;
 
+mod guests;
+
 use rpc::Cap;
 use rt::dataspace::{AttachError, Attached, attach, pd, rm};
 use rt::rpc::{Entrypoint, Portal};
@@ -35,6 +37,9 @@ const CHECKS: &[Check] = &[
     ("a managed dataspace shows what is in it, also in another one", nested),
     ("a map is in itself in no way", cycle),
     ("who faults in a managed dataspace waits until its handler has attached something", fault),
+    ("what can be attached in the memory of a guest, and where", guests::attached),
+    ("so many guests, and no more", guests::many),
+    ("a guest runs in what is attached, and not in what is withdrawn", guests::runs),
 ];
 
 fn text<E: Debug>(e: E) -> String {
