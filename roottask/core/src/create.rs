@@ -127,11 +127,12 @@ impl Creator<'_> {
     }
 
     fn give_basics(&self, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
-        let mut pd = perm::Pd::PD | perm::Pd::PT | perm::Pd::SM;
-        // Who creates ECs chooses their CPU, and nobody can ask an EC for it later. So a component that may not use all
-        // CPUs gets its ECs from us only.
-        if c.cpus.len() == usize::from(self.machine.cpus) {
-            pd |= perm::Pd::EC;
+        let mut pd = perm::Pd::PT | perm::Pd::SM;
+        // Spaces and virtual CPUs are of use for guests only. Who creates ECs chooses their CPU, and nobody can ask an EC for
+        // it later. So a component that may not use all CPUs gets its ECs from us only, as all do that may have no guests.
+        if c.guests {
+            pd |= perm::Pd::PD;
+            pd.set(perm::Pd::EC, c.cpus.len() == usize::from(self.machine.cpus));
         }
         let space = (perm::Space::TAKE | perm::Space::GRANT).bits();
         let take = perm::Space::TAKE.bits();

@@ -183,7 +183,11 @@ impl Caller<'_> {
                 if !self.component.cpus.contains(&cpu) {
                     return Err(Refusal::NotYourCpu);
                 }
-                self.create_ec(ec, args.with_flags(flags), perm::Ec::all())
+                let args = args.with_flags(flags);
+                if args.guest && !self.component.guests {
+                    return Err(Refusal::NoRoute);
+                }
+                self.create_ec(ec, args, perm::Ec::all())
             }
             Call::CreateCourier { ec, cpu, page, sp, events } => {
                 let args = EcArgs { utcb_page: page, cpu, sp, evt: events, fpu: true, ..EcArgs::default() };

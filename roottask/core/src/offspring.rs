@@ -108,6 +108,9 @@ impl Estate {
             let refused =
                 refused.map(|m| format!("`{}{ARROW}{name}`: no route leads to boot module `{m}`", self.label));
             found.extend(refused);
+            if !self.component.may_have_guests() {
+                child.deny_guests();
+            }
             if child.cpus.is_none() {
                 child.cpus.clone_from(&self.component.cpus);
             }

@@ -30,6 +30,8 @@ pub struct Running {
     pub priority: u8,
     /// CPUs that it may use.
     pub cpus: Vec<u16>,
+    /// Whether it may have guests.
+    pub guests: bool,
     /// As its parent knows it.
     pub member: Arc<Member>,
     /// What we hold of it.
@@ -78,6 +80,7 @@ impl Running {
             entry: plan.entry,
             priority: plan.priority,
             cpus: plan.cpus.clone(),
+            guests: plan.guests,
             member,
             objects,
             threads: Mutex::default(),

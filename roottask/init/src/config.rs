@@ -5,9 +5,10 @@
 use crate::defect::{Defect, Hint, nearest};
 use crate::document::{At, Placed};
 use crate::quantity::{Period, PortRange, Size};
+use crate::reach::VM;
 use abi::TraceKinds;
 use parent::{Name, SERVICE_LOG};
-use session::{Label, Rule, Target};
+use session::{Label, Labels, Rule, Target};
 
 /// RAM that a parent needs for itself, its first stack included, in bytes.
 const PARENT_RAM: u64 = 1 << 20;
@@ -207,6 +208,29 @@ impl Component {
         let log = Name::new(SERVICE_LOG);
         let rule = |log| self.routes.iter().find(|r| r.rule.matches(&log, &Label::default()));
         log.and_then(rule).is_some_and(|r| r.rule.target != Target::Deny)
+    }
+
+    /// Whether it may have guests: a route leads requests for them to its parent, or by the service's name to somebody else.
+    pub fn may_have_guests(&self) -> bool {
+        let about = |r: &&Rule| r.service.is_none_or(|s| s.as_str() == VM);
+        let leads = |r: &Rule| match r.target {
+            Target::Parent => true,
+            Target::Child(_) | Target::AnyChild => r.service.is_some(),
+            Target::Own | Target::Deny => false,
+        };
+        for rule in self.routes.iter().map(|r| &r.rule).filter(about) {
+            // What is behind a rule for all labels is never reached.
+            if leads(rule) || rule.labels == Labels::Any {
+                return leads(rule);
+            }
+        }
+        false
+    }
+
+    /// It may have no guests, whatever its routes say.
+    pub fn deny_guests(&mut self) {
+        let rules = Name::new(VM).map(|vm| Rule::to(vm, Target::Deny));
+        self.routes.splice(..0, rules.map(|rule| Route { rule, at: self.at, default: false }));
     }
 
     /// Whether it provides a service.

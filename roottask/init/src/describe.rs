@@ -1,8 +1,10 @@
 //! A component's description as text: what its parent tells core, which starts it. What is between the component and its
-//! parent alone (routes, services, restarts) is not in it, but for whether there is somebody whom it can ask for a log.
+//! parent alone (routes, services, restarts) is not in it, but for whether there is somebody whom it can ask for a log, and whether it may have
+//! guests.
 
 use crate::config::Component;
 use crate::document::Placed;
+use crate::reach::VM;
 use parent::SERVICE_LOG;
 use std::fmt::Display;
 use toml::{Table, Value};
@@ -36,8 +38,11 @@ impl Component {
         if let Some(config) = config {
             put("config", config.into());
         }
-        if self.has_log() {
-            put("routes", Table::from_iter([(SERVICE_LOG.into(), "parent".into())]).into());
+        let routes = [(SERVICE_LOG, self.has_log()), (VM, self.may_have_guests())];
+        let routes = routes.into_iter().filter(|(_, leads)| *leads);
+        let routes = Table::from_iter(routes.map(|(service, _)| (service.into(), "parent".into())));
+        if !routes.is_empty() {
+            put("routes", routes.into());
         }
         toml::to_string(&Table::from_iter([("component".into(), Value::from(vec![Value::from(t)]))]))
     }
@@ -66,6 +71,8 @@ mod tests {
             "routes = { log = \"console\" }",
             "route = [{ service = \"log\", to = \"nobody\" }, { to = \"any-child\" }]",
             "route = [{ to = \"any-child\" }]",
+            "routes = { vm = \"parent\" }",
+            "route = [{ to = \"parent\" }]",
         ] {
             let c = component(tail);
             let there = Config::of_child(&c.describe().unwrap(), "i").unwrap().entries.remove(0).result.unwrap();
@@ -73,8 +80,31 @@ mod tests {
             assert_eq!(told(&there), told(&c), "{tail}");
             assert_eq!((&there.config, there.kernel_memory_of_children()), (&c.config, c.kernel_memory_of_children()));
             assert_eq!((there.is_parent(), there.has_log()), (c.is_parent(), c.has_log()));
+            assert_eq!(there.may_have_guests(), c.may_have_guests(), "{tail}");
             // What is said of what has defaults is said.
             assert_eq!(there.describe().unwrap(), c.describe().unwrap());
+        }
+    }
+
+    #[test]
+    fn who_may_have_guests_is_said_by_the_rules_that_are_reached() {
+        for (tail, want) in [
+            ("", false),
+            ("routes = { log = \"console\" }", false),
+            ("routes = { vm = \"parent\" }", true),
+            ("routes = { vm = \"other\" }", true),
+            ("routes = { vm = \"nobody\" }", false),
+            ("route = [{ to = \"parent\" }]", true),
+            ("route = [{ to = \"any-child\" }, { to = \"parent\" }]", false),
+            ("route = [{ service = \"vm\", to = \"any-child\" }]", true),
+            ("route = [{ service = \"vm\", to = \"nobody\" }, { to = \"parent\" }]", false),
+            ("route = [{ service = \"vm\", label = \"x\", to = \"nobody\" }, { to = \"parent\" }]", true),
+            ("route = [{ service = \"vm\", label = \"x\", to = \"parent\" }]", true),
+        ] {
+            let mut c = component(tail);
+            assert_eq!(c.may_have_guests(), want, "{tail}");
+            c.deny_guests();
+            assert!(!c.may_have_guests(), "{tail}");
         }
     }
 

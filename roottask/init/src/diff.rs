@@ -3,7 +3,7 @@
 //! | changed | action |
 //! |---|---|
 //! | a component is new, or gone | [`Action::Start`], [`Action::Stop`] |
-//! | version, binary, ROMs, priority, CPUs, devices, kernel memory | [`Action::Restart`] |
+//! | version, binary, ROMs, priority, CPUs, devices, kernel memory, whether it may have guests | [`Action::Restart`] |
 //! | RAM, capabilities: more | [`Action::Grow`], as far as there is something |
 //! | RAM, capabilities: less | [`Action::Shrink`] by what it does not use, and [`Action::Yield`] for the rest |
 //! | `config` | [`Action::Configure`] |
@@ -76,6 +76,7 @@ pub struct Born {
     irqs: Vec<u32>,
     roms: Vec<Name>,
     args: Vec<String>,
+    guests: bool,
 }
 
 impl Born {
@@ -95,6 +96,7 @@ impl Born {
             irqs: c.irqs.iter().map(|i| i.value).collect(),
             roms: c.roms.iter().map(|r| r.value).collect(),
             args: c.args.clone(),
+            guests: c.may_have_guests(),
         }
     }
 }

@@ -76,6 +76,7 @@ fn each_change_has_its_action() {
         "roms = [\"r\"]",
         "args = [\"-v\"]",
         "kmem = \"64K\"",
+        "routes = { vm = \"parent\" }",
     ] {
         let (more, priority) = if more == "priority2" { ("", true) } else { (more, false) };
         let mut after = config(&[("a", &format!("provides = [\"log\"]\n{more}")), client]);

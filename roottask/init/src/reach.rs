@@ -13,10 +13,12 @@ use session::{ARROW, Label, Routes, Rule, Target};
 /// What the root task is called as a server.
 pub const CORE: &str = "core";
 /// The services that the root task itself has for its children.
-pub const CORE_SERVICES: [&str; 4] = ["timer", "trace", "rom", "vm"];
+pub const CORE_SERVICES: [&str; 4] = ["timer", "trace", "rom", VM];
 /// Capabilities of all components together: a selector of the root task stands behind each, and it keeps a quarter of its
 /// 32768 for itself.
 pub const CORE_CAPS: u32 = 24 << 10;
+/// The service of guests: who has a route for it may make virtual CPUs and their spaces.
+pub const VM: &str = "vm";
 /// The service of ROMs.
 pub(crate) const ROM: &str = "rom";
 

@@ -360,17 +360,26 @@ pub enum Refusal {
     NotYourCpu = 4,
     /// The machine runs no guests, so there are no vCPUs.
     NoGuests = 5,
+    /// The component has no route for guests, so it has no vCPUs.
+    NoRoute = 6,
 }
 
 impl Refusal {
+    const ALL: [Refusal; 6] = [
+        Refusal::BadCall,
+        Refusal::BadSelector,
+        Refusal::NoMemory,
+        Refusal::NotYourCpu,
+        Refusal::NoGuests,
+        Refusal::NoRoute,
+    ];
+
     /// The refusal in a reply's first word; `None` for success. Numbers that this version does not know are
     /// [`Refusal::BadCall`].
     pub fn from_word(word: u64) -> Option<Refusal> {
-        const ALL: [Refusal; 5] =
-            [Refusal::BadCall, Refusal::BadSelector, Refusal::NoMemory, Refusal::NotYourCpu, Refusal::NoGuests];
         match word {
             0 => None,
-            w => Some(ALL.into_iter().find(|r| *r as u64 == w).unwrap_or(Refusal::BadCall)),
+            w => Some(Refusal::ALL.into_iter().find(|r| *r as u64 == w).unwrap_or(Refusal::BadCall)),
         }
     }
 }
@@ -472,7 +481,7 @@ mod tests {
     #[test]
     fn refusals_survive_their_word() {
         assert_eq!(Refusal::from_word(0), None);
-        for r in [Refusal::BadCall, Refusal::BadSelector, Refusal::NoMemory, Refusal::NotYourCpu, Refusal::NoGuests] {
+        for r in Refusal::ALL {
             assert_eq!(Refusal::from_word(r as u64), Some(r));
         }
         assert_eq!(Refusal::from_word(u64::MAX), Some(Refusal::BadCall));

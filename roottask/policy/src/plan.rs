@@ -126,6 +126,8 @@ pub struct ComponentPlan {
     /// Frames for the start information.
     pub info: PhysRange,
     pub(crate) roms: Vec<RomPlan>,
+    /// Whether it may have guests.
+    pub guests: bool,
     /// Whether a route leads its log somewhere.
     pub(crate) has_log: bool,
 }
@@ -299,6 +301,7 @@ impl Checked<'_> {
             contents: Vec::new(),
             info: PhysRange::new(0, 0),
             roms: Vec::new(),
+            guests: c.may_have_guests(),
             has_log: c.has_log(),
         }
     }
@@ -402,9 +405,10 @@ impl Checked<'_> {
 fn place_ram(plan: &mut ComponentPlan, ram: PhysRange) {
     let perms = Mem::R | Mem::W;
     let stack = layout::STACK_TOP - plan.stack_len;
+    // XS is nothing for the component itself, but what it may pass on to guest spaces of its own.
+    let guests = if plan.guests { Mem::XS } else { Mem::empty() };
     plan.mappings.extend([
-        // XS is nothing for the component itself, but what it may pass on: a guest executes from its RAM.
-        Mapping { virt: layout::RAM, phys: ram.start, len: plan.ram_len, perms: perms | Mem::XS },
+        Mapping { virt: layout::RAM, phys: ram.start, len: plan.ram_len, perms: perms | guests },
         Mapping { virt: stack, phys: ram.start + plan.ram_len, len: plan.stack_len, perms },
         Mapping { virt: layout::START_INFO, phys: plan.info.start, len: plan.info.len(), perms: Mem::R },
     ]);

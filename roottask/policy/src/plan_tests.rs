@@ -92,6 +92,16 @@ fn the_first_stack_is_paid_from_ram_and_an_eighth_is_not_mapped() {
 }
 
 #[test]
+fn only_who_may_have_guests_has_ram_that_guests_can_execute() {
+    for (routes, guests) in [("", false), ("routes = { vm = \"parent\" }", true)] {
+        let p = plan(&component("vm", routes));
+        let c = p.component(0).unwrap();
+        let executed: Vec<_> = c.mappings.iter().filter(|m| m.perms.contains(Mem::XS)).map(|m| m.virt).collect();
+        assert_eq!((c.guests, executed), (guests, if guests { vec![layout::RAM] } else { vec![] }));
+    }
+}
+
+#[test]
 fn a_small_stack_leaves_more_ram() {
     let p = plan(&component("vm", "stack = \"64K\"\nspare = \"64K\""));
     let c = p.component(0).unwrap();

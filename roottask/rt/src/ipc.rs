@@ -89,6 +89,7 @@ fn refused(word: u64) -> Result<(), Status> {
         Some(Refusal::NoMemory) => Err(Status::MemObj),
         Some(Refusal::NotYourCpu) => Err(Status::BadCpu),
         Some(Refusal::NoGuests) => Err(Status::BadFtr),
+        Some(Refusal::NoRoute) => Err(Status::BadCap),
     }
 }
 

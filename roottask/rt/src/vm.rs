@@ -188,7 +188,7 @@ pub struct Vcpu {
 
 impl Vcpu {
     /// A vCPU on `cpu` with events at `event_base`, which must be portals to a thread on the same CPU. It does not run
-    /// yet. [`Status::BadCpu`]: the component may not use this CPU.
+    /// yet. [`Status::BadCpu`]: the component may not use this CPU; [`Status::BadCap`]: it may have no guests.
     pub fn new(cpu: u16, event_base: Sel) -> Result<Vcpu, Status> {
         Vcpu::create(cpu, event_base, false)
     }

@@ -37,6 +37,7 @@ mod set_window;
 mod spaces;
 mod state;
 mod transfer;
+mod unrouted;
 
 use check::{Check, NOT_HERE};
 use vcpu_tests::{Emulator, Facts, Why};
@@ -67,6 +68,9 @@ const PAGES: &[(&str, &[Check])] = &[
     ("isolation", isolation::CHECKS),
 ];
 
+/// The page for a component without a route for guests.
+const UNROUTED: &str = "unrouted";
+
 /// What QEMU's emulation of the CPU cannot show.
 const NOT_ON_TCG: [(&str, &str); 2] = [
     ("exception: of the SIMD unit", "TCG raises no #XM"),
@@ -92,7 +96,8 @@ fn main() {
     let guest_pages = guests.then_some([("guest", guest::CHECKS), ("isolation", isolation::GUEST_CHECKS)]);
     // The last leaves threads that never end.
     let last = [("cpus", cpus::CHECKS), ("circles", ipc_call::CIRCLES)];
-    let pages = PAGES.iter().copied().chain(guest_pages.into_iter().flatten()).chain(last);
+    let unrouted = only.filter(|only| *only == UNROUTED).map(|only| (only, unrouted::CHECKS));
+    let pages = PAGES.iter().copied().chain(guest_pages.into_iter().flatten()).chain(last).chain(unrouted);
     for (page, checks) in pages.filter(|(page, _)| only.is_none_or(|o| o == *page)) {
         for (_, name, check) in checks {
             if let Some((_, why)) = NOT_ON_TCG.iter().find(|(n, _)| tcg && name.starts_with(n)) {
