@@ -5,6 +5,7 @@ use crate::tree;
 use anyhow::{Context, Result, ensure};
 use regex::{Captures, Regex};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// A system: the text that the root task gets, and the modules that must be in the image with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct System {
     pub binaries: Vec<String>,
     /// Other boot modules, likewise.
     pub roms: Vec<String>,
+    /// Whether somebody may have guests.
+    pub guests: bool,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +60,8 @@ struct Component {
     roms: Vec<String>,
     #[serde(default)]
     route: Vec<Route>,
+    #[serde(default)]
+    routes: BTreeMap<String, toml::Value>,
     config: Option<toml::Value>,
 }
 
@@ -92,7 +97,8 @@ impl System {
         let binaries = unique(all.iter().map(|c| &c.binary));
         // A binary that a component reads is in the image anyway.
         let roms = unique(all.iter().flat_map(|c| &c.roms).filter(|r| !binaries.contains(r)));
-        Ok(System { text, binaries, roms })
+        let guests = all.iter().any(|c| c.routes.contains_key("vm"));
+        Ok(System { text, binaries, roms, guests })
     }
 
     /// Adds to the command line of each guest.
@@ -160,6 +166,16 @@ mod tests {
                     [[component]]\nbinary='vmm'\nconfig = { component = 1 }\n";
         let s = System::parse(text.into()).unwrap();
         assert_eq!((s.binaries, s.roms), (vec!["init".into(), "x".into(), "vmm".into()], vec!["k".to_string()]));
+    }
+
+    #[test]
+    fn guests_are_known_by_their_route() {
+        let guests = |more: &str| {
+            let text = format!("[[component]]\nbinary='init'\n[[component.config.component]]\nbinary='vmm'\n{more}");
+            System::parse(text).unwrap().guests
+        };
+        assert!(guests("routes={log='parent',vm='parent'}\n"));
+        assert!(!guests("routes={log='parent'}\n"));
     }
 
     #[test]
