@@ -37,7 +37,7 @@ pub struct Supervisor<'a> {
     levels: BTreeMap<usize, Level>,
     /// By the number that its parent knows it by, the index of each child.
     children: BTreeMap<usize, usize>,
-    /// By index, how the last life ended.
+    /// By index, how the last life ended that there was.
     causes: BTreeMap<usize, Cause>,
     /// Whose ends are the system's.
     shutdown: Shutdown,
@@ -106,8 +106,7 @@ impl<'a> Supervisor<'a> {
                 if self.restarts(index) > 0 {
                     self.compare_level(index);
                 }
-                // What it could not be started again after.
-                let cause = self.causes.insert(index, cause).filter(|_| cause == Cause::Asked).unwrap_or(cause);
+                let cause = self.last_cause(index, cause);
                 if matches!(hub.state(life.child), None | Some(State::Ended(_))) {
                     self.ended(index, cause);
                 }
@@ -119,10 +118,16 @@ impl<'a> Supervisor<'a> {
             Order::Dismiss(index) => self.of_children(|all, means| all.dismiss(index, means)),
             Order::Start(life) => {
                 let Some(&index) = self.children.get(&life.child) else { return };
-                if !self.start_again(index, life) {
+                if self.plan.component(index).is_some() {
+                    // The kernel did not take it apart, and `stop` has said so.
                     hub.turn(|turn| turn.remove(life.child));
-                    self.watch_console();
+                } else if !self.start_again(index, life) {
+                    // Often for a moment only: tried again as after any end.
+                    hub.turn(|turn| turn.died(life, Cause::NotStarted));
+                } else {
+                    return;
                 }
+                self.watch_console();
             }
             Order::Log(session) => self.log.provider(session),
             Order::NoLog(end) => {
@@ -152,6 +157,14 @@ impl<'a> Supervisor<'a> {
                 }
             }
             self.power_off(code);
+        }
+    }
+
+    /// What counts as the end of component `index`: that of its last life, if it could not be started again after that.
+    fn last_cause(&mut self, index: usize, cause: Cause) -> Cause {
+        match cause {
+            Cause::Asked | Cause::NotStarted => *self.causes.entry(index).or_insert(cause),
+            cause => *self.causes.entry(index).insert_entry(cause).get(),
         }
     }
 
@@ -260,12 +273,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Creates and starts a component anew that has ended; says why not.
+    /// Creates and starts a component anew that has ended; says why not. Then nothing is left of it.
     fn start_again(&mut self, index: usize, life: Life) -> bool {
-        if self.plan.component(index).is_some() {
-            // The kernel did not take it apart, and `stop` has said so.
-            return false;
-        }
         let Creator { modules, machine, .. } = &self.creator;
         let created = self.plan.again(index, &self.file, modules, machine, &mut self.book).and_then(|()| {
             let created = self.create(index, life);

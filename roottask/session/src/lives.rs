@@ -11,6 +11,9 @@ use crate::turn::{Cause, Child, Effect, Life, State, Turn};
 
 /// So many heartbeats that are not answered are worth a line, of a child that is not stopped before.
 const SILENT: u32 = 3;
+/// First and longest delay after a start that failed, where no longer one is asked for: what is missing is so for a moment, or for
+/// long, and never comes at once.
+const PAUSE: (Time, Time) = (100_000_000, 10_000_000_000);
 
 impl<B: Bank + ?Sized> Turn<'_, B> {
     /// A new child, which starts as soon as there is quota for it. Returns its number, which is never another's; `None`
@@ -89,7 +92,7 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
             child.failures = 0;
         }
         let stays = cause == Cause::Exit(0) && !restart.after_exit || child.failures >= restart.tries;
-        let next = if stays { State::Ended(cause) } else { State::Due(now.saturating_add(delay(child))) };
+        let next = if stays { State::Ended(cause) } else { State::Due(now.saturating_add(delay(child, cause))) };
         let looped = stays && child.failures > 0 && cause != Cause::Exit(0);
         child.failures += u32::from(!stays);
         let fate = match next {
@@ -190,11 +193,15 @@ impl<B: Bank + ?Sized> Turn<'_, B> {
 }
 
 /// How long to wait before a child is started again: twice as long after each failure.
-fn delay(child: &Child) -> Time {
+fn delay(child: &Child, cause: Cause) -> Time {
     let restart = child.spec.restart;
+    let (first, longest) = match cause {
+        Cause::NotStarted if restart.first < PAUSE.0 => PAUSE,
+        _ => (restart.first, restart.longest),
+    };
     // More doublings than a time has bits are too many, but for no delay at all.
     let times = 1u64.checked_shl(child.failures).unwrap_or(u64::MAX);
-    restart.first.saturating_mul(times).min(restart.longest)
+    first.saturating_mul(times).min(longest)
 }
 
 fn describe(cause: Cause) -> String {

@@ -56,6 +56,42 @@ fn who_fails_again_and_again_is_started_later_each_time_and_then_not() {
 }
 
 #[test]
+fn a_start_that_fails_counts_and_is_tried_again_after_a_while_also_where_none_is_asked_for() {
+    let mut house = House::usual();
+    let mut hasty = spec("hasty", &[], &[]);
+    hasty.restart = Restart { tries: 10, first: 0, longest: 86_400_000 * MS, calm: Time::MAX, after_exit: true };
+    house.add(hasty);
+    house.call("hasty", Call::Exit(1)).unwrap();
+    for delay in [200, 400, 800, 1600, 3200, 6400, 10_000, 10_000] {
+        let life = house.life("hasty");
+        house.turn(|turn| turn.died(life, Cause::NotStarted));
+        assert_eq!(house.child("hasty").state, State::Due(house.now + delay * MS));
+        house.tick(delay * MS);
+        assert!(house.child("hasty").runs());
+    }
+    house.call("hasty", Call::Exit(1)).unwrap();
+    assert!(house.child("hasty").runs(), "after an end it is still started at once");
+    let life = house.life("hasty");
+    house.turn(|turn| turn.died(life, Cause::NotStarted));
+    assert_eq!(house.child("hasty").state, State::Ended(Cause::NotStarted));
+    assert!(house.said("hasty: could not be started, stays down after 10 tries in a row"));
+}
+
+#[test]
+fn a_longer_delay_counts_for_starts_that_fail_too() {
+    let mut house = House::usual();
+    let mut calm = spec("calm", &[], &[]);
+    calm.restart = Restart { first: 300 * MS, longest: 500 * MS, ..calm.restart };
+    house.add(calm);
+    for delay in [300, 500] {
+        let life = house.life("calm");
+        house.turn(|turn| turn.died(life, Cause::NotStarted));
+        assert_eq!(house.child("calm").state, State::Due(house.now + delay * MS));
+        house.tick(delay * MS);
+    }
+}
+
+#[test]
 fn a_parent_knows_when_it_has_to_do_something_next() {
     let mut house = House::usual();
     assert_eq!(house.parent.next_tick(), None);
@@ -194,6 +230,7 @@ fn what_the_log_says_of_ends() {
         (Cause::Fault, "shell: stopped after a fault, is started again in 10 ms"),
         (Cause::Heartbeat, "shell: stopped, as it did not answer heartbeats, is started again in 10 ms"),
         (Cause::Owes, "shell: stopped, as it kept what others had donated, is started again in 10 ms"),
+        (Cause::NotStarted, "shell: could not be started, is started again in 100 ms"),
         (Cause::Asked, "shell: stopped, is started again in 10 ms"),
     ] {
         let mut house = House::usual();

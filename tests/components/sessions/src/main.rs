@@ -187,6 +187,11 @@ fn main() -> ExitCode {
         "steady" => ("steady", liars::steady()),
         "brief" => return if brief().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         "crash" => return ExitCode::FAILURE,
+        // The next allocation of the kernel is for its next life.
+        "starve" => {
+            let told = rt::hypercall::inject(1);
+            return if told.is_ok() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
         "nap" => {
             std::thread::sleep(Duration::from_secs(1));
             return ExitCode::SUCCESS;
