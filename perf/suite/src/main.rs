@@ -27,7 +27,7 @@ mod threads;
 /// Rows of a file, measured on that CPU.
 type Run = fn(u16) -> Result<(), String>;
 
-/// All of them but `pins` and `peer`. `only = "NAME"` in the configuration chooses one.
+/// All of them but `pins`, `peer` and `begun`. `only = "NAME"` in the configuration chooses one.
 const GROUPS: &[(&str, Run)] = &[
     ("ipc", ipc::run),
     ("rpc", rpc::run),
@@ -50,6 +50,7 @@ fn main() {
     match only {
         Some("pins") => return interrupts::pins(cpu),
         Some("peer") => return peer::serve(cpu, begun),
+        Some("begun") => rt::exit(begun),
         _ => {}
     }
     interrupts::wait_for_pins();
