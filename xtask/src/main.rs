@@ -17,6 +17,7 @@ mod failure;
 mod guest;
 mod host;
 mod image;
+mod inits;
 mod iso;
 mod kvm;
 mod lint;

@@ -1,11 +1,11 @@
 //! System files (`configs/systems/*.toml`) as far as the build needs them: which boot modules they name, also in routes for
 //! service `rom`. The root task checks the rest when it runs.
 
-use crate::tree;
+use crate::{inits, tree};
 use anyhow::{Context, Result, ensure};
 use regex::{Captures, Regex};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A system: the text that the root task gets, and the modules that must be in the image with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,9 +91,19 @@ impl System {
         System::parse(tree::read_text(&path)?).with_context(|| format!("reading {}", tree::shown(&path)))
     }
 
-    /// Takes the names of modules from the text.
+    /// Takes the names of modules from the text, and from the configurations among them.
     pub fn parse(text: String) -> Result<System> {
-        let all = toml::from_str::<File>(&text)?.all()?;
+        let mut all = toml::from_str::<File>(&text)?.all()?;
+        let mut read = BTreeSet::new();
+        let next = |all: &[Component], read: &BTreeSet<String>| {
+            let unread = all.iter().flat_map(|c| &c.roms).filter(|rom| !read.contains(*rom));
+            unread.into_iter().find_map(|rom| Some((rom.clone(), inits::file(rom)?)))
+        };
+        while let Some((name, path)) = next(&all, &read) {
+            let file: File = toml::from_str(&tree::read_text(&path)?).with_context(|| tree::shown(&path))?;
+            all.extend(file.all()?);
+            read.insert(name);
+        }
         let binaries = unique(all.iter().map(|c| &c.binary));
         // A binary that a component reads is in the image anyway.
         let roms = unique(all.iter().flat_map(|c| &c.roms).filter(|r| !binaries.contains(r)));
@@ -158,6 +168,14 @@ mod tests {
             rom("label='z',to='parent'")
         );
         assert_eq!(System::parse(text).unwrap().roms, ["k", "a", "b", "c", "z"]);
+    }
+
+    #[test]
+    fn modules_of_configurations_that_are_modules_are_collected() {
+        let route = "{service='rom',label='config',relabel='ticker.toml',to='parent'}";
+        let text = format!("[[component]]\nbinary='init'\nroute=[{route}]\n");
+        let s = System::parse(text).unwrap();
+        assert_eq!((s.binaries, s.roms), (vec!["init".into(), "timer-tick".into()], vec!["ticker.toml".to_string()]));
     }
 
     #[test]

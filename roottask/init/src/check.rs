@@ -8,11 +8,12 @@ use crate::defect::Defect;
 use crate::document::{At, Placed};
 use crate::quantity::human;
 use crate::reach::{Frame, ROM, Reach, Walker};
-use parent::{CONFIG_ROM, Name};
+use crate::supplied::{self, Supplied};
+use parent::Name;
 use petgraph::algo::kosaraju_scc;
 use petgraph::graphmap::DiGraphMap;
-use session::{Label, Routes, Target};
-use std::collections::BTreeSet;
+use session::Routes;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 
 /// What a system is to run in, as far as it is known.
@@ -28,6 +29,8 @@ pub struct World {
     pub cpus: Option<u16>,
     /// Boot modules; `None`: any that is asked for.
     pub modules: Option<BTreeSet<String>>,
+    /// What is in boot modules that may be configurations, by name, as far as it is known.
+    pub texts: BTreeMap<String, String>,
     /// Services of the root task.
     pub services: Vec<Name>,
 }
@@ -46,6 +49,8 @@ pub struct Verdict {
 /// Something that was found, and where.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
+    /// The boot module that it is in; empty: what is checked.
+    pub module: String,
     /// The place.
     pub at: At,
     /// What.
@@ -54,7 +59,11 @@ pub struct Finding {
 
 impl Finding {
     pub(crate) fn new(at: At, text: impl Display) -> Finding {
-        Finding { at, text: text.to_string() }
+        Finding { module: String::new(), at, text: text.to_string() }
+    }
+
+    pub(crate) fn of(self, module: &str) -> Finding {
+        Finding { module: module.into(), ..self }
     }
 }
 
@@ -64,16 +73,23 @@ impl From<&Defect> for Finding {
     }
 }
 
-/// Checks all of a configuration, nested ones included. Components that have defects of their own are taken as they
+/// Checks all of a configuration, nested ones included, also those that are boot modules with a known text. Components that have defects of their own are taken as they
 /// would be if these were mended: as somebody who may serve, and asks for nothing.
 pub fn check(config: &Config, world: &World) -> Verdict {
     let mut verdict = Verdict::default();
     verdict.errors.extend(config.all_defects().into_iter().map(Finding::from));
-    let root = Frame { config, path: String::new(), parent: None };
-    let budget =
-        Budget { ram: world.ram, kmem: world.kmem, caps: world.caps, whose: "the machine".into(), at: At::default() };
-    Checker { world, verdict: &mut verdict }.all(&root, &budget);
-    unused(&root, &mut verdict);
+    let root = Frame { config, path: String::new(), parent: None, module: "" };
+    let supplied = supplied::all(&root, world, &mut verdict);
+    let budget = Budget {
+        ram: world.ram,
+        kmem: world.kmem,
+        caps: world.caps,
+        whose: "the machine".into(),
+        at: At::default(),
+        module: "",
+    };
+    Checker { world, supplied: &supplied, verdict: &mut verdict, module: "" }.all(&root, &budget);
+    unused(&Walker { frame: &root, world, supplied: &supplied }, &mut verdict);
     cycles(&mut verdict);
     for list in [&mut verdict.errors, &mut verdict.warnings] {
         list.sort();
@@ -83,71 +99,87 @@ pub fn check(config: &Config, world: &World) -> Verdict {
 }
 
 /// What the parent of some components has for them.
-struct Budget {
+struct Budget<'a> {
     ram: Option<u64>,
     kmem: Option<u64>,
     caps: Option<u64>,
     whose: String,
     at: At,
+    module: &'a str,
 }
 
 struct Checker<'a> {
     world: &'a World,
+    supplied: &'a Supplied,
     verdict: &'a mut Verdict,
+    /// Where the configuration is that is being checked.
+    module: &'a str,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
     fn error(&mut self, at: At, text: impl Display) {
-        self.verdict.errors.push(Finding::new(at, text));
+        self.verdict.errors.push(Finding::new(at, text).of(self.module));
     }
 
     fn warn(&mut self, at: At, text: impl Display) {
-        self.verdict.warnings.push(Finding::new(at, text));
+        self.verdict.warnings.push(Finding::new(at, text).of(self.module));
     }
 
-    fn all(&mut self, frame: &Frame<'_>, budget: &Budget) {
+    fn all(&mut self, frame: &Frame<'_>, budget: &Budget<'_>) {
         self.quotas(frame.config, budget);
         for (index, entry) in frame.config.entries.iter().enumerate() {
             let Ok(c) = &entry.result else { continue };
-            let walker = Walker { frame, world: self.world };
+            let walker = Walker { frame, world: self.world, supplied: self.supplied };
             walker.routes(index, c, self.verdict);
             self.loaded(&walker, index, c);
             self.shadowed(frame, c);
             self.words(frame, c);
-            self.nested(frame, index, c);
+            self.nested(&walker, index, c);
         }
     }
 
-    fn nested(&mut self, frame: &Frame<'_>, index: usize, c: &Component) {
-        let path = frame.path_of(c.name.as_str());
-        let Some(config) = &c.nested else {
-            if c.binary.value == crate::INIT && !configured(c) {
-                self.warn(c.at, format!("`{path}` is an init without a configuration: it starts nothing"));
-            }
-            return;
-        };
+    fn nested(&mut self, walker: &Walker<'_>, index: usize, c: &Component) {
+        if c.nested.is_none() {
+            self.reads_configuration(walker, index, c);
+        }
+        let Some(inner) = walker.inner(index, c) else { return };
+        let Frame { config, path, module, .. } = &inner;
         let caps = Some(c.capabilities().into());
         let (ram, kmem) = (Some(c.spare_bytes()), Some(c.kernel_memory_of_children()));
-        let budget = Budget { ram, kmem, caps, whose: format!("`{path}`"), at: c.ram.at };
-        self.verdict.errors.extend(config.components().flat_map(|inner| within(c, &path, inner)));
-        self.offered(c, config, &path);
-        let inner = Frame { config, path, parent: Some((frame, index)) };
-        self.all(&inner, &budget);
-    }
-
-    /// What init offers is what its parent believes it does.
-    fn offered(&mut self, c: &Component, config: &Config, path: &str) {
+        let budget = Budget { ram, kmem, caps, whose: format!("`{path}`"), at: c.ram.at, module: self.module };
+        let beyond = config.components().flat_map(|inner| within(c, path, inner)).map(|finding| finding.of(module));
+        self.verdict.errors.extend(beyond);
         for p in &c.provides {
             if !config.services.iter().any(|s| s.name == p.value) {
                 self.error(p.at, format!("`{path}` is to provide `{}`, but has no [[service]] of that name", p.value));
             }
         }
+        let Checker { world, supplied, verdict, .. } = self;
+        let mut there = Checker { world, supplied, verdict, module };
         for s in config.services.iter().filter(|s| !c.provides(&s.name)) {
-            self.warn(s.at, format!("`{}` is not among what `{path}` provides: nobody asks for it", s.name));
+            there.warn(s.at, format!("`{}` is not among what `{path}` provides: nobody asks for it", s.name));
+        }
+        there.all(&inner, &budget);
+    }
+
+    /// An init without the key `config` has a configuration from somewhere, and means of its own for what will be in it.
+    fn reads_configuration(&mut self, walker: &Walker<'_>, index: usize, c: &Component) {
+        if c.binary.value != crate::INIT {
+            return;
+        }
+        let path = walker.frame.path_of(c.name.as_str());
+        if walker.origin(index, c).is_none() {
+            self.warn(c.at, format!("`{path}` is an init without a configuration: it starts nothing"));
+        } else if c.children.is_none() {
+            let key = "`children = { kmem = \"...\" }`";
+            self.error(
+                c.at,
+                format!("`{path}` reads its configuration as a ROM, and has no {key}: it can start nobody"),
+            );
         }
     }
 
-    fn quotas(&mut self, config: &Config, budget: &Budget) {
+    fn quotas(&mut self, config: &Config, budget: &Budget<'_>) {
         let sum = |of: fn(&Component) -> u64| config.components().map(of).fold(0u64, u64::saturating_add);
         let ram = sum(|c| c.ram.value.bytes()).saturating_add(config.preserve.ram);
         let kmem = sum(Component::kernel_memory_with_children);
@@ -167,7 +199,8 @@ impl Checker<'_> {
         ] {
             if let Some(there) = there.filter(|&there| asked > there) {
                 let (whose, asked, there) = (&budget.whose, shown(asked), shown(there));
-                self.error(budget.at, format!("{what}: {asked} are given out, but {whose} has {there} for components"));
+                let text = format!("{what}: {asked} are given out, but {whose} has {there} for components");
+                self.verdict.errors.push(Finding::new(budget.at, text).of(budget.module));
             }
         }
     }
@@ -216,13 +249,6 @@ impl Checker<'_> {
     }
 }
 
-/// Whether the configuration of an init comes from another component, as a ROM that changes.
-fn configured(c: &Component) -> bool {
-    let (Some(rom), Ok(label)) = (Name::new(ROM), Label::new(CONFIG_ROM)) else { return false };
-    let rule = c.routes.iter().find(|r| r.rule.matches(&rom, &label));
-    rule.is_some_and(|r| matches!(r.rule.target, Target::Child(_) | Target::AnyChild))
-}
-
 /// What a component is to have beyond what its parent has, of which the label is `path`: devices, CPUs, priority.
 pub fn within(outer: &Component, path: &str, inner: &Component) -> Vec<Finding> {
     let name = format!("{path}{}{}", session::ARROW, inner.name);
@@ -248,7 +274,8 @@ pub fn within(outer: &Component, path: &str, inner: &Component) -> Vec<Finding> 
 }
 
 /// Services that nobody can reach, and ways that nobody goes.
-fn unused(frame: &Frame<'_>, verdict: &mut Verdict) {
+fn unused(walker: &Walker<'_>, verdict: &mut Verdict) {
+    let frame = walker.frame;
     let reached = |path: &str, service: &Name| verdict.reach.iter().any(|r| r.passes(path, service));
     let mut found = Vec::new();
     for c in frame.config.components() {
@@ -265,12 +292,11 @@ fn unused(frame: &Frame<'_>, verdict: &mut Verdict) {
             found.push(Finding::new(s.at, format!("no component can reach `{}` of the parent", s.value)));
         }
     }
-    verdict.warnings.extend(found);
+    verdict.warnings.extend(found.into_iter().map(|finding| finding.of(frame.module)));
     for (index, c) in frame.config.entries.iter().enumerate() {
         let Ok(c) = &c.result else { continue };
-        if let Some(config) = &c.nested {
-            let path = frame.path_of(c.name.as_str());
-            unused(&Frame { config, path, parent: Some((frame, index)) }, verdict);
+        if let Some(inner) = walker.inner(index, c) {
+            unused(&Walker { frame: &inner, ..*walker }, verdict);
         }
     }
 }
@@ -283,11 +309,11 @@ fn cycles(verdict: &mut Verdict) {
     for circle in kosaraju_scc(&graph).into_iter().filter(|circle| circle.len() > 1) {
         let inside = |r: &&&Reach| circle.contains(&r.client.as_str()) && circle.contains(&r.server.as_str());
         let steps: Vec<&&Reach> = edges.iter().filter(inside).collect();
-        let at = steps.iter().map(|r| r.at).min().unwrap_or_default();
+        let (module, at) = steps.iter().map(|r| (r.module.as_str(), r.at)).min().unwrap_or_default();
         let steps: Vec<_> =
             steps.iter().map(|r| format!("`{}` needs `{}` of `{}`", r.client, r.service, r.server)).collect();
         let text = format!("none of these can serve before the others do: {}", steps.join(", "));
-        verdict.errors.push(Finding::new(at, text));
+        verdict.errors.push(Finding::new(at, text).of(module));
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::reach::{CORE, CORE_SERVICES};
 use proptest::prelude::*;
+use session::{ARROW, Label, Target};
 
 /// A system of components with 1M of RAM; each is its name and what more is to be said.
 fn system(components: &[(&str, &str)]) -> String {
@@ -370,6 +371,115 @@ fn what_is_of_no_use_is_a_warning() {
     assert_eq!(texts(&v.warnings), ["`a` is an init without a configuration: it starts nothing"]);
 }
 
+/// An init that reads its configuration as a ROM, and what else is to be said of it.
+fn reading(name: &str, more: &str) -> String {
+    format!("[[component]]\nname = \"{name}\"\nbinary = \"init\"\nram = \"8M\"\ncaps = 500\npriority = 5\n{more}\n")
+}
+
+const CHILDREN: &str = "children = { kmem = \"4M\" }";
+
+/// The route by which it reads that boot module.
+fn from_module(module: &str) -> String {
+    format!("route = [{{ service = \"rom\", label = \"config\", relabel = \"{module}\", to = \"parent\" }}]")
+}
+
+fn supplied(text: &str, texts: &[(&str, &str)]) -> Verdict {
+    let texts = texts.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect();
+    check(&Config::parse(text).unwrap(), &World { texts, ..world() })
+}
+
+/// Module, line, and what.
+fn placed(findings: &[Finding]) -> Vec<String> {
+    findings.iter().map(|f| format!("{}:{}: {}", f.module, f.at.line, f.text)).collect()
+}
+
+#[test]
+fn a_configuration_that_is_a_boot_module_is_checked_as_one_in_the_text() {
+    let (server, client) = ("provides = [\"x\"]\nroutes = { timer = \"parent\" }", "routes = { x = \"i\" }");
+    let more = format!("{CHILDREN}\nprovides = [\"x\"]\nroutes = {{ timer = \"parent\" }}\n{}", from_module("inner"));
+    let text = system(&[("c", client)]) + &reading("i", &more);
+    let inner = |more: &str| {
+        format!("service = [{{ name = \"x\", to = \"s\" }}]\n{}", system(&[("s", &format!("{server}{more}"))]))
+    };
+    let v = supplied(&text, &[("inner", &inner(""))]);
+    assert_eq!((v.errors.as_slice(), v.warnings.as_slice()), ([].as_slice(), [].as_slice()));
+    let all = reach(&v);
+    for way in ["c x \"c -> *\" i -> s", "i -> s timer \"i -> s -> *\" core"] {
+        assert!(all.iter().any(|r| r == way), "{way}: {all:?}");
+    }
+    // Not known: then it is only known that there is one.
+    let v = supplied(&text, &[]);
+    assert_eq!((v.errors.as_slice(), reach(&v)[0].as_str()), ([].as_slice(), "c x \"c -> *\" i"));
+
+    let v = supplied(&text, &[("inner", &inner("\nirqs = [4]\ncpus = [9, 9]"))]);
+    assert_eq!(placed(&v.errors), ["inner:10: component `s`, key `cpus`: 9 is there twice"]);
+    let wrong = inner("\nirqs = [4]\nkmem = \"5M\"").replace("timer", "trace").replace("ram = \"1M\"", "ram = \"9M\"");
+    let wrong = wrong.replace("priority = 1", "priority = 6");
+    let v = supplied(&text, &[("inner", &wrong)]);
+    let want = [
+        ":10: RAM: 9M are given out, but `i` has 7M for components",
+        ":10: kernel memory: 5M are given out, but `i` has 4M for components",
+        "inner:2: `i -> s` is to have priority 6, and `i` has 5",
+        "inner:8: component `i -> s`: the root task has no route of `i` for `trace` \"s -> *\"",
+        "inner:9: `i -> s` is to have interrupt 4, which `i` has not",
+    ];
+    assert_eq!(placed(&v.errors), want);
+    let v = supplied(&text, &[("inner", "a = = 1\n")]);
+    assert!(placed(&v.errors).iter().any(|f| f.starts_with("inner:1: ")), "{:?}", v.errors);
+    let v = supplied(&text, &[("inner", &system(&[("s", "provides = [\"y\"]")]))]);
+    let want = [
+        ":6: component `c`: `i` has no [[service]] for `x` \"c -> *\"",
+        ":14: `i` is to provide `x`, but has no [[service]] of that name",
+    ];
+    assert_eq!(placed(&v.errors), want);
+    let want = [":14: nobody can reach `x` of `i`", "inner:6: nobody can reach `y` of `i -> s`"];
+    assert_eq!(placed(&v.warnings), want);
+}
+
+#[test]
+fn an_init_in_a_module_may_read_another_one() {
+    let inner = reading("j", &format!("kmem = \"1M\"\nram = \"2M\"\n{CHILDREN}").replace("4M", "2M"))
+        .replace("ram = \"8M\"\n", "");
+    let inner = inner + "route = [{ service = \"rom\", label = \"config\", relabel = \"second\", to = \"parent\" }]\n";
+    let route = "route = [{ service = \"rom\", label_last = \"config\", relabel = \"first\", to = \"parent\" }, { service = \"rom\", to = \"parent\" }]";
+    let outer = reading("i", &format!("{CHILDREN}\n{route}"));
+    let last = system(&[("a", "routes = { x = \"b\" }")]);
+    let v = supplied(&outer, &[("first", &inner), ("second", &last)]);
+    assert_eq!(
+        placed(&v.errors),
+        ["second:6: component `i -> j -> a`: `x` goes to `b`, but there is no such component; there is only `a`"]
+    );
+}
+
+#[test]
+fn modules_that_read_themselves_end_somewhere() {
+    let route = "{ service = \"rom\", label = \"config\", relabel = \"self\", to = \"parent\" }";
+    let more = format!("{CHILDREN}\nkmem = \"16K\"\nroute = [{route}, {{ service = \"rom\", to = \"parent\" }}]");
+    let init = reading("i", &more);
+    let v = supplied(&init, &[("self", &init)]);
+    let want = "self:1: `i -> i` reads `self`, as an init around it does: there would be no end to it";
+    assert!(placed(&v.errors).iter().any(|f| f == want), "{:#?}", placed(&v.errors));
+    // Each reads the next one.
+    let texts: Vec<_> = (0..10).map(|n| (format!("m{n}"), init.replace("self", &format!("m{}", n + 1)))).collect();
+    let texts: Vec<_> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let v = supplied(&init.replace("self", "m0"), &texts);
+    let want = format!("m7:1: `{}`: more than 8 inits in each other", ["i"; 9].join(ARROW));
+    let deep: Vec<_> = placed(&v.errors).into_iter().filter(|f| f.contains("each other")).collect();
+    assert_eq!(deep, [want]);
+}
+
+#[test]
+fn who_reads_its_configuration_needs_means_for_what_is_in_it() {
+    let v = supplied(&reading("i", &from_module("inner")), &[]);
+    let want = "`i` reads its configuration as a ROM, and has no `children = { kmem = \"...\" }`: it can start nobody";
+    assert_eq!(texts(&v.errors), [want]);
+    let manager = system(&[("m", "provides = [\"rom\"]")]);
+    let route = "route = [{ service = \"rom\", label = \"config\", to = \"m\" }]";
+    assert_eq!(texts(&supplied(&(manager.clone() + &reading("i", route)), &[]).errors), [want]);
+    let v = supplied(&(manager + &reading("i", &format!("{route}\n{CHILDREN}"))), &[]);
+    assert_eq!((texts(&v.errors), texts(&v.warnings)), (vec![], vec![]));
+}
+
 #[test]
 fn defects_of_components_are_errors_and_the_rest_is_checked_as_if_they_were_mended() {
     let v = verdict(&system(&[("a", "provides = [\"x\"]\nirqs = [-1]"), ("b", "routes = { x = \"a\", y = \"q\" }")]));
@@ -450,5 +560,7 @@ proptest! {
         if let Ok(config) = Config::parse(&text) {
             let _ = check(&config, &world());
         }
+        let reads = reading("r", &format!("{CHILDREN}\n{}", from_module("m")));
+        let _ = supplied(&reads, &[("m", &text)]);
     }
 }

@@ -21,6 +21,7 @@ mod reach;
 mod reader;
 mod rules;
 mod spec;
+mod supplied;
 mod values;
 
 pub use check::{Finding, Verdict, World, check, within};

@@ -24,7 +24,7 @@ const RESERVED: [(&str, &str); 5] = [
     ("nobody", "as a target of routes this is a refusal"),
 ];
 /// Inits in inits.
-const DEEPEST: usize = 8;
+pub(crate) const DEEPEST: usize = 8;
 
 /// Whose children a configuration describes.
 #[derive(Clone, Copy)]

@@ -7,6 +7,7 @@ use crate::config::{Component, Config, Route};
 use crate::defect::Hint;
 use crate::document::At;
 use crate::pattern::{Match, Pattern};
+use crate::supplied::Supplied;
 use parent::Name;
 use session::{ARROW, Label, Routes, Rule, Target};
 
@@ -35,6 +36,8 @@ pub struct Reach {
     pub server: String,
     /// Place of the route.
     pub at: At,
+    /// The boot module that it is in; empty: what is checked.
+    pub module: String,
     /// Whether the route is for this service alone: then the client is expected to use it.
     pub needed: bool,
     /// Inits that offer the service of their child as theirs.
@@ -57,6 +60,8 @@ pub(crate) struct Frame<'a> {
     pub path: String,
     /// The configuration of its parent, and its index there.
     pub parent: Option<(&'a Frame<'a>, usize)>,
+    /// The boot module that it is in; empty: what is checked.
+    pub module: &'a str,
 }
 
 impl Frame<'_> {
@@ -88,6 +93,7 @@ type End = Result<(Trip, String), String>;
 pub(crate) struct Walker<'a> {
     pub frame: &'a Frame<'a>,
     pub world: &'a World,
+    pub supplied: &'a Supplied,
 }
 
 impl Walker<'_> {
@@ -115,7 +121,8 @@ impl Walker<'_> {
 
     fn nowhere(&self, c: &Component, route: &Route, why: String) -> Finding {
         let default = if route.default { " (by `defaults`)" } else { "" };
-        Finding::new(route.at, format!("component `{}`{default}: {why}", self.frame.path_of(c.name.as_str())))
+        let why = format!("component `{}`{default}: {why}", self.frame.path_of(c.name.as_str()));
+        Finding::new(route.at, why).of(self.frame.module)
     }
 
     /// A route for all services that no earlier one takes.
@@ -154,7 +161,8 @@ impl Walker<'_> {
     fn reach(&self, c: &Component, route: &Route, (trip, server): (Trip, String), needed: bool) -> Reach {
         let Trip { service, labels, through, left } = trip;
         let client = self.frame.path_of(c.name.as_str());
-        Reach { client, service, label: labels.to_string(), server, at: route.at, needed, through, left }
+        let module = self.frame.module.to_owned();
+        Reach { client, service, label: labels.to_string(), server, at: route.at, module, needed, through, left }
     }
 
     fn route(&self, index: usize, c: &Component, route: &Route, service: Name) -> Vec<End> {
@@ -216,7 +224,7 @@ impl Walker<'_> {
 
     /// To the parent of whose configuration this is.
     fn leave(&self, mut trip: Trip) -> Vec<End> {
-        let Frame { config, path, parent } = self.frame;
+        let Frame { config, path, parent, .. } = self.frame;
         if let Some(list) = &config.parent_provides
             && !list.iter().any(|s| s.value == trip.service)
         {
@@ -232,7 +240,7 @@ impl Walker<'_> {
             return vec![Err(format!("the root task does not provide `{}`{hint}", trip.service))];
         };
         match &frame.config.entries[index].result {
-            Ok(c) => Walker { frame, world: self.world }.ask(index, c, trip),
+            Ok(c) => Walker { frame, ..*self }.ask(index, c, trip),
             Err(_) => Vec::new(),
         }
     }
@@ -241,12 +249,11 @@ impl Walker<'_> {
     fn serve(&self, index: usize, mut trip: Trip) -> Vec<End> {
         let entry = &self.frame.config.entries[index];
         let path = self.frame.path_of(&entry.label);
-        let Some(config) = entry.result.as_ref().ok().and_then(|c| c.nested.as_deref()) else {
+        let Some(frame) = entry.result.as_ref().ok().and_then(|c| self.inner(index, c)) else {
             return vec![Ok((trip, path))];
         };
-        trip.through.push(path.clone());
-        let frame = Frame { config, path, parent: Some((self.frame, index)) };
-        Walker { frame: &frame, world: self.world }.offer(trip)
+        trip.through.push(path);
+        Walker { frame: &frame, ..*self }.offer(trip)
     }
 
     /// What comes from the parent goes to the child that is to serve it.
@@ -290,7 +297,21 @@ impl Walker<'_> {
         }
         let Some((frame, outer)) = self.frame.parent else { return self.module(rom) };
         let Ok(c) = &frame.config.entries[outer].result else { return Ok(()) };
-        Walker { frame, world: self.world }.rom(outer, c, rom)
+        Walker { frame, ..*self }.rom(outer, c, rom)
+    }
+
+    /// Where a request of child `index` by that rule ends: the last element of the label that arrives, and the server.
+    pub fn end(
+        &self,
+        index: usize,
+        c: &Component,
+        rule: &Rule,
+        service: Name,
+        label: &Label,
+    ) -> Option<(String, String)> {
+        let trip = Trip { service, labels: Pattern::exactly(label), through: Vec::new(), left: Vec::new() };
+        let (trip, server) = self.follow(index, c, rule, trip).into_iter().next()?.ok()?;
+        Some((trip.labels.last()?, server))
     }
 
     /// Whether the root task serves that, as far as the label is known: of ROMs it is a boot module.

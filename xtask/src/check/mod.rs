@@ -3,10 +3,10 @@
 
 mod picture;
 
-use crate::{build, guest, platform, tree};
+use crate::{build, guest, inits, platform, tree};
 use anyhow::{Context, Result, anyhow, ensure};
 use init::{CORE_CAPS, CORE_SERVICES, Config, Defect, Finding, Size, Verdict, World};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,12 +40,13 @@ const IMAGES: u64 = 4 << 20;
 pub fn main(args: &Args) -> Result<ExitCode> {
     let path = named(&args.config)?;
     let platform = platform::choose(args.on.as_deref())?;
-    let world = world(args, &platform)?;
+    let files = inits::beside(&path)?;
+    let world = world(args, &platform, &files)?;
     let text = tree::read_text(&path)?;
     let name = tree::shown(&path);
     let verdict = verdict(&text, &world);
     print!("{}", table(&verdict));
-    eprint!("{}", findings(&name, &platform.name, &verdict));
+    eprint!("{}", findings(&name, &files, &platform.name, &verdict));
     if let Some(file) = &args.picture {
         std::fs::write(file, picture::draw(&name, &verdict.reach)).with_context(|| file.display().to_string())?;
         println!("{}", file.display());
@@ -61,16 +62,22 @@ fn named(config: &Path) -> Result<PathBuf> {
     Ok(path.canonicalize()?)
 }
 
-fn world(args: &Args, platform: &platform::Platform) -> Result<World> {
+/// `files` are those that may be configurations of inits, by the names of boot modules.
+fn world(args: &Args, platform: &platform::Platform, files: &BTreeMap<String, PathBuf>) -> Result<World> {
     let mut world = of_platform(platform);
     if let Some(memory) = &args.memory {
         world.ram = Some(Size::parse(memory).map_err(|e| anyhow!("--memory: {e}"))?.bytes());
     }
     world.modules = Some(match &args.modules {
         Some(names) => names.iter().cloned().collect(),
-        None => modules()?,
+        None => modules()?.into_iter().chain(files.keys().cloned()).collect(),
     });
+    world.texts = texts(files)?;
     Ok(world)
+}
+
+fn texts(files: &BTreeMap<String, PathBuf>) -> Result<BTreeMap<String, String>> {
+    files.iter().map(|(name, path)| Ok((name.clone(), tree::read_text(path)?))).collect()
 }
 
 fn of_platform(p: &platform::Platform) -> World {
@@ -80,6 +87,7 @@ fn of_platform(p: &platform::Platform) -> World {
         caps: Some(CORE_CAPS.into()),
         cpus: Some(p.cpus.try_into().unwrap_or(u16::MAX)),
         modules: None,
+        texts: BTreeMap::new(),
         services: CORE_SERVICES.iter().filter_map(|s| init::Name::new(s)).collect(),
     }
 }
@@ -118,15 +126,17 @@ fn table(verdict: &Verdict) -> String {
     text
 }
 
-fn findings(name: &str, platform: &str, verdict: &Verdict) -> String {
+fn findings(name: &str, files: &BTreeMap<String, PathBuf>, platform: &str, verdict: &Verdict) -> String {
     let kinds = verdict.errors.iter().map(|f| ("error", f)).chain(verdict.warnings.iter().map(|f| ("warning", f)));
     let mut all: Vec<_> = kinds.collect();
-    all.sort_by_key(|(_, f)| f.at);
+    all.sort_by_key(|(_, f)| (&f.module, f.at));
+    let file = |f: &Finding| files.get(&f.module).map_or(name.into(), |path| tree::shown(path));
     let place = |f: &Finding| match f.at == init::At::default() {
         true => String::new(),
         false => format!(":{}:{}", f.at.line, f.at.column),
     };
-    let mut text: String = all.iter().map(|(kind, f)| format!("{name}{}: {kind}: {}\n", place(f), f.text)).collect();
+    let mut text: String =
+        all.iter().map(|(kind, f)| format!("{}{}: {kind}: {}\n", file(f), place(f), f.text)).collect();
     let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let (errors, warnings) = (plural(verdict.errors.len(), "error"), plural(verdict.warnings.len(), "warning"));
     let _ = writeln!(text, "{name} on {platform}: {errors}, {warnings}");
@@ -147,10 +157,11 @@ mod tests {
     #[test]
     fn all_systems_of_the_tree_can_work() {
         let (all, modules) = (platform::all().unwrap(), modules().unwrap());
+        let texts = texts(&inits::all().unwrap()).unwrap();
         for (name, path) in tree::toml_files("configs/systems").unwrap() {
             let text = tree::read_text(&path).unwrap();
             let on = |p: &platform::Platform| {
-                verdict(&text, &World { modules: Some(modules.clone()), ..of_platform(p) }).errors
+                verdict(&text, &World { modules: Some(modules.clone()), texts: texts.clone(), ..of_platform(p) }).errors
             };
             assert!(
                 all.iter().any(|p| on(p).is_empty()),
@@ -172,7 +183,7 @@ mod tests {
                     x.toml:34:9: error: component `vm`, key `roms`: there is no boot module `bzImages`; did you mean \
                     `bzImage`?\n\
                     x.toml on qemu: 2 errors, 1 warning\n";
-        assert_eq!(findings("x.toml", "qemu", &v), want);
+        assert_eq!(findings("x.toml", &BTreeMap::new(), "qemu", &v), want);
     }
 
     #[test]
@@ -183,7 +194,7 @@ mod tests {
                     console  terminal  console -> *  uart\n";
         assert_eq!(table(&v), want);
         assert!(
-            findings("hello", "qemu", &v).ends_with("hello on qemu: 0 errors, 1 warning\n"),
+            findings("hello", &BTreeMap::new(), "qemu", &v).ends_with("hello on qemu: 0 errors, 1 warning\n"),
             "nobody uses its terminal"
         );
     }
@@ -194,10 +205,27 @@ mod tests {
         assert_eq!(v.errors.iter().map(|f| f.at.line).collect::<Vec<_>>(), [1, 2]);
         let v = check("");
         assert!(
-            findings("x", "qemu", &v).starts_with("x:1:1: error: there is no [[component]]\n"),
+            findings("x", &BTreeMap::new(), "qemu", &v).starts_with("x:1:1: error: there is no [[component]]\n"),
             "{}",
-            findings("x", "qemu", &v)
+            findings("x", &BTreeMap::new(), "qemu", &v)
         );
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_configuration_that_is_a_boot_module_has_its_file_line_and_column() {
+        let dir = inits::tests::folder("check");
+        let (system, inner) = (dir.join("system.toml"), dir.join("ticker.toml"));
+        let shipped = |name: &str| tree::read_text(&tree::root().join(name)).unwrap();
+        std::fs::write(&system, shipped("configs/systems/init_rom.toml")).unwrap();
+        std::fs::write(&inner, shipped("configs/inits/ticker.toml").replace("timer = ", "timr = ")).unwrap();
+        let files = inits::beside(&system).unwrap();
+        let mut world = of_platform(&platform::Platform::load("qemu").unwrap());
+        world.texts = texts(&files).unwrap();
+        let v = verdict(&shipped("configs/systems/init_rom.toml"), &world);
+        let found = findings("system.toml", &files, "qemu", &v);
+        let line = format!("{}:8:19: error: component `work -> tick`: ", tree::shown(&inner));
+        assert!(found.contains(&line), "{found}");
+        std::fs::remove_dir_all(dir).unwrap();
     }
 
     #[test]

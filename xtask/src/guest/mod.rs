@@ -9,7 +9,7 @@ mod kernel;
 mod realmode;
 
 use crate::system::System;
-use crate::{build, tree};
+use crate::{build, inits, tree};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -126,6 +126,9 @@ pub fn rom(name: &str) -> Result<PathBuf> {
         "ext2" => return ext2::make(),
         _ => {}
     }
+    if let Some(config) = inits::file(name) {
+        return Ok(config);
+    }
     let guests = all()?;
     let mut kernels = guests.iter().filter_map(|(_, g)| Some((g.text("kernel")?, &g.kernel)));
     match kernels.find(|(n, _)| *n == name) {
@@ -138,7 +141,8 @@ pub fn rom(name: &str) -> Result<PathBuf> {
 pub fn roms() -> Result<BTreeSet<String>> {
     let guests = all()?;
     let kernels = guests.iter().filter_map(|(_, g)| g.text("kernel"));
-    Ok(kernels.chain([INITRAMFS, "ext2", "realmode", "testkernel"]).map(String::from).collect())
+    let made = kernels.chain([INITRAMFS, "ext2", "realmode", "testkernel"]).map(String::from);
+    Ok(made.chain(inits::all()?.into_keys()).collect())
 }
 
 #[cfg(test)]
