@@ -1,21 +1,19 @@
 //! What the books say of components and sessions, as service `trace` tells it.
 //!
-//! Key functions: [`component`], [`session`]. A component's number is that of the child; the root task is none.
+//! Key functions: [`component`], [`offspring`], [`session`]. A component's number is that of the child, or, of children of
+//! components, one of their own; the root task is none.
 
 use parent::Name;
 use rpc::Text;
 use services::pd::Account;
 use services::trace::{Client, Component, NO_PARENT, State};
-use session::{Books, Party, SessionId};
+use session::{ARROW, Books, Party, Quota, SessionId};
 
 /// The child with that number or the first behind it, its CPU time and kernel memory not filled in.
 pub fn component(parent: &session::Parent, books: &Books, from: u32) -> Option<Component> {
     let (number, child) = parent.children().find(|(number, _)| *number >= from as usize)?;
     let id = u32::try_from(number).ok()?;
     let account = child.account.and_then(|account| books.account(account).ok());
-    let of = |part: fn(&session::Quota) -> u64| {
-        account.map_or(NOTHING, |a| Account { limit: part(&a.limit), used: part(&a.used), peak: part(&a.peak.used) })
-    };
     let sessions = parent.sessions().filter(|s| s.client == Some(Party::Child(number))).count();
     Some(Component {
         id,
@@ -28,11 +26,49 @@ pub fn component(parent: &session::Parent, books: &Books, from: u32) -> Option<C
         },
         life: child.life,
         cpu_ns: 0,
-        ram: of(|q| q.ram()),
-        caps: of(|q| q.caps()),
+        ram: figures(account, Quota::ram),
+        caps: figures(account, Quota::caps),
         kmem: NOTHING,
         sessions: u32::try_from(sessions).unwrap_or(u32::MAX),
     })
+}
+
+fn figures(account: Option<&session::Account>, part: impl Fn(Quota) -> u64) -> Account {
+    account.map_or(NOTHING, |a| Account { limit: part(a.limit), used: part(a.used), peak: part(a.peak.used) })
+}
+
+/// Numbers from here on are those of children of components.
+const OTHERS: u32 = 1 << 31;
+
+/// The number of a child of a component, by what the root task calls it.
+pub fn number(index: usize) -> u32 {
+    u32::try_from(index)
+        .ok()
+        .and_then(|index| index.checked_add(OTHERS))
+        .filter(|&id| id != NO_PARENT)
+        .unwrap_or(NO_PARENT - 1)
+}
+
+/// The first that can have that number or one behind it, by what the root task calls it.
+pub fn index(from: u32) -> usize {
+    from.saturating_sub(OTHERS) as usize
+}
+
+/// A child of a component, which runs, its CPU time and kernel memory not filled in. Of its sessions its parent knows.
+pub fn offspring(index: usize, parent: u32, label: &str, account: Option<&session::Account>) -> Component {
+    Component {
+        id: number(index),
+        parent,
+        name: Text::new(label.rsplit(ARROW).next().unwrap_or(label)).unwrap_or_default(),
+        state: State::Running,
+        // Each life has a number of its own.
+        life: index as u64,
+        cpu_ns: 0,
+        ram: figures(account, Quota::ram),
+        caps: figures(account, Quota::caps),
+        kmem: NOTHING,
+        sessions: 0,
+    }
 }
 
 /// What somebody has who has nothing.
@@ -136,6 +172,20 @@ mod tests {
         // What it donated is not its own while the session lasts.
         assert_eq!((b.ram.limit, b.ram.used, b.caps.limit), (98 << 12, 0, 47));
         assert!(a.life != b.life && a.parent == NO_PARENT);
+    }
+
+    #[test]
+    fn children_of_components_have_numbers_behind_all_others() {
+        let (parent, books, ids) = system();
+        let account = parent.children().find_map(|(_, child)| books.account(child.account?).ok());
+        let c = offspring(7, ids[1], "b -> inner", account);
+        assert_eq!((c.name.as_str(), c.parent, c.state, c.life), ("inner", ids[1], State::Running, 7));
+        assert_eq!((c.ram.limit, c.caps.limit), (account.unwrap().limit.ram(), account.unwrap().limit.caps()));
+        assert!(c.id > ids[1] && component(&parent, &books, c.id).is_none());
+        assert_eq!((index(c.id), index(c.id + 1), index(0)), (7, 8, 0));
+        let nested = offspring(8, c.id, "b -> inner -> a", None);
+        assert!(nested.id > c.id && nested.parent == c.id && nested.ram == NOTHING);
+        assert!(number(usize::MAX) < NO_PARENT);
     }
 
     #[test]

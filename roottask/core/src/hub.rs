@@ -15,6 +15,7 @@ use crate::own::{Kept, Own};
 use crate::shared::{Order, Running, Shared};
 use crate::timer::now;
 use abi::{Sel, Status};
+use core_task_logic::census;
 use core_task_logic::ticks::Ticks;
 use parent::SERVICE_LOG;
 use policy::End;
@@ -43,6 +44,8 @@ pub enum Kin {
     Own(Life),
     /// Another component's.
     Other {
+        /// What service `trace` calls the component of which it is a child.
+        of: u32,
         /// Its account.
         account: AccountId,
         /// What it has as its parent.
@@ -72,6 +75,14 @@ impl Member {
     pub fn new(kin: Kin, index: usize, cpu: u16) -> Arc<Member> {
         let (denied, brood, signal, desks, children) = Default::default();
         Arc::new(Member { kin, index, cpu, denied, brood, signal, desks, children })
+    }
+
+    /// What service `trace` calls it.
+    pub fn traced(&self) -> u32 {
+        match self.kin {
+            Kin::Own(life) => u32::try_from(life.child).unwrap_or(u32::MAX),
+            Kin::Other { .. } => census::number(self.index),
+        }
     }
 
     /// Keeps the object through which it has children.
@@ -172,6 +183,11 @@ impl Hub {
     pub fn running(&self, life: u64) -> Option<Arc<Running>> {
         let index = lock(&self.members).get(&life)?.index;
         self.shared.component(index).filter(|c| matches!(c.member.kin, Kin::Own(own) if own.number == life))
+    }
+
+    /// The child of a component that service `trace` calls so, or the first behind it.
+    pub fn offspring(&self, from: u32) -> Option<Arc<Running>> {
+        self.shared.offspring(census::index(from))
     }
 
     /// The label of a component, if that life of it runs.

@@ -169,7 +169,7 @@ impl Offspring {
         })?;
         let (mapped, kmem, cpu) = (children::mapped(component), planned.kmem(), planned.first_cpu());
         let beside = Quota::new(frames(planned).saturating_sub(mapped.ram()), 0).unwrap_or_default();
-        let member = Member::new(Kin::Other { account, parent }, index, cpu);
+        let member = Member::new(Kin::Other { of: of.traced(), account, parent }, index, cpu);
         // From here on it is taken back by its end.
         estate.kmem = estate.kmem.saturating_sub(kmem);
         let root = Arc::clone(&estate.root);

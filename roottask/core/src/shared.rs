@@ -283,6 +283,13 @@ impl Shared {
         self.components().get(&index).cloned()
     }
 
+    /// The child of a component with that number, or the first behind it.
+    pub fn offspring(&self, from: usize) -> Option<Arc<Running>> {
+        let components = self.components();
+        let mut all = components.range(from..).map(|(_, c)| c);
+        all.find(|c| matches!(c.member.kin, Kin::Other { .. })).cloned()
+    }
+
     /// A component was created.
     pub fn put(&self, component: Running) {
         self.components().insert(component.member.index, Arc::new(component));

@@ -2,7 +2,8 @@
 //!
 //! Key type: [`Watch`], a session. What the books say is put together in `core_task_logic::census`.
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Kin};
+use crate::shared::Running;
 use crate::space;
 use abi::{Sel, perm};
 use core_task_logic::census;
@@ -29,6 +30,24 @@ fn ns(ticks: u64) -> u64 {
     rt::time::ns_from_tsc(ticks)
 }
 
+/// With what the kernel says of it.
+fn measured(running: &Running, known: Component) -> Component {
+    let (limit, used) = hypercall::read_quota(running.objects.pd).unwrap_or_default();
+    let (limit, used) = (limit << abi::PAGE_BITS, used << abi::PAGE_BITS);
+    Component { cpu_ns: ns(running.ticks()), kmem: Account { limit, used, peak: used }, ..known }
+}
+
+impl Watch {
+    /// The child of a component with that number, or the first behind it.
+    fn offspring(&self, from: u32) -> Option<Component> {
+        let running = self.hub.offspring(from)?;
+        let Kin::Other { of, .. } = running.member.kin else { return None };
+        let account = self.hub.account(&running.member);
+        let known = census::offspring(running.member.index, of, &running.label, account.as_ref());
+        Some(measured(&running, known))
+    }
+}
+
 impl Trace for Watch {
     fn now_ns(&mut self) -> u64 {
         ns(rt::time::tsc())
@@ -39,11 +58,13 @@ impl Trace for Watch {
     }
 
     fn component(&mut self, from: u32) -> Option<Component> {
-        let known = self.hub.look(|parent, books| census::component(parent, books, from))?;
-        let Some(running) = self.hub.running(known.life) else { return Some(known) };
-        let (limit, used) = hypercall::read_quota(running.objects.pd).unwrap_or_default();
-        let (limit, used) = (limit << abi::PAGE_BITS, used << abi::PAGE_BITS);
-        Some(Component { cpu_ns: ns(running.ticks()), kmem: Account { limit, used, peak: used }, ..known })
+        let Some(known) = self.hub.look(|parent, books| census::component(parent, books, from)) else {
+            return self.offspring(from);
+        };
+        match self.hub.running(known.life) {
+            Some(running) => Some(measured(&running, known)),
+            None => Some(known),
+        }
     }
 
     fn session(&mut self, component: u32, from: u64) -> Option<Client> {

@@ -27,7 +27,8 @@ pub enum State {
 record! {
     /// A component.
     Component {
-        /// Its number, the same through all its lives.
+        /// Its number, above that of its parent: of core's children the same through all their lives, of others that of a life, as only
+        /// their parents know who is started again.
         id: u32,
         /// That of its parent, or [`NO_PARENT`].
         parent: u32,
@@ -45,7 +46,7 @@ record! {
         caps: Account,
         /// Kernel memory in bytes; its peak is not known.
         kmem: Account,
-        /// Sessions of which it is the client.
+        /// Sessions of which it is the client, of core's children: about others their parents know.
         sessions: u32,
     }
 }
