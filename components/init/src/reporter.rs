@@ -1,17 +1,29 @@
 //! Who reports the state.
 
 use crate::{AGAIN, Init, lock, now};
+use ::session::Time;
 use rpc::Bytes;
 use rt::session::{self, Session};
 use services::{Report, ReportClient};
 use std::time::Duration;
 
-/// Reports the state when it has changed, for as long as the program runs.
+/// How long who takes reports may let us wait for a session, in ns.
+const PATIENCE: Time = 5_000_000_000;
+
+/// Reports the state when it has changed, for as long as the program runs. Why that is not so is said once.
 pub fn report(init: &'static Init) {
+    let mut said = String::new();
     loop {
-        let sent = session::open::<dyn Report>("state", &[]).map_err(|e| e.to_string()).and_then(|s| reports(init, &s));
-        if let Err(e) = sent {
+        let late = rt::time::tsc_from_ns(now().saturating_add(PATIENCE));
+        let session = session::open_until::<dyn Report>("state", &[], late).map_err(|e| e.to_string());
+        if session.is_ok() {
+            said.clear();
+        }
+        if let Err(e) = session.and_then(|s| reports(init, &s))
+            && e != said
+        {
             println!("no report of the state: {e}");
+            said = e;
         }
         std::thread::sleep(Duration::from_nanos(AGAIN));
     }

@@ -7,6 +7,9 @@ use rt::session;
 use services::{Trace, TraceClient};
 use std::error::Error;
 
+/// How long who serves `trace` may take to answer, in ns.
+const PATIENCE: u64 = 5_000_000_000;
+
 /// Where pictures go.
 enum Out {
     Terminal { keys: Reader, writer: Writer, screen: Screen },
@@ -65,7 +68,9 @@ impl Out {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let config = rt::rom(parent::CONFIG_ROM).map_or(Ok(Config::default()), Config::parse)?;
-    let session = session::open::<dyn Trace>("", &[]).map_err(|e| format!("no session with service `trace`: {e}"))?;
+    let session =
+        session::open_until::<dyn Trace>("", &[], rt::time::tsc().saturating_add(rt::time::tsc_from_ns(PATIENCE)))
+            .map_err(|e| format!("no session with service `trace`: {e}"))?;
     let trace = TraceClient::new(session.portal());
     let (mut out, mut keys) = (Out::open(), Keys::default());
     let period = rt::time::tsc_from_ns(u64::try_from(config.every().as_nanos()).unwrap_or(u64::MAX));

@@ -116,10 +116,10 @@ fn wake(addr: *const AtomicU32, max: u32) -> usize {
     n
 }
 
-/// Waits until the word is another than `seen`; or not so long.
-pub(crate) fn wait_change(word: &AtomicU32, seen: u32) {
+/// Waits until the word is another than `seen`, or the TSC reaches `tsc`; or not so long.
+pub(crate) fn wait_change(word: &AtomicU32, seen: u32, tsc: Option<u64>) {
     // SAFETY: a reference is valid.
-    let _ = unsafe { wait(word, seen, None) };
+    let _ = unsafe { wait(word, seen, tsc) };
 }
 
 /// Wakes all that wait for a change.

@@ -37,6 +37,8 @@ pub enum Error {
     Short(Shortage),
     /// The server has died, or the session was closed.
     Gone,
+    /// The server has not answered in time; it is not waited for any more.
+    Late,
     /// The server has another version of the interface.
     Incompatible {
         /// What we were built against.
@@ -60,6 +62,7 @@ impl fmt::Display for Error {
             Error::Short(Shortage::Ram) => f.write_str("the server wants more RAM for the session"),
             Error::Short(Shortage::Caps) => f.write_str("the server wants more capabilities for the session"),
             Error::Gone => f.write_str("the server has died"),
+            Error::Late => f.write_str("the server has not answered in time"),
             Error::Incompatible { interface, theirs } => {
                 let ours = interface.built.version;
                 write!(f, "{}: the server has version {theirs}, this was built against {ours}", interface.name)?;
@@ -215,24 +218,36 @@ fn enter(state: &mut State, id: u64, news: News) -> Option<Held<Cap<AnyObject>>>
 /// Waits until `find` finds something.
 fn wait<R>(mut find: impl FnMut(&mut State) -> Option<R>) -> R {
     loop {
+        if let Some(found) = wait_until(None, &mut find) {
+            return found;
+        }
+    }
+}
+
+/// The same, at most until the TSC reaches that.
+fn wait_until<R>(tsc: Option<u64>, mut find: impl FnMut(&mut State) -> Option<R>) -> Option<R> {
+    loop {
         let seen = CHANGES.load(Ordering::SeqCst);
         if let Some(found) = STATE.with(&mut find) {
-            return found;
+            return Some(found);
+        }
+        if tsc.is_some_and(|tsc| crate::time::tsc() >= tsc) {
+            return None;
         }
         let attending = ATTENDING.load(Ordering::Acquire);
         let others = attending != 0 && attending != tcb::my().ec;
         if others || LOOKING.swap(true, Ordering::Acquire) {
-            futex::wait_change(&CHANGES, seen);
+            futex::wait_change(&CHANGES, seen, tsc);
             continue;
         }
         look();
         let found = STATE.with(&mut find);
         if found.is_none() {
-            let _ = hypercall::sm_down(CONTEXT.load(Ordering::Acquire), true, None);
+            let _ = hypercall::sm_down(CONTEXT.load(Ordering::Acquire), true, tsc);
         }
         LOOKING.store(false, Ordering::Release);
         changed();
-        if let Some(found) = found {
+        if found.is_some() {
             remind();
             return found;
         }
@@ -306,6 +321,32 @@ pub fn open_with<I: Interface + ?Sized>(label: &str, args: &[u8], donation: Amou
     listen()?;
     let id = ask::<I>(label, args, donation)?;
     opened(id, wait(|s| answered(s, id)))
+}
+
+/// As [`open`], for a server that may never answer: when the TSC reaches `tsc` the request is taken back, and what was donated
+/// comes back, as the parent has it from the server.
+pub fn open_until<I: Interface + ?Sized>(label: &str, args: &[u8], tsc: u64) -> Result<Session<I>, Error> {
+    listen()?;
+    let id = ask::<I>(label, args, Amount::of(I::TABLE.cost))?;
+    match wait_until(Some(tsc), |s| answered(s, id)) {
+        Some(answer) => opened(id, answer),
+        None => {
+            give_up(id);
+            Err(Error::Late)
+        }
+    }
+}
+
+/// A session that nobody waits for any more.
+fn give_up(id: u64) {
+    let mine = STATE.with(|s| s.mine.remove(&id));
+    if !matches!(mine, Some(Mine::Ended(_))) {
+        let _ = parent().close(id);
+    }
+    // It has come after all.
+    if let Some(Mine::Ready(cap)) = mine {
+        drop(Held::adopt(cap));
+    }
 }
 
 /// As [`open`], waiting for nobody but parent and server: not for what another thread of the component has to do.

@@ -1,6 +1,6 @@
 //! Servers and clients that do what they must not, and one pair that does not notice.
 
-use crate::echo::{Echo, EchoServer};
+use crate::echo::{Echo, EchoClient, EchoServer};
 use crate::server::Session as Served;
 use crate::{Outcome, done, equal, open, parent, request};
 use abi::Mtd;
@@ -99,6 +99,38 @@ pub fn wait() -> Outcome {
     equal("all is back", done("ram", pd().ram())?.limit, before.limit)
 }
 
+/// The client of a server that never answers: each time it goes on in time, and has all back in the end. Whoever answers is not too
+/// late.
+pub fn hurry() -> Outcome {
+    for round in 0..3 {
+        let before = done("ram", pd().ram())?.limit;
+        // As many as it can pay.
+        for _ in 0..8 {
+            let late = rt::time::tsc() + rt::time::tsc_from_ns(20_000_000);
+            let session = session::open_until::<dyn Echo>("late", &[], late).map(drop);
+            equal(&format!("round {round}"), session, Err(session::Error::Late))?;
+            equal("waited for", rt::time::tsc() >= late, true)?;
+            let soon = rt::time::tsc() + rt::time::tsc_from_ns(10_000_000_000);
+            let session = done("who answers", session::open_until::<dyn Echo>("soon", &[], soon))?;
+            equal("adds", EchoClient::new(session.portal()).add(2), Ok(2))?;
+        }
+        restored(before)?;
+    }
+    Ok(())
+}
+
+/// Waits until so many bytes may be used again.
+fn restored(limit: u64) -> Outcome {
+    let now = || done("ram", pd().ram()).map(|a| a.limit);
+    for _ in 0..2000 {
+        if now()? == limit {
+            return Ok(());
+        }
+        pause();
+    }
+    Err(format!("{} of {limit} bytes are back", now()?))
+}
+
 /// A server that spends what it is given, and keeps that when the session is over.
 pub fn keep() -> Outcome {
     announce()?;
@@ -122,13 +154,7 @@ pub fn save() -> Outcome {
     let session = done("open", open("s"))?;
     equal("donated", limit()?, before - 2 * PAGE)?;
     drop(session);
-    for _ in 0..2000 {
-        if limit()? == before {
-            return Ok(());
-        }
-        pause();
-    }
-    Err(format!("{} of {before} bytes are back", limit()?))
+    restored(before)
 }
 
 /// A sequence of numbers that are the same each time.

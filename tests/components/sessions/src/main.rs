@@ -182,6 +182,7 @@ fn main() -> ExitCode {
         "debtor" => ("debtor", liars::keep()),
         "wait" => ("wait", liars::wait()),
         "save" => ("save", liars::save()),
+        "hurry" => ("hurry", liars::hurry()),
         "garbage" => ("garbage", liars::garbage()),
         "greedy" => ("greedy", liars::take_all()),
         "steady" => ("steady", liars::steady()),
