@@ -3,16 +3,13 @@
 use ::session::Label;
 use fs_rom_logic::{Config, Entry, FileError, Image};
 use rpc::{Cap, Signal};
-use rt::roms::{self, Shown, Sink};
+use rt::roms::{self, Donations, Shown, Sink};
 use rt::rpc::{Entrypoint, Managed};
 use rt::session::{self, Amount, Refused, Request, Root};
 use services::{Dataspace, Rom, RomServer};
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Stack of the entry point, in bytes: `ext4-view` has blocks on its own.
 const STACK: usize = 256 << 10;
@@ -49,14 +46,13 @@ struct File {
     disk: Disk,
     path: String,
     len: u64,
-    donated: Arc<AtomicU64>,
     shown: Shown,
 }
 
 impl Rom for File {
     fn dataspace(&mut self) -> Option<Cap<dyn Dataspace>> {
-        let File { disk, path, len, donated, shown } = self;
-        let dataspace = shown.dataspace(*len, donated.load(Ordering::Relaxed), |to| disk.read(path, to));
+        let File { disk, path, len, shown } = self;
+        let dataspace = shown.dataspace(*len, |to| disk.read(path, to));
         dataspace.inspect_err(|e| println!("{path:?}: {e}")).ok()?
     }
 
@@ -72,10 +68,10 @@ impl Rom for File {
     }
 }
 
-/// What the sessions have donated, by their numbers.
+/// Makes sessions.
 struct Files {
     disk: Disk,
-    donated: BTreeMap<u64, Arc<AtomicU64>>,
+    donations: Donations,
 }
 
 impl Root for Files {
@@ -88,22 +84,20 @@ impl Root for Files {
         };
         let label = Label::new(request.label.as_str()).map_err(|e| denied(&e))?;
         let entry = self.disk.file(label.last()).map_err(|e| denied(&e))?;
-        let donated = Arc::new(AtomicU64::new(request.donation.ram));
-        let (path, shown) = (label.last().into(), Shown::default());
-        let file = File { disk: self.disk, path, len: entry.len(), donated: Arc::clone(&donated), shown };
-        let object = at.manage(RomServer(file)).map_err(|_| denied(&"there is no room for more sessions"))?;
-        self.donated.insert(request.id, donated);
-        Ok(object)
+        let (path, shown) = (label.last().into(), self.donations.open(request));
+        let file = File { disk: self.disk, path, len: entry.len(), shown };
+        at.manage(RomServer(file)).map_err(|_| {
+            self.donations.closed(request.id);
+            denied(&"there is no room for more sessions")
+        })
     }
 
     fn upgraded(&mut self, id: u64, donated: Amount) {
-        if let Some(known) = self.donated.get(&id) {
-            known.store(donated.ram, Ordering::Relaxed);
-        }
+        self.donations.upgraded(id, donated);
     }
 
     fn closed(&mut self, id: u64) {
-        self.donated.remove(&id);
+        self.donations.closed(id);
     }
 }
 
@@ -123,7 +117,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     Image::open(bytes).map_err(|e| format!("ROM `{name}`: {e}"))?;
     println!("files of `{name}`, {} KiB", bytes.len() >> 10);
     let at = Entrypoint::new(rt::thread::cpu(), STACK).map_err(|e| format!("the kernel refused a thread: {e:?}"))?;
-    session::serve(at, Files { disk: Disk { bytes, max: config.max_len() }, donated: BTreeMap::new() })?;
+    session::serve(at, Files { disk: Disk { bytes, max: config.max_len() }, donations: Donations::default() })?;
     loop {
         std::thread::park();
     }

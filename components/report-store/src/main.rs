@@ -4,7 +4,7 @@ use ::session::Label;
 use report_store_logic::{Changed, Config, Limit, ReaderId, Store, StoreError, WriterId};
 use rpc::{Bytes, Cap, Signal};
 use rt::dataspace::Private;
-use rt::roms::Shown;
+use rt::roms::{Donations, Shown};
 use rt::rpc::{Entrypoint, Held, Managed, raise};
 use rt::session::{self, Amount, Refused, Request, Root};
 use services::report::{PART, ReportError};
@@ -12,7 +12,6 @@ use services::{Dataspace, Report, ReportServer, Rom, RomServer};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Stack of the entry point, in bytes.
@@ -125,7 +124,6 @@ impl Root for Reports {
 struct Reader {
     shared: Shared,
     id: ReaderId,
-    donated: Arc<AtomicU64>,
     shown: Shown,
 }
 
@@ -139,9 +137,8 @@ impl Reader {
 
 impl Rom for Reader {
     fn dataspace(&mut self) -> Option<Cap<dyn Dataspace>> {
-        let donated = self.donated.load(Ordering::Relaxed);
         let show = |shown: &mut Shown, content: &[u8]| {
-            shown.dataspace(content.len() as u64, donated, |to| {
+            shown.dataspace(content.len() as u64, |to| {
                 to.put(content);
                 true
             })
@@ -182,7 +179,7 @@ impl Drop for Reader {
 /// Makes sessions of components that read.
 struct Roms {
     shared: Shared,
-    donated: BTreeMap<u64, Arc<AtomicU64>>,
+    donations: Donations,
 }
 
 impl Root for Roms {
@@ -191,21 +188,19 @@ impl Root for Roms {
     fn create(&mut self, at: Entrypoint, request: &Request) -> Result<Managed<dyn Rom>, Refused> {
         let opened = self.shared.state().store.open_rom(&label(request)?);
         let id = opened.map_err(|e| denied(request, e))?;
-        let donated = Arc::new(AtomicU64::new(request.donation.ram));
-        let reader = Reader { shared: self.shared.clone(), id, donated: Arc::clone(&donated), shown: Shown::default() };
-        let object = at.manage(RomServer(reader)).map_err(|e| denied(request, format!("no object: {e:?}")))?;
-        self.donated.insert(request.id, donated);
-        Ok(object)
+        let reader = Reader { shared: self.shared.clone(), id, shown: self.donations.open(request) };
+        at.manage(RomServer(reader)).map_err(|e| {
+            self.donations.closed(request.id);
+            denied(request, format!("no object: {e:?}"))
+        })
     }
 
     fn upgraded(&mut self, id: u64, donated: Amount) {
-        if let Some(known) = self.donated.get(&id) {
-            known.store(donated.ram, Ordering::Relaxed);
-        }
+        self.donations.upgraded(id, donated);
     }
 
     fn closed(&mut self, id: u64) {
-        self.donated.remove(&id);
+        self.donations.closed(id);
     }
 }
 
@@ -215,7 +210,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let shared = Shared(Arc::new(Mutex::new(State { store: Store::new(config, memory), signals: BTreeMap::new() })));
     let at = Entrypoint::new(rt::thread::cpu(), STACK).map_err(|e| format!("the kernel refused a thread: {e:?}"))?;
     session::serve(at, Reports { shared: shared.clone(), writers: BTreeMap::new() })?;
-    session::serve(at, Roms { shared, donated: BTreeMap::new() })?;
+    session::serve(at, Roms { shared, donations: Donations::default() })?;
     loop {
         std::thread::park();
     }

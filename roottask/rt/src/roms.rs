@@ -1,13 +1,15 @@
 //! ROMs by sessions: boot modules, files, reports, whoever serves them. Those that the description of the component names
 //! are there from its start on: [`rom`](fn@crate::rom).
 //!
-//! Key types: [`Rom`]; [`Shown`], for who serves ROMs.
+//! Key types: [`Rom`]; for who serves ROMs [`Shown`], and [`Donations`].
 
 use crate::dataspace::{AllocError, AttachError, Attached, Ram, attach};
 use crate::rpc::{Held, Portal};
-use crate::session::{self, Amount, Session};
+use crate::session::{self, Amount, Request, Session};
 use abi::PAGE_SIZE;
 use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -132,10 +134,37 @@ impl Rom {
 }
 
 /// What a server shows of some content to a session: a copy in RAM of the own quota, once the session has donated so much.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Shown {
     copy: Option<Ram>,
     size: u64,
+    /// Bytes, kept up to date by [`Donations`].
+    donated: Arc<AtomicU64>,
+}
+
+/// What the sessions of a server of ROMs have donated, by their numbers.
+#[derive(Debug, Default)]
+pub struct Donations(BTreeMap<u64, Arc<AtomicU64>>);
+
+impl Donations {
+    /// What is shown to a session that is to be created. If it is not, it is [`closed`](Donations::closed).
+    pub fn open(&mut self, request: &Request) -> Shown {
+        let donated = Arc::new(AtomicU64::new(request.donation.ram));
+        self.0.insert(request.id, Arc::clone(&donated));
+        Shown { copy: None, size: 0, donated }
+    }
+
+    /// A session has donated so much, all told.
+    pub fn upgraded(&mut self, id: u64, donated: Amount) {
+        if let Some(known) = self.0.get(&id) {
+            known.store(donated.ram, Ordering::Relaxed);
+        }
+    }
+
+    /// A session is over.
+    pub fn closed(&mut self, id: u64) {
+        self.0.remove(&id);
+    }
 }
 
 /// Bytes of a ROM: whatever its server says, no more than there is.
@@ -192,10 +221,9 @@ impl Shown {
     pub fn dataspace(
         &mut self,
         size: u64,
-        donated: u64,
         fill: impl FnOnce(&mut Sink<'_>) -> bool,
     ) -> Result<Option<Cap<dyn Dataspace>>, AllocError> {
-        if self.copy.is_none() && size > 0 && pages(size) <= donated {
+        if self.copy.is_none() && size > 0 && pages(size) <= self.donated.load(Ordering::Relaxed) {
             let copy = Ram::new(pages(size))?;
             if !copied(&copy.attached, fill) {
                 return Ok(None);
