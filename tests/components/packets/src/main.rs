@@ -306,11 +306,6 @@ fn lie(_: Entrypoint) -> Outcome {
     Ok(())
 }
 
-fn role() -> Option<String> {
-    let text = std::str::from_utf8(rt::rom(parent::CONFIG_ROM)?).ok()?;
-    Some(text.split_once("role = \"")?.1.split_once('"')?.0.into())
-}
-
 /// A name and what is checked.
 type Check = (&'static str, fn(Entrypoint) -> Outcome);
 
@@ -340,10 +335,10 @@ fn check(checks: &[Check]) -> Outcome {
 }
 
 fn main() -> ExitCode {
-    let outcome = match role().as_deref() {
-        Some("server") => server::main(),
-        Some("client") => check(CLIENT),
-        Some("liar") => check(&[("lie", lie)]),
+    let outcome = match role::of(rt::rom(parent::CONFIG_ROM)) {
+        "server" => server::main(),
+        "client" => check(CLIENT),
+        "liar" => check(&[("lie", lie)]),
         other => Err(format!("there is no role {other:?}")),
     };
     match outcome {

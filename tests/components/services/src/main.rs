@@ -21,14 +21,9 @@ fn equal<T: PartialEq + Debug>(what: &str, found: T, wanted: T) -> Outcome {
     if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?}, not {wanted:?}")) }
 }
 
-fn role() -> Option<String> {
-    let text = std::str::from_utf8(rt::rom(parent::CONFIG_ROM)?).ok()?;
-    Some(text.split_once("role = \"")?.1.split_once('"')?.0.into())
-}
-
 fn main() -> ExitCode {
-    let role = role().unwrap_or_default();
-    let (name, outcome) = match role.as_str() {
+    let role = role::of(rt::rom(parent::CONFIG_ROM));
+    let (name, outcome) = match role {
         "clock" => ("clock", clock::check()),
         "broken" => ("broken", files::broken()),
         "files" => ("files", files::read()),

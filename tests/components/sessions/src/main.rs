@@ -152,14 +152,9 @@ fn brief() -> Outcome {
     equal("add", client.add(1), Ok(1))
 }
 
-fn role() -> Option<String> {
-    let text = std::str::from_utf8(rt::rom(parent::CONFIG_ROM)?).ok()?;
-    Some(text.split_once("role = \"")?.1.split_once('"')?.0.into())
-}
-
 fn main() -> ExitCode {
-    let role = role().unwrap_or_default();
-    let (name, outcome) = match role.as_str() {
+    let role = role::of(rt::rom(parent::CONFIG_ROM));
+    let (name, outcome) = match role {
         "server" => ("server", server::main()),
         "stall" => ("stall", stall()),
         "routing" => ("routing", routing()),
