@@ -36,6 +36,11 @@ pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), Sp
     Ok(())
 }
 
+/// Limit and use of its account of kernel memory, in frames.
+pub fn account(o: &Objects) -> (u64, u64) {
+    hypercall::read_quota(o.pd).unwrap_or((u64::MAX, 0))
+}
+
 /// The kernel memory that it does not use is ours at once. Its account is only when nobody has a capability to anything of it
 /// any more, and others may keep some for as long as they like.
 fn release_account(o: &Objects) {

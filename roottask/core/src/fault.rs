@@ -49,6 +49,20 @@ const NAMES: [&str; 32] = [
     "",
 ];
 
+/// What a thread with its UTCB, its vector state and tables for both can take at once, in frames.
+const SCARCE: u64 = 12;
+
+/// What is said of a component that was stopped. A program that gets no kernel memory for its threads or locks traps, which says
+/// nothing of the cause: `limit` and `used` of its account, in frames, do.
+pub fn stopped(label: &str, fault: Fault, (limit, used): (u64, u64)) -> String {
+    let line = format!("component `{label}`: stopped: {fault}");
+    if limit.saturating_sub(used) >= SCARCE {
+        return line;
+    }
+    let kib = |frames: u64| (frames << abi::PAGE_BITS) >> 10;
+    format!("{line}; of its kernel memory (key `kmem`) {}K of {}K are used", kib(used), kib(limit))
+}
+
 /// An exception of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
@@ -110,6 +124,13 @@ mod tests {
         assert!(fault(13, 0x10).starts_with("general protection fault, rip 0x401000"));
         assert!(fault(0, 0).starts_with("divide error, "));
         assert!(fault(6, 0).starts_with("invalid opcode, "));
+    }
+
+    #[test]
+    fn an_account_that_is_used_up_may_be_why() {
+        let of = |frames| stopped("a", Fault { vector: 6, error: 0, address: 0, rip: 0, rsp: 0 }, frames);
+        assert!(of((28, 27)).ends_with("; of its kernel memory (key `kmem`) 108K of 112K are used"));
+        assert!(of((28, 16)).ends_with("error code 0x0"));
         assert!(fault(21, 0).starts_with("control protection exception, "));
         assert!(fault(15, 0).starts_with("exception 15, "));
         assert!(fault(99, 0).starts_with("exception 99, "));

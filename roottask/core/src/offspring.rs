@@ -4,12 +4,12 @@
 //! Key types: [`Offspring`], all of them; [`Launch`], one that is to be started.
 
 use crate::create::Creator;
-use crate::end::end_domain;
+use crate::end::{account, end_domain};
 use crate::hub::{Kin, Member};
 use crate::log::Log;
 use crate::shared::Shared;
 use crate::supervisor::describe;
-use core_task_logic::fault::Fault;
+use core_task_logic::fault::{Fault, stopped};
 use init::{ARROW, Component, Config, Name, Placed, within};
 use policy::{Book, ComponentError, ComponentPlan, End, Machine, Plan, children};
 use rpc::Cap;
@@ -206,7 +206,7 @@ impl Offspring {
         let Some(child) = self.all.get(&index) else { return };
         let of = Arc::clone(&child.of);
         if let (Some(fault), Some(running)) = (fault, means.shared.component(index)) {
-            means.log.line(format!("component `{}`: stopped: {fault}", running.label));
+            means.log.line(stopped(&running.label, fault, account(&running.objects)));
         }
         self.end(index, means);
         match end {

@@ -4,7 +4,7 @@
 
 use crate::console;
 use crate::create::Creator;
-use crate::end::end_domain;
+use crate::end::{account, end_domain};
 use crate::kernel_trace;
 use crate::log::Log;
 use crate::offspring::{Means, Offspring};
@@ -12,6 +12,7 @@ use crate::power;
 use crate::shared::{Order, Running, Shared};
 use crate::space::SpaceError;
 use abi::root_obj;
+use core_task_logic::fault::stopped;
 use init::Config;
 use policy::{Book, ComponentError, ComponentPlan, Level, Plan, Shutdown, children, exit_code};
 use rt::hypercall;
@@ -96,7 +97,8 @@ impl<'a> Supervisor<'a> {
                 hub.turn(|turn| turn.died(life, end.into()));
                 if let (Some(&index), Some(fault)) = (self.children.get(&life.child), fault) {
                     let label = &self.plan.labels[index];
-                    self.shared.order(vec![Order::Line(format!("component `{label}`: stopped: {fault}"))]);
+                    let account = self.shared.component(index).map_or((u64::MAX, 0), |c| account(&c.objects));
+                    self.shared.order(vec![Order::Line(stopped(label, fault, account))]);
                 }
             }
             Order::Stop(life, cause) => {
