@@ -18,7 +18,7 @@ pub const MAX_ORDER: u32 = 18;
 
 /// A step that failed.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
-#[error("{what}: {status:?}")]
+#[error("{what}: {status}")]
 pub struct SpaceError {
     /// What was tried, in a form that continues "the kernel refused to ...".
     pub what: &'static str,
