@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Stack of the entry point, in bytes: its methods read a few ports.
 const STACK: usize = 32 << 10;
 
-struct Ports(rt::hw::Ports);
+struct Ports(rt::hw::OpenPorts);
 
 impl Cmos for Ports {
     fn read(&mut self, register: u8) -> u8 {
@@ -56,7 +56,8 @@ impl Root for Shared {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let ports = Ports(rt::hw::Ports::new(spec::INDEX_PORT, spec::PORT_COUNT));
+    let last = spec::INDEX_PORT + spec::PORT_COUNT - 1;
+    let ports = Ports(rt::hw::ports(spec::INDEX_PORT, last).map_err(|e| format!("ports of the clock chip: {e}"))?);
     let shared = Shared(Arc::new(Mutex::new(Clock::new(ports, now_ns))));
     match shared.chip().check() {
         Ok((d, kept)) => {

@@ -11,13 +11,15 @@ use crate::spec::BASE_BAUD;
 pub struct Config {
     /// First of the UART's eight ports.
     pub port: u16,
+    /// Its interrupt: a global system interrupt.
+    pub irq: u32,
     /// Bits per second.
     pub baud: Baud,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { port: 0x3f8, baud: Baud { rate: BASE_BAUD, divisor: 1 } }
+        Config { port: 0x3f8, irq: 4, baud: Baud { rate: BASE_BAUD, divisor: 1 } }
     }
 }
 
@@ -75,9 +77,9 @@ mod tests {
     #[test]
     fn an_empty_config_means_com1_at_115200() {
         let c = Config::parse(b"").unwrap();
-        assert_eq!((c.port, c.baud.rate(), c.baud.divisor()), (0x3f8, 115_200, 1));
-        let c = Config::parse(b"port = 0x2f8\nbaud = 9600").unwrap();
-        assert_eq!((c.port, c.baud.rate(), c.baud.divisor()), (0x2f8, 9600, 12));
+        assert_eq!((c.port, c.irq, c.baud.rate(), c.baud.divisor()), (0x3f8, 4, 115_200, 1));
+        let c = Config::parse(b"port = 0x2f8\nirq = 3\nbaud = 9600").unwrap();
+        assert_eq!((c.port, c.irq, c.baud.rate(), c.baud.divisor()), (0x2f8, 3, 9600, 12));
     }
 
     #[test]
@@ -89,6 +91,7 @@ mod tests {
             ("baud = 100000", "cannot make 100000 baud"),
             ("baud = 0", "cannot make 0 baud"),
             ("port = 70000", "70000"),
+            ("irq = -1", "-1"),
         ] {
             let refusal = Config::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(refusal.contains(expect), "{text:?}: {refusal}");

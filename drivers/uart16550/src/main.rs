@@ -10,13 +10,14 @@ use std::thread;
 
 use rt::Semaphore;
 use rt::channel::{Event, Reader, Server, Writer};
+use rt::hw::{self, OpenPorts};
 use rt::rpc::Entrypoint;
 use uart16550_logic::{Config, Ports, Uart, spec};
 
 /// Stack of each thread, in bytes; the threads call little.
 const STACK_LEN: usize = 64 << 10;
 
-struct HardwarePorts(rt::hw::Ports);
+struct HardwarePorts(OpenPorts);
 
 impl Ports for HardwarePorts {
     fn in8(&mut self, reg: u16) -> u8 {
@@ -109,30 +110,36 @@ fn config() -> Result<Config, Box<dyn Error>> {
 /// Starts everything; returns the first line of the log and where the others come from.
 fn start() -> Result<(String, Receiver<String>), Box<dyn Error>> {
     let config = config()?;
-    let irq = rt::start_info().and_then(|info| info.irqs().first()).ok_or("no interrupt granted: irqs = [4]?")?;
-    let ports = HardwarePorts(rt::hw::Ports::new(config.port, spec::PORT_COUNT));
-    let uart = Uart::open(ports, config.baud).map_err(|e| format!("port {:#x}: {e}", config.port))?;
+    let (port, irq) = (config.port, config.irq);
+    let last = port.checked_add(spec::PORT_COUNT - 1).ok_or_else(|| format!("port {port:#x}: the last is 0xffff"))?;
+    let ports = hw::ports(port, last).map_err(|e| format!("ports {port:#x}-{last:#x}: {e}"))?;
+    let interrupt = hw::interrupt(irq).map_err(|e| format!("interrupt {irq}: {e}"))?;
+    let uart = Uart::open(HardwarePorts(ports), config.baud).map_err(|e| format!("port {port:#x}: {e}"))?;
 
-    let (port, rate, depth) = (config.port, config.baud.rate(), uart.depth());
-    let hello = format!("UART at {port:#x}, interrupt {}, {rate} baud, FIFO of {depth}", irq.gsi);
+    let (rate, depth) = (config.baud.rate(), uart.depth());
+    let hello = format!("UART at {port:#x}, interrupt {irq}, {rate} baud, FIFO of {depth}");
     let server = Server::new()?;
     let client_changed = Semaphore::from_sel(server.wait_sel());
-    let interrupt = Semaphore::from_sel(irq.sel);
     let (reports, log) = channel();
     let line = Arc::new(Mutex::new(Line { uart, server: server.clone(), client: None, from: None, to: None, reports }));
-    spawn("client", client_changed, line.clone(), Line::on_client)?;
-    spawn("interrupt", interrupt, line, Line::on_interrupt)?;
+    spawn("client", line.clone(), Line::on_client, move || client_changed.down_zero())?;
+    spawn("interrupt", line, Line::on_interrupt, move || interrupt.down_zero())?;
     // A UART is one terminal. Who wants it for several has a multiplexer in between.
     server.serve_terminal(Entrypoint::new(rt::thread::cpu(), STACK_LEN)?, 1)?;
     Ok((hello, log))
 }
 
-/// A thread that calls `f` at the start and then whenever `semaphore` is upped.
-fn spawn(name: &str, semaphore: Semaphore, line: Arc<Mutex<Line>>, f: fn(&mut Line)) -> std::io::Result<()> {
+/// A thread that calls `f` at the start and then whenever it has waited.
+fn spawn(
+    name: &str,
+    line: Arc<Mutex<Line>>,
+    f: fn(&mut Line),
+    wait: impl Fn() + Send + 'static,
+) -> std::io::Result<()> {
     let body = move || {
         loop {
             f(&mut line.lock().expect("a panic ends the component"));
-            semaphore.down_zero();
+            wait();
         }
     };
     thread::Builder::new().name(name.into()).stack_size(STACK_LEN).spawn(body).map(drop)

@@ -9,7 +9,7 @@ use crate::threads::{Code, Place, R15, Thread, registers};
 use abi::{Hypercall, Sel};
 use bare::{memory, peek};
 use rt::Semaphore;
-use rt::hw::Ports;
+use rt::hw;
 use rt::session::Error;
 use std::arch::asm;
 
@@ -81,8 +81,10 @@ pub fn run(cpu: u16) -> Result<(), String> {
 
 /// Row of [`pins`].
 const PIN: &str = "pin_to_waiter_user_since_last_instruction";
-/// Ports of the 8254 (datasheet of the 82C54, table 1): counter 0, and the control word.
-const PIT: (u16, u16) = (0x40, 4);
+/// First and last port of the 8254 (datasheet of the 82C54, table 1): counter 0, and the control word.
+const PIT: (u16, u16) = (0x40, 0x43);
+/// Its interrupt, by the MADT's override.
+const IRQ: u32 = 2;
 const CONTROL: u16 = 3;
 /// Counter 0, both bytes, mode 0: an edge when it has counted down.
 const ONCE: u8 = 0x30;
@@ -91,16 +93,17 @@ const COUNT: u16 = 120;
 
 /// An interrupt pin, which the 8254 raises: needs its ports and its interrupt.
 fn pin(cpu: u16) -> Result<Vec<u32>, String> {
-    let irq = rt::start_info().and_then(|i| i.irqs().first()).ok_or("no interrupt was given")?;
-    let (ports, note) = (Ports::new(PIT.0, PIT.1), memory(8, 64));
+    let opened = hw::ports(PIT.0, PIT.1).and_then(|ports| Ok((ports, hw::interrupt(IRQ)?)));
+    let ((ports, interrupt), note) = (opened.map_err(|e| e.to_string())?, memory(8, 64));
+    let irq = interrupt.sel();
     let _spins = spinner(cpu, note)?;
     let patience = rt::time::tsc_hz() / 10;
     // One may be there from before.
-    down(irq.sel, rt::time::tsc() + patience);
+    down(irq, rt::time::tsc() + patience);
     all(|_| {
         ports.out8(CONTROL, ONCE);
         COUNT.to_le_bytes().iter().for_each(|b| ports.out8(0, *b));
-        match down(irq.sel, rt::time::tsc() + patience) {
+        match down(irq, rt::time::tsc() + patience) {
             (0, woken) => Ok((woken as u32).wrapping_sub(peek(note) as u32)),
             _ => Err("no interrupt came of the 8254".into()),
         }

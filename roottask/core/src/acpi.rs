@@ -48,6 +48,9 @@ mod spec {
     pub const FADT_X_DSDT: usize = 140;
     /// 5.2.12, MADT.
     pub const MADT_ENTRIES: usize = 44;
+    pub const MADT_IO_APIC: u8 = 1;
+    pub const MADT_IO_APIC_LEN: usize = 12;
+    pub const IO_APIC_ADDRESS: usize = 4;
     pub const MADT_OVERRIDE: u8 = 2;
     pub const MADT_OVERRIDE_LEN: usize = 10;
     pub const OVERRIDE_GSI: usize = 4;
@@ -119,6 +122,13 @@ impl<'m, M: PhysicalMemory> Tables<'m, M> {
     pub fn overrides(&self) -> Overrides {
         Overrides(self.find("APIC").map(madt_overrides).unwrap_or_default())
     }
+
+    /// Where the registers of I/O APICs are, by the MADT.
+    pub fn io_apics(&self) -> Vec<u64> {
+        let Ok(madt) = self.find("APIC") else { return Vec::new() };
+        let chips = madt_entries(madt).filter(|e| e[0] == spec::MADT_IO_APIC && e.len() >= spec::MADT_IO_APIC_LEN);
+        chips.filter_map(|e| u32_at(e, spec::IO_APIC_ADDRESS)).map(u64::from).collect()
+    }
 }
 
 /// Trigger mode and polarity of a pin.
@@ -150,17 +160,19 @@ impl Overrides {
 }
 
 fn madt_overrides(madt: &[u8]) -> Vec<(u32, u16)> {
-    let mut list = Vec::new();
+    let overrides = madt_entries(madt).filter(|e| e[0] == spec::MADT_OVERRIDE && e.len() >= spec::MADT_OVERRIDE_LEN);
+    overrides.filter_map(|e| u32_at(e, spec::OVERRIDE_GSI).zip(u16_at(e, spec::OVERRIDE_FLAGS))).collect()
+}
+
+/// Entries of the MADT, each with its kind and its length in front: two bytes at least.
+fn madt_entries(madt: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = madt.get(spec::MADT_ENTRIES..).unwrap_or_default();
-    while let [kind, len, ..] = *rest {
-        let Some((entry, tail)) = rest.split_at_checked(usize::from(len).max(2)) else { break };
-        if kind == spec::MADT_OVERRIDE && entry.len() >= spec::MADT_OVERRIDE_LEN {
-            let (gsi, flags) = (u32_at(entry, spec::OVERRIDE_GSI), u16_at(entry, spec::OVERRIDE_FLAGS));
-            list.extend(gsi.zip(flags));
-        }
+    std::iter::from_fn(move || {
+        let [_, len, ..] = *rest else { return None };
+        let (entry, tail) = rest.split_at_checked(usize::from(len).max(2))?;
         rest = tail;
-    }
-    list
+        Some(entry)
+    })
 }
 
 /// Looks for `Name (_S5, Package () { a, b, ... })`.

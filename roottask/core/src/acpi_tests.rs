@@ -138,6 +138,21 @@ fn pins_are_as_their_bus_or_the_override_says() {
     assert_eq!(Overrides::default().pin(9), pin(false, false));
 }
 
+#[test]
+fn io_apics_are_where_the_madt_says() {
+    let madt = [
+        &[1u8, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0][..],
+        &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0],
+        &[1, 12, 1, 0, 0, 0x10, 0xc0, 0xfe, 24, 0, 0, 0],
+        &[1, 8, 2, 0, 0, 0x20, 0xc0, 0xfe],
+    ]
+    .concat();
+    let (m, rsdp) = firmware(true, AML, &madt);
+    assert_eq!(Tables::new(&m, rsdp).unwrap().io_apics(), [0xfec0_0000, 0xfec0_1000]);
+    let (m, rsdp) = firmware(true, AML, &[]);
+    assert_eq!(Tables::new(&m, rsdp).unwrap().io_apics(), []);
+}
+
 proptest! {
     #[test]
     fn damaged_firmware_never_panics(edits in prop::collection::vec((0usize..700, any::<u8>()), 0..8)) {
@@ -148,7 +163,7 @@ proptest! {
             }
         }
         if let Ok(t) = Tables::new(&m, rsdp) {
-            let _ = (t.s5(), t.overrides().pin(9));
+            let _ = (t.s5(), t.overrides().pin(9), t.io_apics());
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Boot {
     pub modules: Vec<Module<'static>>,
     /// Free memory.
     pub book: Book,
+    /// All memory that the boot loader's map knows, whoever has it.
+    pub memory: Vec<PhysRange>,
     /// Cells of the screen, if the boot loader has left it in the text mode of 80 by 25 characters.
     pub screen: Option<PhysRange>,
 }
@@ -64,7 +66,7 @@ impl Boot {
             let apart = is_apart(hip, place, &ranges, index);
             modules.extend(module(window, name, phys, apart, &mut book));
         }
-        Ok(Boot { modules, book, screen: screen(&info) })
+        Ok(Boot { modules, book, memory: memory(&info), screen: screen(&info) })
     }
 
     /// The bytes of the module of that name.
@@ -78,6 +80,13 @@ fn screen(info: &BootInformation<'_>) -> Option<PhysRange> {
     let is_text = matches!(s.buffer_type(), Ok(FramebufferType::Text));
     let fits = (s.width() as usize, s.height() as usize, s.pitch() as usize) == (COLUMNS, ROWS, 2 * COLUMNS);
     (is_text && fits).then(|| PhysRange::new(s.address(), (2 * COLUMNS * ROWS) as u64))
+}
+
+/// What the firmware has reserved may be a device's, and is left out.
+fn memory(info: &BootInformation<'_>) -> Vec<PhysRange> {
+    let areas = info.memory_map_tag().map(|map| map.memory_areas()).unwrap_or_default();
+    let memory = areas.iter().filter(|a| a.typ() != MemoryAreaType::Reserved);
+    memory.map(|a| PhysRange::new(a.start_address(), a.size())).collect()
 }
 
 fn available(info: &BootInformation<'_>) -> Option<Vec<PhysRange>> {

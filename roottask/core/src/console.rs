@@ -1,4 +1,4 @@
-//! The root task's own console: COM1, polled, used only while no component owns it.
+//! The root task's own console: COM1, polled, used only while no component has it open.
 //!
 //! Key type: [`Console`].
 

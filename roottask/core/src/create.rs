@@ -10,11 +10,10 @@ use crate::portals::Portals;
 use crate::shared::{Objects, Running};
 use crate::space::{self, Nova, SpaceError, Tried};
 use crate::window::Window;
-use abi::{CreatePdOp, Hip, Scd, Sel, Status, nova_obj, perm, root_obj};
-use core_task_logic::acpi::Overrides;
+use abi::{CreatePdOp, Hip, Scd, Sel, Status, perm, root_obj};
 use parent::{layout, sel};
 use policy::{ComponentPlan, Content, Machine, Module, Plan, Source};
-use rt::hypercall::{self, EcArgs, int_flags};
+use rt::hypercall::{self, EcArgs};
 use rt::rpc::Entrypoint;
 use services::ChildrenServer;
 use std::sync::Arc;
@@ -30,8 +29,6 @@ pub struct Creator<'a> {
     pub modules: &'a [Module<'static>],
     /// The hypervisor information page.
     pub hip: &'a Hip,
-    /// How pins are configured.
-    pub overrides: Overrides,
     /// What components are told about the machine.
     pub machine: Machine,
     /// Portals of components.
@@ -44,7 +41,7 @@ impl Creator<'_> {
     pub fn create(&self, plan: &Plan, index: usize, label: &str, member: &Arc<Member>) -> Result<Running, SpaceError> {
         let bad_plan = SpaceError { what: "find its plan", status: Status::BadPar };
         let c = plan.component(index).ok_or(bad_plan)?;
-        let mut objects = Objects { cpu: c.first_cpu(), ..Objects::default() };
+        let mut objects = Objects::default();
         match self.build(plan, index, member, c, &mut objects) {
             Ok(()) => Ok(Running::new(label, c, Arc::clone(member), objects)),
             Err(e) => end_domain(member.index, &objects, self.portals).and(Err(e)),
@@ -60,6 +57,7 @@ impl Creator<'_> {
         o: &mut Objects,
     ) -> Result<(), SpaceError> {
         self.create_domain(c, o)?;
+        self.portals.devices.begin(member, c, o.obj, o.pio);
         self.fill(plan, index, c)?;
         self.map(c, o)?;
         self.give_basics(c, o)?;
@@ -70,8 +68,6 @@ impl Creator<'_> {
         if c.kmem_of_children.is_some() {
             self.give_children(member, point, o).tried("let it have children")?;
         }
-        self.give_interrupts(c, o)?;
-        self.give_ports(c, o)?;
         self.create_first_thread(c, o)
     }
 
@@ -135,30 +131,11 @@ impl Creator<'_> {
             pd.set(perm::Pd::EC, c.cpus.len() == usize::from(self.machine.cpus));
         }
         let space = (perm::Space::TAKE | perm::Space::GRANT).bits();
-        let take = perm::Space::TAKE.bits();
-        [(o.pd, sel::PD, pd.bits()), (o.obj, sel::OBJ, space), (o.hst, sel::HST, space), (o.pio, sel::PIO, take)]
+        // Not its PIO space: ports that come by a session are to be where they can be taken back.
+        [(o.pd, sel::PD, pd.bits()), (o.obj, sel::OBJ, space), (o.hst, sel::HST, space)]
             .into_iter()
             .try_for_each(|(own, to, pmm)| space::give(o.obj, own, to, pmm))
             .tried("give it its own domain")
-    }
-
-    fn give_interrupts(&self, c: &ComponentPlan, o: &mut Objects) -> Result<(), SpaceError> {
-        let mut all = c.irqs.iter().enumerate();
-        all.try_for_each(|(slot, &gsi)| self.give_interrupt(o, slot, gsi)).tried("give it its interrupts")
-    }
-
-    fn give_interrupt(&self, o: &mut Objects, slot: usize, gsi: u32) -> Result<(), Status> {
-        let sm = perm::Sm::ASSIGN | perm::Sm::CTRL_DN;
-        let own = space::take(nova_obj::INT_BASE + u64::from(gsi), sm.bits())?;
-        o.irqs.push(own);
-        let pin = self.overrides.pin(gsi);
-        let flags = if pin.level { int_flags::LEVEL } else { 0 } | if pin.low { int_flags::LOW } else { 0 };
-        hypercall::assign_int(own, o.cpu, 0, flags)?;
-        space::give(o.obj, own, policy::sel::irq(slot), perm::Sm::CTRL_DN.bits())
-    }
-
-    fn give_ports(&self, c: &ComponentPlan, o: &Objects) -> Result<(), SpaceError> {
-        c.io_ports.iter().try_for_each(|r| self.nova.give_ports(o.pio, r.first, r.count())).tried("give it its ports")
     }
 
     fn create_first_thread(&self, c: &ComponentPlan, o: &mut Objects) -> Result<(), SpaceError> {

@@ -19,7 +19,7 @@ use crate::shared::Objects;
 use crate::space::{self, Guest, Nova};
 use crate::window::Window;
 use abi::perm::Mem;
-use abi::{Sel, Status, perm};
+use abi::{Mad, Sel, Status, perm};
 use bytering::{cut_consumer, cut_producer};
 use dataspace::{
     AttachError, Attached, Changes, Component, DataspaceId, Dataspaces, Fault, Kind, MapId, Mapped, Resolution, View,
@@ -418,7 +418,8 @@ impl Memory {
 
     fn map(&self, state: &State, m: Mapped) -> Result<(), Status> {
         let to = state.spaces.get(&m.component).and_then(|s| s.sel(m.guest)).ok_or(Status::Aborted)?;
-        self.nova.map_bound(to, m.virt, m.frames.start, m.frames.len(), m.perms)
+        let cached = if m.device { Mad::UC } else { Mad::WB };
+        self.nova.map_bound(to, m.virt, m.frames.start, m.frames.len(), m.perms, cached)
     }
 
     /// Unmaps, then gives back.
@@ -445,6 +446,13 @@ impl Memory {
 
     fn member(&self, component: Component) -> Option<Arc<Member>> {
         self.state().spaces.get(&component).map(|s| Arc::clone(&s.member))
+    }
+
+    /// The component that has this as its protection domain.
+    pub fn owner(&self, pd: Cap<dyn Pd>) -> Option<Arc<Member>> {
+        let state = self.state();
+        let its = |space: &&Space| space.env.as_ref().is_some_and(|(own, _)| own.cap() == pd);
+        state.spaces.values().find(its).map(|space| Arc::clone(&space.member))
     }
 
     /// Plans with the frames that are free here.
@@ -560,9 +568,18 @@ impl Memory {
 
     /// A boot module for a session of that life, which has paid for it.
     pub fn rom(&'static self, life: &Member, frames: PhysRange, point: Entrypoint) -> Result<Shown, Failed> {
+        self.show(life, frames.outward(), point, Dataspaces::rom)
+    }
+
+    /// Memory of a device for a session of that life, which has paid for it.
+    pub fn device(&'static self, life: &Member, memory: PhysRange, point: Entrypoint) -> Result<Shown, Failed> {
+        self.show(life, memory, point, Dataspaces::device)
+    }
+
+    fn show(&'static self, life: &Member, frames: PhysRange, point: Entrypoint, make: Make) -> Result<Shown, Failed> {
         let mut state = self.state();
         let component = state.of_life(life).ok_or(Failed::Refused(dataspace::CreateError::Ended))?;
-        let id = state.dataspaces.rom(component, frames.outward()).map_err(Failed::Refused)?;
+        let id = make(&mut state.dataspaces, component, frames).map_err(Failed::Refused)?;
         drop(state);
         let cap = self.publish(id, point, None).inspect_err(|_| self.withdraw_quietly(component, id))?;
         Ok(Shown { memory: self, component, id, cap })
@@ -603,11 +620,16 @@ impl Memory {
         drop(guest);
     }
 
-    /// Nobody attaches a module by that session any more.
+    /// Nobody attaches a module by that session any more, and nobody has memory of a device.
     fn hide(&self, component: Component, id: DataspaceId) {
         let (mut state, mut gone) = (self.state(), Gone::default());
+        let device = state.dataspaces.view(id).is_some_and(|view| view.kind == Kind::Device);
         // Unless the component has ended, and all of its with it.
-        if let Ok(changes) = state.dataspaces.free(component, id) {
+        let hidden = match device {
+            true => state.dataspaces.withdraw(component, id),
+            false => state.dataspaces.free(component, id),
+        };
+        if let Ok(changes) = hidden {
             state.forget(id, &mut gone);
             self.carry_out(&mut state, changes);
         }
@@ -620,7 +642,7 @@ impl Memory {
         let mut state = self.state();
         let Some(&id) = state.known.get(&cap.sel()) else { return false };
         // Those go with their sessions.
-        if state.dataspaces.view(id).is_some_and(|view| view.kind == Kind::Rom) {
+        if state.dataspaces.view(id).is_some_and(|view| matches!(view.kind, Kind::Rom | Kind::Device)) {
             return false;
         }
         let done = match everywhere {
@@ -678,7 +700,10 @@ impl Memory {
     }
 }
 
-/// A boot module as a session shows it; when it goes, nobody attaches it any more.
+/// What a dataspace that goes with its session is made of.
+type Make = fn(&mut Dataspaces<Component>, Component, PhysRange) -> Result<DataspaceId, dataspace::CreateError>;
+
+/// A boot module, or memory of a device, as a session shows it; when it goes, nobody attaches it any more.
 pub struct Shown {
     memory: &'static Memory,
     component: Component,

@@ -13,14 +13,12 @@ use crate::portals::Portals;
 use crate::shared::Objects;
 use crate::space::{self, SpaceError, Tried};
 use abi::root_obj;
-use rt::hypercall::{self, int_flags};
+use rt::hypercall;
 
 /// Ends it. With an error nothing is known of its memory, which must not be used again.
 pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), SpaceError> {
     portals.memory.leave(index);
-    for &irq in &o.irqs {
-        let _ = hypercall::assign_int(irq, o.cpu, 0, int_flags::MASKED);
-    }
+    portals.devices.leave(index);
     release_account(o);
     if o.cage != 0 {
         space::destroy_domain(o.cage).tried("destroy its protection domain")?;
@@ -31,8 +29,7 @@ pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), Sp
     for (label, text) in ended.unread {
         text.lines().for_each(|line| portals.log.line_of(&label, line));
     }
-    let irqs = o.irqs.iter().copied();
-    [o.cage, o.pd, o.obj, o.hst, o.pio, o.ec, o.sc].into_iter().chain(irqs).for_each(rt::sel::free);
+    [o.cage, o.pd, o.obj, o.hst, o.pio, o.ec, o.sc].into_iter().for_each(rt::sel::free);
     Ok(())
 }
 

@@ -431,7 +431,9 @@ impl Hub {
             Notice::Upgrade(id, _) => (id, Response::Upgraded),
             Notice::Close(id) => {
                 let kept = lock(&self.decided).kept.remove(id);
-                drop(kept);
+                if let Some(kept) = kept {
+                    kept.end();
+                }
                 (id, Response::Closed)
             }
             _ => return Vec::new(),

@@ -1,5 +1,5 @@
-//! The logic of the root task that has to do with the platform but not with the hypervisor: firmware tables, alarms, ticks, the
-//! log's backlog, the screen, the words of fault reports, lines of the kernel's trace. Tested on the host.
+//! The logic of the root task that has to do with the platform but not with the hypervisor: firmware tables, alarms, ticks, who
+//! has which device, the log's backlog, the screen, the words of fault reports, lines of the kernel's trace. Tested on the host.
 //!
 //! What the root task decides about components is in the package `policy`; `main.rs` and its modules only act.
 #![forbid(unsafe_code)]
@@ -8,6 +8,7 @@ pub mod acpi;
 pub mod alarms;
 pub mod backlog;
 pub mod census;
+pub mod claims;
 pub mod fault;
 pub mod firmware;
 pub mod mbuf;

@@ -1,6 +1,6 @@
 //! The root task's log: a bounded backlog, and the one place where its lines go.
 //!
-//! While no component owns COM1 this is the [`Console`]; then it is a session with the first provider of `log`, which a
+//! While no component has COM1 open this is the [`Console`]; then it is a session with the first provider of `log`, which a
 //! thread of its own connects, and where it waits for space, so that nobody who logs ever waits for a component. In between,
 //! and when there is no provider, lines stay in the backlog. What goes to COM1 is shown on the screen, too, if the machine
 //! has one with text.
@@ -150,6 +150,12 @@ impl Log {
     pub fn provider(&self, kept: Arc<Kept>) {
         self.state().provider = Some(kept);
         self.wake.up();
+    }
+
+    /// Whether there is a session with a provider.
+    pub fn has_provider(&self) -> bool {
+        let state = self.state();
+        state.provider.is_some() || matches!(state.sink, Sink::Session(_))
     }
 
     /// The session is over, and nobody takes anything out of its ring any more: what is left there is said again.

@@ -7,6 +7,7 @@
 //! * [`hub`], [`own`], [`rom`], [`timer`], [`watch`]: sessions, and the root task's own services;
 //! * [`office`], [`offspring`]: children of components;
 //! * [`dataspaces`], [`memory`], [`pager`]: memory that components share;
+//! * [`devices`]: ports, interrupts, and memory of devices;
 //! * [`log`], [`console`], [`link`], [`kernel_log`], [`kernel_trace`], [`power`]: what the user sees.
 #![deny(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod clock;
 mod console;
 mod create;
 mod dataspaces;
+mod devices;
 mod end;
 mod handler;
 mod helpers;
@@ -41,9 +43,11 @@ mod window;
 use abi::{Hip, VirtMissing};
 use boot::Boot;
 use core_task_logic::acpi::Tables;
+use core_task_logic::claims::kept;
 use core_task_logic::firmware::rsdp;
 use create::Creator;
 use dataspaces::Memory;
+use devices::Devices;
 use hub::Hub;
 use init::{Component, Config};
 use log::Log;
@@ -105,7 +109,9 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     };
     rt::root::set_contended(helpers::ask_all);
     let shared = Shared::new(file.entries.len(), children::watched(&file));
-    let overrides = rsdp(hip).and_then(|at| Tables::new(window, at).ok()).map(|t| t.overrides()).unwrap_or_default();
+    let tables = rsdp(hip).and_then(|at| Tables::new(window, at).ok());
+    let overrides = tables.as_ref().map(Tables::overrides).unwrap_or_default();
+    let kept = kept(&tables.map(|t| t.io_apics()).unwrap_or_default(), &boot.memory, boot.screen);
     kernel_trace::start(hip, file.trace, &log);
     let plan = Plan::new(&file, &boot.modules, &machine, &mut boot.book);
     let own = own::Own::start(machine.cpus, &boot.modules).unwrap_or_else(|e| {
@@ -114,10 +120,11 @@ fn run(nova: Nova, hip: &'static Hip, window: &'static Window, mut boot: Boot, m
     });
     let hub = Hub::new(total(&file, &plan, &boot), own, Arc::clone(&shared));
     let memory = Memory::new(nova, window, hub, set_apart(&file, &plan, &mut boot));
-    hub.own().set_memory(memory);
+    let devices = Devices::new(nova, overrides, kept, memory, (log.clone(), Arc::clone(&shared)));
+    hub.own().reach(memory, devices);
     log.reach(memory, window);
-    let portals = Portals::new(Arc::clone(&shared), log.clone(), hub, memory);
-    let creator = Creator { nova, window, modules: &boot.modules, hip, overrides, machine, portals };
+    let portals = Portals::new(Arc::clone(&shared), log.clone(), hub, memory, devices);
+    let creator = Creator { nova, window, modules: &boot.modules, hip, machine, portals };
     Supervisor::new(file, plan, boot.book, creator, shared, log).run()
 }
 

@@ -36,6 +36,7 @@ impl Dataspace for Object {
     fn kind(&mut self) -> services::dataspace::Kind {
         match self.memory.view(self.id).map(|v| v.kind) {
             Some(Kind::Rom) => services::dataspace::Kind::Rom,
+            Some(Kind::Device) => services::dataspace::Kind::Device,
             Some(Kind::Managed) => services::dataspace::Kind::Managed,
             // One that is gone is not called any more.
             Some(Kind::Ram) | None => services::dataspace::Kind::Ram,
@@ -124,6 +125,7 @@ fn not_attached(error: Option<AttachError>) -> NotAttached {
         Some(AttachError::Cycle) => (Why::Cycle, 0, 0),
         Some(AttachError::Depth) => (Why::Depth, MAX_DEPTH as u64, 0),
         Some(AttachError::Nested) => (Why::Nested, MAX_NESTED as u64, 0),
+        Some(AttachError::Device) => (Why::Device, 0, 0),
         Some(AttachError::Places) => (Why::Places, MAX_PLACES as u64, 0),
         Some(AttachError::Regions) => (Why::Regions, MAX_REGIONS as u64, 0),
         Some(AttachError::Users) => (Why::Users, MAX_USERS as u64, 0),

@@ -7,6 +7,7 @@
 //! Key type: [`Portals`]. What the handlers do is in `handler`.
 
 use crate::dataspaces::Memory;
+use crate::devices::Devices;
 use crate::handler::{self, Portal};
 use crate::helpers::Helpers;
 use crate::hub::{Hub, Member};
@@ -40,6 +41,8 @@ pub struct Portals {
     pub helpers: Helpers,
     /// What they share.
     pub memory: &'static Memory,
+    /// What they have of the machine.
+    pub devices: &'static Devices,
     /// Who waits for them.
     pub pagers: Pagers,
     threads: Mutex<BTreeMap<u16, PortalThread>>,
@@ -49,9 +52,15 @@ pub struct Portals {
 
 impl Portals {
     /// Without handlers. They live as long as the root task, and so does this.
-    pub fn new(shared: Arc<Shared>, log: Log, hub: &'static Hub, memory: &'static Memory) -> &'static Portals {
+    pub fn new(
+        shared: Arc<Shared>,
+        log: Log,
+        hub: &'static Hub,
+        memory: &'static Memory,
+        devices: &'static Devices,
+    ) -> &'static Portals {
         let (helpers, pagers, threads, looks) = Default::default();
-        Box::leak(Box::new(Portals { shared, log, hub, helpers, memory, pagers, threads, looks }))
+        Box::leak(Box::new(Portals { shared, log, hub, helpers, memory, devices, pagers, threads, looks }))
     }
 
     /// Gives the component with this object space its portals on `cpu`, and its parent. Once only.

@@ -66,10 +66,6 @@ pub struct Objects {
     pub ec: Sel,
     /// Its SC.
     pub sc: Sel,
-    /// Interrupt semaphores.
-    pub irqs: Vec<Sel>,
-    /// The CPU that the interrupts go to.
-    pub cpu: u16,
 }
 
 impl Running {
@@ -186,6 +182,10 @@ pub enum Order {
     Log(Arc<Kept>),
     /// It is over.
     NoLog(Over),
+    /// COM1 is a component's now: lines are for a provider of the log.
+    AskLog,
+    /// COM1 is free.
+    ConsoleFree,
 }
 
 impl Order {
@@ -198,8 +198,9 @@ impl Order {
             | Order::Left(..)
             | Order::Dismiss(_)
             | Order::Log(_)
-            | Order::NoLog(_) => 0,
-            Order::Line(_) | Order::Unread(..) => 1,
+            | Order::NoLog(_)
+            | Order::AskLog => 0,
+            Order::Line(_) | Order::Unread(..) | Order::ConsoleFree => 1,
             Order::Start(_) | Order::Launch(_) => 2,
         }
     }

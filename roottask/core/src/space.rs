@@ -77,15 +77,15 @@ impl Nova {
         delegate(self.hst, hst, page(phys), page(virt), page(len), perms.bits())
     }
 
-    /// As [`map`](Self::map); what arrives goes no further.
-    pub fn map_bound(&self, hst: Sel, virt: u64, phys: u64, len: u64, perms: Mem) -> Result<(), Status> {
+    /// As [`map`](Self::map), cached or not; what arrives goes no further.
+    pub fn map_bound(&self, hst: Sel, virt: u64, phys: u64, len: u64, perms: Mem, cached: Mad) -> Result<(), Status> {
         if hst == self.own_hst {
             return Err(Status::BadPar);
         }
         let page = |a: u64| a >> abi::PAGE_BITS;
         for c in chunks(page(phys), page(virt), page(len), MAX_ORDER) {
             // SAFETY: the host space of another PD, or a guest space.
-            unsafe { hypercall::ctrl_pd_bound(self.hst, hst, c.src, c.dst, c.order, perms.bits(), Mad::WB)? };
+            unsafe { hypercall::ctrl_pd_bound(self.hst, hst, c.src, c.dst, c.order, perms.bits(), cached)? };
         }
         Ok(())
     }

@@ -131,6 +131,9 @@ impl<'a> Supervisor<'a> {
                 }
                 self.watch_console();
             }
+            // Without a provider our lines wait for COM1 to be free again.
+            Order::AskLog => _ = hub.ask_log(),
+            Order::ConsoleFree => self.watch_console(),
             Order::Log(session) => self.log.provider(session),
             Order::NoLog(end) => {
                 self.log.provider_gone();
@@ -236,7 +239,7 @@ impl<'a> Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    /// Starts component `index` and says so. A component that drives COM1 gets it to itself.
+    /// Starts component `index` and says so.
     fn start(&mut self, index: usize) -> bool {
         let (Some(plan), Some(running)) = (self.plan.component(index), self.shared.component(index)) else {
             return false;
@@ -245,34 +248,29 @@ impl Supervisor<'_> {
         if let Some(Ok(component)) = self.file.entries.get(index).map(|e| &e.result) {
             self.offspring.found(index, component, plan);
         }
-        let drives_console = plan.io_ports.iter().any(|r| r.overlaps(console::PORTS));
-        if drives_console && self.log.release_console() {
-            // Without a provider they wait for COM1 to be free again.
-            self.creator.portals.hub.ask_log();
-        }
         match self.creator.start(&running) {
             Ok(()) => true,
             Err(e) => {
-                if drives_console {
-                    self.log.use_console();
-                }
                 self.log.line(kernel_error(&self.plan, index, e).to_string());
                 false
             }
         }
     }
 
-    /// Where nobody drives COM1, and nobody is going to, our lines go there.
+    /// Where nobody has COM1 our lines go there, as far as nobody is going to.
     fn watch_console(&self) {
-        let drives = |child: &usize| {
+        self.creator.portals.devices.watch_console(self.await_console());
+    }
+
+    /// Whether somebody may open COM1 who runs, or is to be started again.
+    fn await_console(&self) -> bool {
+        let may = |child: &usize| {
             let component = self.children.get(child).and_then(|&i| self.file.entries[i].result.as_ref().ok());
             component.is_some_and(|c| c.io_ports.iter().any(|p| p.value.overlaps(console::PORTS)))
         };
         let lives =
             |child: &usize| matches!(self.creator.portals.hub.state(*child), Some(State::Running | State::Due(_)));
-        if !self.children.keys().any(|child| drives(child) && lives(child)) {
-            self.log.use_console();
-        }
+        self.children.keys().any(|child| may(child) && lives(child))
     }
 
     /// Creates and starts a component anew that has ended; says why not. Then nothing is left of it.

@@ -44,6 +44,8 @@ pub struct Mapped {
     pub frames: PhysRange,
     /// How.
     pub perms: Mem,
+    /// It is a device's: not to be cached.
+    pub device: bool,
 }
 
 /// What has been attached.
@@ -79,6 +81,9 @@ impl<P: Copy> Dataspaces<P> {
         }
         let (space, content, component) = (m.managed().is_none(), d.content, m.owner);
         let guest = m.is_guest().then_some(map);
+        if (!space || guest.is_some()) && matches!(content, Content::Device(_)) {
+            return Err(AttachError::Device);
+        }
         if guest.is_some() && matches!(content, Content::Managed(_)) {
             return Err(AttachError::Managed);
         }
@@ -91,10 +96,13 @@ impl<P: Copy> Dataspaces<P> {
         let mut changes = Changes::default();
         self.wake(map, |f| (at..at + len).contains(&f.offset), &mut changes);
         let frames = match content {
-            Content::Ram(frames, _) | Content::Rom(frames) => PhysRange::new(frames.start + a.offset, len),
+            Content::Ram(frames, _) | Content::Rom(frames) | Content::Device(frames) => {
+                PhysRange::new(frames.start + a.offset, len)
+            }
             Content::Managed(_) | Content::Gone => return Ok(Attached { at, map: None, changes }),
         };
-        Ok(Attached { at, map: space.then_some(Mapped { component, guest, virt: at, frames, perms }), changes })
+        let device = matches!(content, Content::Device(_));
+        Ok(Attached { at, map: space.then_some(Mapped { component, guest, virt: at, frames, perms, device }), changes })
     }
 
     /// The RAM dataspace that a region of an address space, which starts there, shows as a whole and to be written, and its frames.
@@ -253,7 +261,9 @@ impl<P: Copy> Dataspace<P> {
     /// An address that one in a map should be like.
     fn like(&self, offset: u64) -> u64 {
         match self.content {
-            Content::Ram(frames, _) | Content::Rom(frames) => frames.start.wrapping_add(offset),
+            Content::Ram(frames, _) | Content::Rom(frames) | Content::Device(frames) => {
+                frames.start.wrapping_add(offset)
+            }
             Content::Managed(_) | Content::Gone => offset,
         }
     }

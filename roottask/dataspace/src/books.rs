@@ -25,6 +25,8 @@ pub enum Kind {
     Ram,
     /// Frames that are not written and do not go back.
     Rom,
+    /// Memory of a device.
+    Device,
     /// A region map.
     Managed,
 }
@@ -47,6 +49,7 @@ pub(crate) enum Content<P> {
     /// Who pays.
     Ram(PhysRange, P),
     Rom(PhysRange),
+    Device(PhysRange),
     Managed(MapId),
     /// A managed one whose map is gone.
     Gone,
@@ -171,6 +174,7 @@ impl<P: Copy> Dataspaces<P> {
         having.dataspaces += 1;
         let perms = match content {
             Content::Rom(_) => Mem::all() - Mem::W,
+            Content::Device(_) => Mem::R | Mem::W,
             _ => Mem::all(),
         };
         let id = DataspaceId(self.number());
@@ -186,6 +190,12 @@ impl<P: Copy> Dataspaces<P> {
     /// A module: whole pages that nobody ever writes.
     pub fn rom(&mut self, owner: Component, frames: PhysRange) -> Result<DataspaceId, CreateError> {
         self.create(owner, Content::Rom(frames), frames.len())
+    }
+
+    /// Memory of a device: whole pages that are no RAM. It is attached in address spaces only, where it is mapped at once: of a
+    /// fault there nothing comes.
+    pub fn device(&mut self, owner: Component, memory: PhysRange) -> Result<DataspaceId, CreateError> {
+        self.create(owner, Content::Device(memory), memory.len())
     }
 
     /// A region map, from address 0 on, that is a dataspace.
@@ -232,6 +242,7 @@ impl<P: Copy> Dataspaces<P> {
         let kind = match d.content {
             Content::Ram(..) => Kind::Ram,
             Content::Rom(_) => Kind::Rom,
+            Content::Device(_) => Kind::Device,
             Content::Managed(_) | Content::Gone => Kind::Managed,
         };
         Some(View { kind, size: d.size, writable: d.perms.contains(Mem::W), users: d.users.len() })

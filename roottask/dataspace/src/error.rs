@@ -92,6 +92,9 @@ pub enum AttachError {
     /// Managed dataspaces in one map.
     #[error("the map has {MAX_NESTED} managed dataspaces in it, and may have no more")]
     Nested,
+    /// Device memory in a managed dataspace.
+    #[error("memory of a device is attached in address spaces only")]
+    Device,
     /// Places where something would be seen.
     #[error("something would be seen at more than {MAX_PLACES} places")]
     Places,

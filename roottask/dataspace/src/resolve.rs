@@ -51,6 +51,8 @@ pub enum Resolution {
     },
     /// A managed dataspace was there, and its owner has freed it or has ended.
     Gone,
+    /// Memory of a device, which was mapped when it was attached, as far as the kernel gives it.
+    Device,
     /// No region of the address space.
     Outside,
 }
@@ -66,6 +68,7 @@ impl fmt::Display for Resolution {
             Resolution::Denied { perms } if perms.contains(Mem::W) => f.write_str("attached, but not to be executed"),
             Resolution::Denied { .. } => f.write_str("attached, but not like that"),
             Resolution::Gone => f.write_str("in a managed dataspace whose owner has freed it or has ended"),
+            Resolution::Device => f.write_str("memory of a device that the kernel keeps to itself"),
             Resolution::Outside => f.write_str("nothing is attached there"),
         }
     }
@@ -96,8 +99,16 @@ impl<P: Copy> Dataspaces<P> {
             match self.dataspaces.get(&r.dataspace).map(|d| d.content) {
                 Some(Content::Ram(frames, _) | Content::Rom(frames)) => {
                     let frames = PhysRange::new(frames.start + at - below, below + above);
-                    return Resolution::Map(Mapped { component, guest: None, virt: virt - below, frames, perms });
+                    return Resolution::Map(Mapped {
+                        component,
+                        guest: None,
+                        virt: virt - below,
+                        frames,
+                        perms,
+                        device: false,
+                    });
                 }
+                Some(Content::Device(_)) => return Resolution::Device,
                 Some(Content::Managed(inner)) => map = inner,
                 Some(Content::Gone) | None => return Resolution::Gone,
             }

@@ -442,6 +442,7 @@ impl Model {
             Resolution::Unresolved { .. } => Err("unresolved"),
             Resolution::Denied { .. } => Err("denied"),
             Resolution::Gone => Err("gone"),
+            Resolution::Device => Err("device"),
             Resolution::Outside => Err("outside"),
         };
         assert_eq!(says, model, "component {c}, page {page:#x}, {access:?}");

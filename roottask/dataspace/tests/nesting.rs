@@ -2,8 +2,8 @@
 
 use abi::perm::Mem;
 use dataspace::{
-    Attach, AttachError, Changes, Component, DataspaceId, Dataspaces, MAX_DEPTH, MAX_NESTED, MAX_PLACES, MAX_REGIONS,
-    MAX_USERS, MapId, NotThere, PAGE, Released, Resolution, Unmapped, Waiter,
+    Attach, AttachError, Changes, Component, DataspaceId, Dataspaces, Kind, MAX_DEPTH, MAX_NESTED, MAX_PLACES,
+    MAX_REGIONS, MAX_USERS, MapId, NotThere, PAGE, Released, Resolution, Unmapped, Waiter,
 };
 use policy::PhysRange;
 
@@ -35,6 +35,27 @@ fn shared() -> (Books, [MapId; 2], MapId, DataspaceId, DataspaceId) {
     let _ = books.attach(spaces[1], Attach { write: false, ..whole(managed, BASE) }).unwrap();
     let _ = books.attach(map, whole(ram, 4 * PAGE)).unwrap();
     (books, spaces, map, managed, ram)
+}
+
+#[test]
+fn device_memory_is_mapped_uncached_in_address_spaces_only() {
+    let (mut books, spaces, map, ..) = shared();
+    let memory = PhysRange::new(0xb_8000, 2 * PAGE);
+    let device = books.device(ONE, memory).unwrap();
+    let view = books.view(device).unwrap();
+    assert_eq!((view.kind, view.size, view.writable), (Kind::Device, 2 * PAGE, true));
+    let refused = books.attach(map, whole(device, 8 * PAGE));
+    assert_eq!(refused, Err(AttachError::Device));
+    let execute = Attach { write: false, execute: true, ..whole(device, BASE + SIZE / 2) };
+    assert!(books.attach(spaces[1], execute).is_err());
+    let second = Attach { offset: PAGE, ..whole(device, BASE + SIZE / 2) };
+    let mapped = books.attach(spaces[1], second).unwrap().map.unwrap();
+    assert_eq!((mapped.frames, mapped.device), (PhysRange::new(0xb_9000, PAGE), true));
+    assert_eq!(books.resolve(TWO, BASE + SIZE / 2, Mem::R), Resolution::Device, "a fault there is the component's");
+    let gone = books.withdraw(ONE, device).unwrap();
+    assert_eq!(gone.unmap, [Unmapped { component: TWO, guest: None, virt: BASE + SIZE / 2, len: PAGE }]);
+    assert!(gone.released.is_empty(), "no frames of anybody's");
+    assert_eq!(books.resolve(TWO, BASE + SIZE / 2, Mem::R), Resolution::Outside);
 }
 
 #[test]

@@ -257,6 +257,9 @@ pub fn within(outer: &Component, path: &str, inner: &Component) -> Vec<Finding> 
     for p in inner.io_ports.iter().filter(|p| !outer.io_ports.iter().any(|o| o.value.contains(p.value))) {
         error(p.at, format!("`{name}` is to have ports {}, which `{path}` has not", p.value));
     }
+    for m in inner.io_mem.iter().filter(|m| !outer.io_mem.iter().any(|o| o.value.contains(m.value))) {
+        error(m.at, format!("`{name}` is to have device memory {}, which `{path}` has not", m.value));
+    }
     for i in inner.irqs.iter().filter(|i| !outer.irqs.iter().any(|o| o.value == i.value)) {
         error(i.at, format!("`{name}` is to have interrupt {}, which `{path}` has not", i.value));
     }

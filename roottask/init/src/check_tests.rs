@@ -330,13 +330,16 @@ fn a_rom_that_is_asked_of_the_root_task_must_be_a_module() {
 
 #[test]
 fn an_init_gives_on_only_what_it_has() {
-    let inner = [("a", "io_ports = [\"1-3\"]\nirqs = [4]\ncpus = [1]")];
-    let more = |ports, irq, cpu| format!("io_ports = [\"{ports}\"]\nirqs = [{irq}]\ncpus = [{cpu}]");
-    assert_eq!(verdict(&inside("i", "", &inner, &more("0-3", 4, 1))).errors, []);
-    let v = verdict(&inside("i", "", &inner, &more("2-3", 5, 0)));
+    let inner = [("a", "io_ports = [\"1-3\"]\nirqs = [4]\nio_mem = [\"0-0x1fff\"]\ncpus = [1]")];
+    let more = |ports, irq, memory, cpu| {
+        format!("io_ports = [\"{ports}\"]\nirqs = [{irq}]\nio_mem = [\"{memory}\"]\ncpus = [{cpu}]")
+    };
+    assert_eq!(verdict(&inside("i", "", &inner, &more("0-3", 4, "0-0x1fff", 1))).errors, []);
+    let v = verdict(&inside("i", "", &inner, &more("2-3", 5, "0x1000-0x1fff", 0)));
     let want = [
         "`i -> a` is to have ports 0x1-0x3, which `i` has not",
         "`i -> a` is to have interrupt 4, which `i` has not",
+        "`i -> a` is to have device memory 0x0-0x1fff, which `i` has not",
         "`i -> a` is to use CPU 1, which `i` may not",
     ];
     assert_eq!(texts(&v.errors), want);

@@ -4,7 +4,7 @@
 
 use crate::defect::{Defect, Hint, nearest};
 use crate::document::{At, Placed};
-use crate::quantity::{Period, PortRange, Size};
+use crate::quantity::{MemRange, Period, PortRange, Size};
 use crate::reach::VM;
 use abi::TraceKinds;
 use parent::{Name, SERVICE_LOG};
@@ -130,10 +130,12 @@ pub struct Component {
     pub priority: u8,
     /// CPUs, each once, at least one, the first for the first thread; `None`: all.
     pub cpus: Option<Vec<Placed<u16>>>,
-    /// I/O ports; no port belongs to two components.
+    /// I/O ports that it may open sessions of.
     pub io_ports: Vec<Placed<PortRange>>,
-    /// Global system interrupts; none belongs to two components.
+    /// Global system interrupts that it may open sessions of.
     pub irqs: Vec<Placed<u32>>,
+    /// Memory of devices that it may open sessions of.
+    pub io_mem: Vec<Placed<MemRange>>,
     /// Services.
     pub provides: Vec<Placed<Name>>,
     /// Who serves it, first match first: its own `route`, its own `routes`, then those of `defaults`.

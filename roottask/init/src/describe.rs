@@ -33,6 +33,7 @@ impl Component {
         }
         put("irqs", self.irqs.iter().map(|i| Value::from(i64::from(i.value))).collect::<Vec<_>>().into());
         put("io_ports", texts(&self.io_ports));
+        put("io_mem", texts(&self.io_mem));
         put("roms", texts(&self.roms));
         put("args", self.args.iter().map(|arg| Value::from(arg.as_str())).collect::<Vec<_>>().into());
         if let Some(config) = config {
@@ -66,7 +67,7 @@ mod tests {
         for tail in [
             "",
             "spare = \"4M\"\nstack = \"16K\"\nkmem = \"8K\"\ncaps = 9\nchildren = { kmem = \"4K\" }",
-            "cpus = [3, 1]\nio_ports = [\"0x3f8-0x3ff\", \"0x70\"]\nirqs = [4]\nroms = [\"x\"]\nargs = [\"-v\", \"\"]",
+            "cpus = [3, 1]\nio_ports = [\"0x3f8-0x3ff\", \"0x70\"]\nirqs = [4]\nio_mem = [\"0xb8000-0xb8fff\"]\nroms = [\"x\"]\nargs = [\"-v\", \"\"]",
             "[component.config]\na = [1, { b = \"ü\" }]\nt = 1979-05-27",
             "routes = { log = \"console\" }",
             "route = [{ service = \"log\", to = \"nobody\" }, { to = \"any-child\" }]",

@@ -73,6 +73,7 @@ fn each_change_has_its_action() {
         "cpus = [0]",
         "io_ports = [\"1\"]",
         "irqs = [1]",
+        "io_mem = [\"0xb8000-0xb8fff\"]",
         "roms = [\"r\"]",
         "args = [\"-v\"]",
         "kmem = \"64K\"",

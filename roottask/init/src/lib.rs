@@ -31,6 +31,6 @@ pub use diff::{Action, Born, Child, Client, Open, Running, Server, diff};
 pub use document::{At, Node, Placed, Table, Value};
 pub use parent::Name;
 pub use parse::INIT;
-pub use quantity::{Period, PortRange, QuantityError, Size, human};
+pub use quantity::{MemRange, Period, PortRange, QuantityError, Size, human};
 pub use reach::{CORE, CORE_CAPS, CORE_SERVICES, Reach};
 pub use session::ARROW;

@@ -6,12 +6,12 @@
 use crate::config::{Component, Config, Entry, Exit, Heartbeat, Quota, Report, Restart, Route, Show};
 use crate::defect::{Cause, Defect, Hint};
 use crate::document::{At, Node, Placed, Value};
-use crate::quantity::{Period, PortRange, Size};
+use crate::quantity::{MemRange, Period, PortRange, Size};
 use crate::reader::{Reader, inner, numbered};
 use crate::rules::{routes, service};
 use crate::values::{caps, cpus, heartbeat, period, priority, restart, size, stack};
 use abi::TraceKinds;
-use parent::{ARGS_ROM, CONFIG_ROM, MAX_ARGS, MAX_IRQS, MAX_ROMS, Name};
+use parent::{ARGS_ROM, CONFIG_ROM, MAX_ARGS, MAX_ROMS, Name};
 
 /// Binary of which the configuration is one of these.
 pub const INIT: &str = "init";
@@ -253,7 +253,7 @@ impl Checker<'_> {
         let most = r.optional("most", |r, key, n| most(r, key, n, ram, caps));
         let version = r.optional("version", |r, key, n| r.text(key, n).map(String::from));
         let cpus = r.optional("cpus", cpus);
-        let (io_ports, irqs) = (self.ports(r), self.irqs(r));
+        let (io_ports, irqs, io_mem) = (ports(r), irqs(r), memory(r));
         let (provides, roms) = (r.names("provides"), r.names("roms"));
         let mut routes = routes(r);
         routes.extend(self.defaults.routes.iter().cloned());
@@ -283,6 +283,7 @@ impl Checker<'_> {
             cpus,
             io_ports,
             irqs,
+            io_mem,
             provides,
             routes,
             roms,
@@ -293,10 +294,6 @@ impl Checker<'_> {
             heartbeat,
             exit: exit.unwrap_or(Placed { value: Exit::Stay, at }),
         })
-    }
-
-    fn others(&self) -> impl Iterator<Item = &Component> {
-        self.earlier.iter().filter_map(|e| e.result.as_ref().ok())
     }
 
     fn label<'a>(&self, r: &mut Reader<'a>, node: &'a Node) -> Option<Placed<Name>> {
@@ -312,48 +309,6 @@ impl Checker<'_> {
         r.as_name("name", text, node.at)
     }
 
-    fn ports(&self, r: &mut Reader<'_>) -> Vec<Placed<PortRange>> {
-        let mut ranges: Vec<Placed<PortRange>> = Vec::new();
-        let all = r.each("io_ports", |r, key, n| {
-            let range = PortRange::parse(r.text(key, n)?);
-            Some(Placed { value: r.check(n.at, key, range)?, at: n.at })
-        });
-        for range in all {
-            let overlaps = |p: &Placed<PortRange>| p.value.overlaps(range.value);
-            if let Some(o) = self.others().find(|c| c.io_ports.iter().any(overlaps)) {
-                r.wrong(range.at, "io_ports", format!("{} overlaps ports of component `{}`", range.value, o.name));
-            } else if ranges.iter().any(overlaps) {
-                r.wrong(range.at, "io_ports", format!("{} is there twice", range.value));
-            } else {
-                ranges.push(range);
-            }
-        }
-        ranges
-    }
-
-    fn irqs(&self, r: &mut Reader<'_>) -> Vec<Placed<u32>> {
-        let mut irqs: Vec<Placed<u32>> = Vec::new();
-        let all = r.each("irqs", |r, key, n| {
-            let number = r.integer(key, n)?;
-            let irq = u32::try_from(number).map_err(|_| format!("{number} is no interrupt"));
-            Some(Placed { value: r.check(n.at, key, irq)?, at: n.at })
-        });
-        let among = |irqs: &[Placed<u32>], irq| irqs.iter().any(|i| i.value == irq);
-        for irq in all {
-            if let Some(o) = self.others().find(|c| among(&c.irqs, irq.value)) {
-                r.wrong(irq.at, "irqs", format!("{} belongs to component `{}`", irq.value, o.name));
-            } else if among(&irqs, irq.value) {
-                r.wrong(irq.at, "irqs", format!("{} is there twice", irq.value));
-            } else {
-                irqs.push(irq);
-            }
-        }
-        if let Some(extra) = irqs.get(MAX_IRQS) {
-            r.wrong(extra.at, "irqs", format!("a component has at most {MAX_IRQS}"));
-        }
-        irqs
-    }
-
     fn nested(&self, r: &mut Reader<'_>, node: &Node, name: Name) -> Option<Config> {
         let (path, depth) = (format!("{}{name}{}", self.whose.path, session::ARROW), self.whose.depth + 1);
         if depth > DEEPEST {
@@ -362,6 +317,34 @@ impl Checker<'_> {
         }
         Some(read(node, Whose { path: &path, depth }))
     }
+}
+
+/// I/O ports.
+fn ports(r: &mut Reader<'_>) -> Vec<Placed<PortRange>> {
+    let all = r.each("io_ports", |r, key, n| {
+        let range = PortRange::parse(r.text(key, n)?);
+        Some(Placed { value: r.check(n.at, key, range)?, at: n.at })
+    });
+    r.once("io_ports", all, |a, b| a.value.overlaps(b.value), |p| p.value.to_string())
+}
+
+/// Global system interrupts.
+fn irqs(r: &mut Reader<'_>) -> Vec<Placed<u32>> {
+    let all = r.each("irqs", |r, key, n| {
+        let number = r.integer(key, n)?;
+        let irq = u32::try_from(number).map_err(|_| format!("{number} is no interrupt"));
+        Some(Placed { value: r.check(n.at, key, irq)?, at: n.at })
+    });
+    r.once("irqs", all, |a, b| a.value == b.value, |i| i.value.to_string())
+}
+
+/// Memory of devices.
+fn memory(r: &mut Reader<'_>) -> Vec<Placed<MemRange>> {
+    let all = r.each("io_mem", |r, key, n| {
+        let range = MemRange::parse(r.text(key, n)?);
+        Some(Placed { value: r.check(n.at, key, range)?, at: n.at })
+    });
+    r.once("io_mem", all, |a, b| a.value.overlaps(b.value), |m| m.value.to_string())
 }
 
 /// The value of a key that must be there if there is no default.

@@ -151,7 +151,10 @@ fn each_value_is_checked() {
         ("io_ports = [\"1-3\", \"3\"]", "io_ports`: 0x3-0x3 is there twice"),
         ("irqs = [-1]", "irqs`: -1 is no interrupt"),
         ("irqs = [4, 4]", "irqs`: 4 is there twice"),
-        ("irqs = [1,2,3,4,5,6,7,8,9]", "irqs`: a component has at most 8"),
+        ("io_mem = [\"0xb8000\"]", "io_mem`: \"0xb8000\" is no memory range"),
+        ("io_mem = [\"0xb8000-0xb8001\"]", "io_mem`: memory range \"0xb8000-0xb8001\" is not whole pages"),
+        ("io_mem = [\"0-0xfff\", \"0-0x1fff\"]", "io_mem`: 0x0-0x1fff is there twice"),
+        ("device_sessions = true", "unknown key `device_sessions`"),
         ("provides = [\"a\", \"a\"]", "provides`: `a` is there twice"),
         ("provides = [\"\"]", "provides`: \"\" is no name"),
         ("provides = [\"a b\"]", "provides`: \"a b\" is no name"),
@@ -201,18 +204,11 @@ fn too_many_roms() {
 }
 
 #[test]
-fn what_belongs_to_one_component_is_refused_to_the_next() {
+fn devices_may_be_in_several_descriptions() {
     let second = HEAD.replace("uart\"", "two\"");
-    let both = |key: &str| format!("{HEAD}{key}\n{second}{key}\n");
-    for (key, want) in [
-        ("io_ports = [\"0x3f8-0x3ff\"]", "0x3f8-0x3ff overlaps ports of component `uart`"),
-        ("irqs = [4]", "4 belongs to component `uart`"),
-    ] {
-        let f = Config::parse(&both(key)).unwrap();
-        assert!(f.entries[0].result.is_ok(), "the first one keeps it");
-        let e = f.entries[1].result.as_ref().unwrap_err().to_string();
-        assert!(e.starts_with("line 12, ") && e.contains("component `two`") && e.contains(want), "{e}");
-    }
+    let devices = "io_ports = [\"0x70-0x71\"]\nirqs = [8]\nio_mem = [\"0xb8000-0xb8fff\"]";
+    let f = Config::parse(&format!("{HEAD}{devices}\n{second}{devices}\n")).unwrap();
+    assert!(f.entries.iter().all(|e| e.result.is_ok()), "who has them when is told by sessions");
 }
 
 #[test]

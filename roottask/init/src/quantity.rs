@@ -29,6 +29,12 @@ pub enum QuantityError {
     /// Not a port or two.
     #[error("\"{0}\" is no port range: one port or two, as in \"0x3f8-0x3ff\", are expected")]
     Ports(String),
+    /// Not two addresses.
+    #[error("\"{0}\" is no memory range: first and last address, as in \"0xb8000-0xbffff\", are expected")]
+    Memory(String),
+    /// Ends before it starts, is not whole pages, or is behind what a CPU can address.
+    #[error("memory range \"{0}\" is not whole pages of 4K, none, or behind what a CPU can address")]
+    MemoryPages(String),
     /// Ends before it starts.
     #[error("port range \"{0}\" ends before it starts")]
     PortsReversed(String),
@@ -173,7 +179,55 @@ impl fmt::Display for PortRange {
     }
 }
 
+/// Bits of a physical address, at most.
+const PHYS_BITS: u32 = 52;
+
+/// Physical addresses of a device, whole pages, from the first to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemRange {
+    /// First byte.
+    pub first: u64,
+    /// Last byte.
+    pub last: u64,
+}
+
+impl MemRange {
+    /// Reads "0xb8000-0xbffff", or the same in decimal.
+    pub fn parse(text: &str) -> Result<MemRange, QuantityError> {
+        let (first, last) = text.split_once('-').ok_or_else(|| QuantityError::Memory(text.into()))?;
+        let address = |s| parse_number(s).ok_or_else(|| QuantityError::Memory(text.into()));
+        MemRange::new(address(first)?, address(last)?).ok_or_else(|| QuantityError::MemoryPages(text.into()))
+    }
+
+    /// From the first to the last byte. `None`: not whole pages, none, or no addresses.
+    pub fn new(first: u64, last: u64) -> Option<MemRange> {
+        let starts_page = |address: u64| address.is_multiple_of(abi::PAGE_SIZE as u64);
+        let fits = first <= last && last >> PHYS_BITS == 0 && starts_page(first) && starts_page(last + 1);
+        fits.then_some(MemRange { first, last })
+    }
+
+    /// Whether any byte is in both.
+    pub fn overlaps(self, other: MemRange) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// Whether all of `other` is in it.
+    pub fn contains(self, other: MemRange) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+}
+
+impl fmt::Display for MemRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}-{:#x}", self.first, self.last)
+    }
+}
+
 fn parse_port(text: &str) -> Option<u16> {
+    parse_number(text)?.try_into().ok()
+}
+
+fn parse_number(text: &str) -> Option<u64> {
     let (digits, radix) = match text.trim().strip_prefix("0x") {
         Some(hex) => (hex, 16),
         None => (text.trim(), 10),
@@ -181,7 +235,7 @@ fn parse_port(text: &str) -> Option<u16> {
     if digits.starts_with('+') {
         return None;
     }
-    u16::from_str_radix(digits, radix).ok()
+    u64::from_str_radix(digits, radix).ok()
 }
 
 #[cfg(test)]
@@ -193,6 +247,22 @@ mod tests {
     fn sizes_with_units() {
         for (text, bytes) in [("4096", 4096), ("4K", 4096), ("1M", 1 << 20), ("264M", 264 << 20), ("2G", 2 << 30)] {
             assert_eq!(Size::parse(text).map(Size::bytes), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_of_devices_is_whole_pages() {
+        let range = MemRange { first: 0xb_8000, last: 0xb_8fff };
+        assert_eq!(MemRange::parse("0xb8000-0xb8fff"), Ok(range));
+        assert_eq!(MemRange::parse(&range.to_string()), Ok(range));
+        assert!(range.contains(range) && range.overlaps(range));
+        let behind = MemRange::new(0xb_9000, 0xb_9fff).unwrap();
+        assert!(!range.overlaps(behind) && !range.contains(behind));
+        for text in ["", "0xb8000", "0xb8000-", "0xb8000-x", "0xb8000-+1"] {
+            assert_eq!(MemRange::parse(text), Err(QuantityError::Memory(text.into())));
+        }
+        for text in ["0xb8000-0xb8000", "0xb8001-0xb8fff", "0x1000-0xfff", "0-0x1fffffffffffff", "0x1000-0x7ff"] {
+            assert_eq!(MemRange::parse(text), Err(QuantityError::MemoryPages(text.into())));
         }
     }
 

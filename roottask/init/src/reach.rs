@@ -14,7 +14,7 @@ use session::{ARROW, Label, Routes, Rule, Target};
 /// What the root task is called as a server.
 pub const CORE: &str = "core";
 /// The services that the root task itself has for its children.
-pub const CORE_SERVICES: [&str; 4] = ["timer", "trace", "rom", VM];
+pub const CORE_SERVICES: [&str; 7] = ["timer", "trace", "rom", VM, "io_port", "irq", "io_mem"];
 /// Capabilities of all components together: a selector of the root task stands behind each, and it keeps a quarter of its
 /// 32768 for itself.
 pub const CORE_CAPS: u32 = 24 << 10;

@@ -53,8 +53,6 @@ pub mod sel {
     pub const OBJ: Sel = 2;
     /// Own host space: TAKE, GRANT.
     pub const HST: Sel = 3;
-    /// Own PIO space: TAKE, to pass ports on to a guest.
-    pub const PIO: Sel = 4;
     /// The first thread's EC.
     pub const EC: Sel = 6;
     /// The first thread's SC: CTRL.
@@ -97,13 +95,11 @@ pub const MAX_CPUS: usize = 128;
 /// "FSTI", little endian.
 pub const MAGIC: u32 = 0x4954_5346;
 /// Version of this contract.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Longest name or label, in bytes.
 pub const NAME_LEN: usize = 32;
 /// Most ROMs of a component.
 pub const MAX_ROMS: usize = 16;
-/// Most interrupts of a component.
-pub const MAX_IRQS: usize = 8;
 /// Name of the ROM that holds the component's configuration (TOML), if the system file gives one.
 pub const CONFIG_ROM: &str = "config";
 /// Name of the ROM that holds the arguments of the component's program, if the system file gives any: each with a zero
@@ -163,16 +159,6 @@ pub struct Rom {
     pub len: u64,
 }
 
-/// An interrupt.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
-#[repr(C)]
-pub struct Irq {
-    /// Global system interrupt.
-    pub gsi: u64,
-    /// Interrupt semaphore: CTRL_DN; already assigned to the CPU of the first thread and unmasked.
-    pub sel: u64,
-}
-
 /// What a component finds at [`layout::START_INFO`].
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
@@ -205,25 +191,20 @@ pub struct StartInfo {
     pub has_log: u32,
     /// Valid entries of `roms`.
     pub rom_count: u32,
-    /// Valid entries of `irqs`.
-    pub irq_count: u32,
     /// Valid entries of `usable_cpus`.
     pub usable_count: u32,
-    /// Length of the first thread's stack in pages.
-    pub stack_pages: u32,
+    /// Length of the first thread's stack in bytes, whole pages.
+    pub stack_len: u64,
     /// CPUs on which this component may have threads and vCPUs, that of the first thread first.
     pub usable_cpus: [u16; MAX_CPUS],
     /// ROMs.
     pub roms: [Rom; MAX_ROMS],
-    /// Interrupts.
-    pub irqs: [Irq; MAX_IRQS],
 }
 
 impl StartInfo {
     /// An empty one, with magic and version.
     pub fn new(name: Name) -> StartInfo {
-        let stack_pages = (layout::STACK_LEN >> abi::PAGE_BITS) as u32;
-        StartInfo { magic: MAGIC, version: VERSION, name, stack_pages, ..StartInfo::new_zeroed() }
+        StartInfo { magic: MAGIC, version: VERSION, name, stack_len: layout::STACK_LEN, ..StartInfo::new_zeroed() }
     }
 
     /// Bytes it takes in memory, whole pages.
@@ -239,11 +220,6 @@ impl StartInfo {
         &self.roms[..(self.rom_count as usize).min(MAX_ROMS)]
     }
 
-    /// The interrupts.
-    pub fn irqs(&self) -> &[Irq] {
-        &self.irqs[..(self.irq_count as usize).min(MAX_IRQS)]
-    }
-
     /// Adds a usable CPU; `false` when there is no room.
     pub fn push_cpu(&mut self, cpu: u16) -> bool {
         push(&mut self.usable_cpus, &mut self.usable_count, cpu)
@@ -252,11 +228,6 @@ impl StartInfo {
     /// Adds a ROM; `false` when there is no room.
     pub fn push_rom(&mut self, r: Rom) -> bool {
         push(&mut self.roms, &mut self.rom_count, r)
-    }
-
-    /// Adds an interrupt; `false` when there is no room.
-    pub fn push_irq(&mut self, i: Irq) -> bool {
-        push(&mut self.irqs, &mut self.irq_count, i)
     }
 }
 
@@ -508,13 +479,13 @@ mod tests {
     #[test]
     fn lists_refuse_what_does_not_fit_and_ignore_wild_counts() {
         let mut s = StartInfo::new(Name::new("x").unwrap());
-        let i = Irq { gsi: 4, sel: 9 };
-        for _ in 0..MAX_IRQS {
-            assert!(s.push_irq(i));
+        let r = Rom { name: s.name, addr: 0, len: 9 };
+        for _ in 0..MAX_ROMS {
+            assert!(s.push_rom(r));
         }
-        assert!(!s.push_irq(i));
-        s.irq_count = u32::MAX;
-        assert_eq!(s.irqs().len(), MAX_IRQS);
+        assert!(!s.push_rom(r));
+        s.rom_count = u32::MAX;
+        assert_eq!(s.roms().len(), MAX_ROMS);
         assert!((0..MAX_CPUS as u16).all(|c| s.push_cpu(c)) && !s.push_cpu(0));
         assert_eq!(s.usable_cpus()[127], 127);
         const { assert!(StartInfo::PAGES == 1) };

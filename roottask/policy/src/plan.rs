@@ -10,7 +10,7 @@ use crate::memory::{Book, MemoryError, PhysRange};
 use crate::routes;
 use crate::start_info::Machine;
 use abi::perm::Mem;
-use init::{Cause, Component, Config, Defect, Placed, PortRange, human};
+use init::{Cause, Component, Config, Defect, MemRange, Placed, PortRange, human};
 use parent::{ARGS_ROM, CONFIG_ROM, Name, StartInfo, layout};
 use std::fmt::Display;
 use std::ops::{Range, Sub};
@@ -103,10 +103,12 @@ pub struct ComponentPlan {
     pub cpus: Vec<u16>,
     /// Entry point.
     pub entry: u64,
-    /// I/O ports.
+    /// I/O ports that it may open.
     pub io_ports: Vec<PortRange>,
-    /// Global system interrupts.
+    /// Global system interrupts that it may open.
     pub irqs: Vec<u32>,
+    /// Memory of devices that it may open.
+    pub io_mem: Vec<MemRange>,
     /// Services.
     pub provides: Vec<Name>,
     /// Frames of kernel memory that are set apart for it.
@@ -291,6 +293,7 @@ impl Checked<'_> {
             entry: self.image.1.entry,
             io_ports: c.io_ports.iter().map(|p| p.value).collect(),
             irqs: self.irqs.clone(),
+            io_mem: c.io_mem.iter().map(|m| m.value).collect(),
             provides: c.provides.iter().map(|p| p.value).collect(),
             kmem_frames: c.kernel_memory().pages(),
             kmem_of_children: c.is_parent().then(|| c.kernel_memory_of_children()),

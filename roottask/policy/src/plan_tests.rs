@@ -107,7 +107,7 @@ fn a_small_stack_leaves_more_ram() {
     let c = p.component(0).unwrap();
     let stack = c.mappings.iter().find(|m| m.virt == layout::STACK_TOP - (64 << 10)).unwrap();
     assert_eq!((stack.len, c.ram_len), (64 << 10, (1 << 20) - (128 << 10)));
-    assert_eq!(p.start_info(0, &MACHINE).unwrap().stack_pages, 16);
+    assert_eq!(p.start_info(0, &MACHINE).unwrap().stack_len, 64 << 10);
 }
 
 #[test]

@@ -1,20 +1,10 @@
-//! Where the root task puts the capabilities of interrupts in a component's object space. Components do not know these
-//! numbers: they find them in their `StartInfo`.
+//! Which selectors of a component's object space are taken at its start.
 
 use abi::Sel;
-use parent::{MAX_IRQS, sel};
+use parent::sel;
 
-/// Interrupt semaphores.
-const IRQS: Sel = 0x80;
 /// First selector that a component may use freely.
 pub const FREE: Sel = sel::END;
-
-const _: () = assert!(IRQS > sel::RM_SESSION && IRQS + MAX_IRQS as Sel <= sel::events(0));
-
-/// Interrupt semaphore number `slot`.
-pub const fn irq(slot: usize) -> Sel {
-    IRQS + slot as Sel
-}
 
 #[cfg(test)]
 mod tests {
@@ -37,7 +27,6 @@ mod tests {
         all.extend((0..parent::MAX_CPUS as u16).map(sel::parent));
         let events = |cpu| (0..event::HST_ARCH + event::HST_NOVA).map(move |e| sel::events(cpu) + e);
         all.extend((0..parent::MAX_CPUS as u16).flat_map(events));
-        all.extend((0..MAX_IRQS).map(irq));
         let count = all.len();
         all.sort_unstable();
         all.dedup();

@@ -35,7 +35,7 @@ impl Plan {
         info.tsc_hz = machine.tsc_hz;
         info.wall_base_ns = machine.wall_base_ns;
         info.ram_len = c.ram_len;
-        info.stack_pages = (c.stack_len >> abi::PAGE_BITS) as u32;
+        info.stack_len = c.stack_len;
         info.sel_free = sel::FREE;
         info.sel_end = machine.sel_end;
         info.cpus = machine.cpus.into();
@@ -47,9 +47,6 @@ impl Plan {
         c.cpus.iter().for_each(|&cpu| _ = info.push_cpu(cpu));
         for rom in &c.roms {
             info.push_rom(parent::Rom { name: rom.name, addr: rom.virt, len: rom.len });
-        }
-        for (slot, &gsi) in c.irqs.iter().enumerate() {
-            info.push_irq(parent::Irq { gsi: gsi.into(), sel: sel::irq(slot) });
         }
         Some(info)
     }

@@ -1,6 +1,6 @@
 //! Capabilities as values.
 //!
-//! Key types: [`Cap`], [`Signal`].
+//! Key types: [`Cap`], [`Signal`], [`Space`].
 
 use crate::{Bad, Interface, Reader, Value, Writer};
 use abi::{Sel, perm};
@@ -77,5 +77,20 @@ impl Value for Signal {
     }
     fn take(from: &mut Reader<'_>) -> Result<Self, Bad> {
         Ok(Signal { context: from.item()?, bell: from.item()? })
+    }
+}
+
+/// A space that something can be delegated to, such as a guest's ports.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space(pub Sel);
+
+impl Value for Space {
+    const WORDS: usize = 0;
+    const ITEMS: usize = 1;
+    fn put(&self, to: &mut Writer<'_>) {
+        to.item(self.0, perm::Space::GRANT.bits());
+    }
+    fn take(from: &mut Reader<'_>) -> Result<Self, Bad> {
+        from.item().map(Space)
     }
 }

@@ -84,7 +84,7 @@ mod window;
 mod wire;
 
 pub use call::{Frame, Object, Port, REGISTERS, Sent, Serves, answer, call, refuse};
-pub use cap::{Cap, Signal};
+pub use cap::{Cap, Signal, Space};
 pub use error::{Error, Refusal};
 pub use objects::{Indices, Objects};
 pub use page::page;

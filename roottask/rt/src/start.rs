@@ -61,12 +61,11 @@ extern "C" fn first_thread() -> ! {
         if !pages::add(layout::RAM, info.ram_len, Content::Zeroed) {
             trap();
         }
-        let stack_len = u64::from(info.stack_pages) << abi::PAGE_BITS;
         let first = First {
             ec: parent::sel::EC,
             sc: parent::sel::SC,
             utcb: tcb::utcb_at(layout::UTCBS),
-            stack: Stack::foreign(layout::STACK_TOP - stack_len, stack_len),
+            stack: Stack::foreign(layout::STACK_TOP - info.stack_len, info.stack_len),
         };
         run(first, info.sel_free, info.sel_end, info.name.as_str())
     }

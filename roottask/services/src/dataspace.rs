@@ -10,6 +10,8 @@ pub enum Kind {
     Rom = 2,
     /// A region map.
     Managed = 3,
+    /// Memory of a device.
+    Device = 4,
 }
 
 /// Memory that can be attached in region maps, by whoever has a capability to it. Nothing of it is called to share it: the

@@ -9,6 +9,7 @@
 mod record;
 pub mod children;
 pub mod dataspace;
+pub mod device;
 pub mod journal;
 mod packets;
 pub mod parent;
@@ -24,6 +25,7 @@ pub mod vm;
 
 pub use children::{Children, ChildrenClient, ChildrenServer};
 pub use dataspace::{Dataspace, DataspaceClient, DataspaceServer};
+pub use device::{IoMem, IoMemClient, IoMemServer, IoPort, IoPortClient, IoPortServer, Irq, IrqClient, IrqServer};
 pub use journal::{Journal, JournalClient, JournalServer};
 pub use packets::Packets;
 pub use parent::{Parent, ParentClient, ParentServer};

@@ -76,6 +76,8 @@ pub enum NotAttachedReason {
     KernelMemory = 16,
     /// The memory of a guest has no managed dataspaces in it.
     Managed = 17,
+    /// Memory of a device is attached in address spaces only.
+    Device = 18,
 }
 
 /// The same with figures.
@@ -110,6 +112,7 @@ impl fmt::Display for NotAttached {
             R::Places => write!(f, "something would be seen at more than {value} places"),
             R::Regions => write!(f, "the map's owner has {value} regions, and may have no more"),
             R::Users => write!(f, "the dataspace is attached {value} times, and may not be more often"),
+            R::Device => write!(f, "memory of a device is attached in address spaces only"),
             R::KernelMemory => write!(f, "the component's kernel memory does not suffice"),
             R::Managed => write!(f, "the memory of a guest has no managed dataspaces in it"),
         }

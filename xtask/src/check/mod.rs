@@ -176,7 +176,7 @@ mod tests {
         let text = tree::read_text(&tree::root().join("configs/systems/linux.toml")).unwrap();
         let text = text.replace("\"bzImage\", ", "\"bzImages\", ").replace("roms", "exit = \"propagate\"\nroms");
         let v = check(&text.replacen("log = \"console\"", "log = \"consoel\"", 1));
-        let want = "x.toml:13:18: error: component `uart`: `log` goes to `consoel`, but there is no such component; \
+        let want = "x.toml:13:54: error: component `uart`: `log` goes to `consoel`, but there is no such component; \
          did you \
                     mean `console`?\n\
                     x.toml:33:8: warning: component `vm`, key `exit`: the root task cannot do that yet\n\
@@ -190,6 +190,8 @@ mod tests {
     fn the_table_has_a_row_for_each_way() {
         let v = check(&tree::read_text(&tree::root().join("configs/systems/hello.toml")).unwrap());
         let want = "CLIENT   SERVICE   LABELS        SERVER\n\
+                    uart     io_port   uart -> *     core\n\
+                    uart     irq       uart -> *     core\n\
                     uart     log       uart -> *     console\n\
                     console  terminal  console -> *  uart\n";
         assert_eq!(table(&v), want);

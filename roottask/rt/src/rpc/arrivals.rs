@@ -11,7 +11,7 @@ use crate::{domain, hypercall, sel, space, tcb};
 use abi::{Arrival, Item, Sel, Status, Utcb};
 use alloc::vec::Vec;
 use core::ops::Deref;
-use rpc::{Cap, Interface, Signal, Uses, Window};
+use rpc::{Cap, Interface, Signal, Space, Uses, Window};
 use services::vm::GuestSpace;
 
 struct Books {
@@ -130,6 +130,12 @@ impl Carried for Signal {
 }
 
 impl Carried for GuestSpace {
+    fn sels(self) -> impl Iterator<Item = Sel> {
+        core::iter::once(self.0)
+    }
+}
+
+impl Carried for Space {
     fn sels(self) -> impl Iterator<Item = Sel> {
         core::iter::once(self.0)
     }

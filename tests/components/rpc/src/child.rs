@@ -79,7 +79,7 @@ impl Nursery {
         map(hst, memory(layout::STACK_LEN, 0, &[]), stack, layout::STACK_LEN, rw)?;
         let mut info = StartInfo { ram_len: RAM, sel_free: FREE, ..*own };
         info.name = Name::new(name).ok_or(Status::BadPar)?;
-        (info.has_log, info.rom_count, info.irq_count, info.usable_count) = (0, 0, 0, 0);
+        (info.has_log, info.rom_count, info.usable_count) = (0, 0, 0);
         info.cpu = cpu.into();
         info.push_cpu(cpu);
         info.push_rom(Rom { name: info.name, addr: 0, len: 0 });

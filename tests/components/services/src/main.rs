@@ -4,6 +4,7 @@
 extern crate rt;
 
 mod clock;
+mod devices;
 mod files;
 mod modules;
 mod reports;
@@ -26,6 +27,11 @@ fn main() -> ExitCode {
     let (name, outcome) = match role {
         "clock" => ("clock", clock::check()),
         "broken" => ("broken", files::broken()),
+        "driver" => ("driver", devices::driver()),
+        "inner" => ("inner", devices::inner()),
+        "late" => ("late", devices::late()),
+        "renewed" => ("renewed", devices::renewed()),
+        "rival" => ("rival", devices::rival()),
         "files" => ("files", files::read()),
         "modules" => ("modules", modules::show()),
         "report" => ("report", reports::report()),

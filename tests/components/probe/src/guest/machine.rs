@@ -2,6 +2,7 @@
 
 use crate::scene::{PAGE, in_ms, memory};
 use abi::{ArchState, Mtd, Status, event, perm};
+use rt::hw::GuestPorts;
 use rt::hypercall as hc;
 use rt::vm::{GuestSpace, MsrSpace, PioSpace, Vcpu};
 use rt::{PortalThread, Semaphore};
@@ -90,6 +91,8 @@ struct Guest {
     cpu: u16,
     spare: Arc<Mutex<Vec<u64>>>,
     space: GuestSpace,
+    /// Before its space goes.
+    ports: Option<GuestPorts>,
     pio: PioSpace,
     _msr: MsrSpace,
     vcpu: Vcpu,
@@ -122,7 +125,7 @@ impl Guest {
             said("event portal", thread.portal(base + n, n, READ.bits()))?;
         }
         let vcpu = said("vCPU", if own_time { Vcpu::with_own_time(cpu, base) } else { Vcpu::new(cpu, base) })?;
-        let mut g = Guest { ram, cpu, spare, space, pio, _msr: msr, vcpu, started: false, exchange, base };
+        let mut g = Guest { ram, cpu, spare, space, ports: None, pio, _msr: msr, vcpu, started: false, exchange, base };
         g.write(0, &[0; RAM as usize]);
         for page in (0..RAM).step_by(PAGE as usize) {
             g.page(page, Access::All)?;
@@ -212,10 +215,9 @@ impl Vm for Guest {
         if rt::rom(parent::CONFIG_ROM).is_some_and(|c| String::from_utf8_lossy(c).contains("ports = false")) {
             return Err("the component has no ports to grant".into());
         }
-        let (from, to) = (parent::sel::PIO, self.pio.sel());
-        // SAFETY: a port of our own, which means nothing to Rust.
-        let r = unsafe { rt::hypercall::ctrl_pd(from, to, port.into(), port.into(), 0, perm::ALL, abi::Mad::WB) };
-        r.map_err(|s| format!("the component has no port {port:#x} to grant: {s:?}"))
+        let ports = rt::hw::guest_ports(port, port, &self.pio);
+        self.ports = Some(ports.map_err(|e| format!("the component has no port {port:#x} to grant: {e}"))?);
+        Ok(())
     }
 
     fn grant_msr(&mut self, _: u32) -> Result<(), String> {

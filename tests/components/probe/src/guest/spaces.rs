@@ -3,6 +3,8 @@
 use super::*;
 use crate::check::NOT_HERE;
 use abi::{CreatePdOp, Sel};
+use rt::hw::{self, GuestPorts};
+use rt::vm::PioSpace;
 
 /// A guest space with code in it.
 fn with_code(code: &[u8], perms: perm::Mem) -> Result<GuestSpace, String> {
@@ -49,33 +51,36 @@ fn run(mut first: Option<Assigned>, pio: Sel) -> Result<(Vec<u64>, u64), String>
     Ok((g.numbers(), al.load(SeqCst)))
 }
 
-/// A PIO space with our port 0x84. Not where we have none, as the configuration says then.
-fn port_84() -> Result<Slot, String> {
+/// A PIO space with our port 0x84, for as long as the first value is there. Not where we have none, as the configuration says then.
+fn port_84() -> Result<(GuestPorts, PioSpace), String> {
     if rt::rom(parent::CONFIG_ROM).is_some_and(|c| String::from_utf8_lossy(c).contains("ports = false")) {
         return Err(format!("{NOT_HERE}the component has no I/O ports"));
     }
-    let s = Slot::pd(CreatePdOp::Pio, Slot::pd(CreatePdOp::Pd, sel::PD)?.0)?;
-    // SAFETY: a port of our own, which means nothing to Rust.
-    done("port", unsafe { hc::ctrl_pd(sel::PIO, s.0, 0x84, 0x84, 0, perm::ALL, abi::Mad::WB) })?;
-    Ok(s)
+    let pio = done("PIO space", PioSpace::new())?;
+    // By a thread that has a window: checks of `items` have taken that of this one.
+    let opened = std::thread::scope(|s| s.spawn(|| hw::guest_ports(0x84, 0x84, &pio)).join());
+    let port = opened.map_err(|_| "a panic")?.map_err(|e| format!("port: {e}"))?;
+    Ok((port, pio))
 }
 
 const START: u64 = event::GST_STARTUP;
 
 pub fn exchange() -> Outcome {
-    let (other, pio) = (with_code(&code(2), perm::Mem::all())?, port_84()?);
+    let (other, (port, pio)) = (with_code(&code(2), perm::Mem::all())?, port_84()?);
     let free = Slot::new();
     let null = free.0;
     let exits = vec![START, reason::CPUID, reason::IO, reason::CPUID, reason::HLT];
     equal("nothing exchanged", run(None, null)?, (exits.clone(), 1))?;
-    equal("another guest space", run(Some([other.sel(), null, null]), null)?, (exits, 2))?;
+    equal("another guest space", run(Some([other.sel(), null, null]), null)?, (exits.clone(), 2))?;
     let quiet = vec![START, reason::CPUID, reason::CPUID, reason::HLT];
-    equal("a PIO space with the port", run(Some([null, pio.0, null]), null)?, (quiet.clone(), 1))?;
-    equal("that from the start", run(None, pio.0)?, (quiet, 1))
+    equal("a PIO space with the port", run(Some([null, pio.sel(), null]), null)?, (quiet.clone(), 1))?;
+    equal("that from the start", run(None, pio.sel())?, (quiet, 1))?;
+    drop(port);
+    equal("the port is given back", run(None, pio.sel())?, (exits, 1))
 }
 
 pub fn unsuitable() -> Outcome {
-    let (other, pio) = (with_code(&code(2), perm::Mem::all())?, port_84()?);
+    let (other, (_port, pio)) = (with_code(&code(2), perm::Mem::all())?, port_84()?);
     let weak_gst = Slot::masked(other.sel(), perm::ALL & !perm::Space::ASSIGN.bits())?;
     let empty = Slot::pd(CreatePdOp::Pio, Slot::pd(CreatePdOp::Pd, sel::PD)?.0)?;
     let weak_pio = Slot::masked(empty.0, perm::ALL & !perm::Space::ASSIGN.bits())?;
@@ -85,16 +90,16 @@ pub fn unsuitable() -> Outcome {
         ("null", null.0, null.0),
         ("beyond SEL_NUM", abi::SEL_NUM, abi::SEL_NUM),
         ("no space", sm.0, sel::PD),
-        ("of another kind", pio.0, other.sel()),
+        ("of another kind", pio.sel(), other.sel()),
         ("a host and an object space", sel::HST, sel::OBJ),
         ("no ASSIGN", weak_gst.0, weak_pio.0),
     ] {
-        let r = run(Some([gst, pio_sel, sm.0]), pio.0)?;
+        let r = run(Some([gst, pio_sel, sm.0]), pio.sel())?;
         equal(what, r, (quiet.clone(), 1))?;
     }
     // With ASSIGN it is another.
     let exits = vec![START, reason::CPUID, reason::IO, reason::CPUID, reason::HLT];
-    equal("an empty PIO space", run(Some([null.0, empty.0, null.0]), pio.0)?, (exits, 1))
+    equal("an empty PIO space", run(Some([null.0, empty.0, null.0]), pio.sel())?, (exits, 1))
 }
 
 pub fn execute() -> Outcome {
