@@ -3,7 +3,7 @@
 //!
 //! Key types: [`check`], [`World`], [`Verdict`], [`Reach`]. `reach` follows routes through inits.
 
-use crate::config::{Component, Config};
+use crate::config::{Component, Config, Route};
 use crate::defect::Defect;
 use crate::document::{At, Placed};
 use crate::quantity::human;
@@ -134,6 +134,7 @@ impl<'a> Checker<'a> {
             self.loaded(&walker, index, c);
             self.shadowed(frame, c);
             self.words(frame, c);
+            self.devices(frame, c);
             self.nested(&walker, index, c);
         }
     }
@@ -235,6 +236,24 @@ impl<'a> Checker<'a> {
                     route.at,
                     format!("component `{path}`: this route is never reached, because of that in {}", before.at),
                 );
+            }
+        }
+    }
+
+    /// Whoever may have a device opens a session for it.
+    fn devices(&mut self, frame: &Frame<'_>, c: &Component) {
+        let keys = [
+            ("io_ports", "io_port", c.io_ports.first().map(|p| p.at)),
+            ("irqs", "irq", c.irqs.first().map(|i| i.at)),
+            ("io_mem", "io_mem", c.io_mem.first().map(|m| m.at)),
+        ];
+        for (key, service, at) in keys {
+            let routed = |r: &Route| r.rule.service.is_none_or(|s| s.as_str() == service);
+            if let Some(at) = at.filter(|_| !c.routes.iter().any(routed)) {
+                let path = frame.path_of(c.name.as_str());
+                let text =
+                    format!("component `{path}`, key `{key}`: it has no route for `{service}`, and cannot open any");
+                self.warn(at, text);
             }
         }
     }

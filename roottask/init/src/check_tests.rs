@@ -346,6 +346,21 @@ fn an_init_gives_on_only_what_it_has() {
 }
 
 #[test]
+fn a_device_that_cannot_be_opened_is_a_warning() {
+    let keys = "io_ports = [\"0x60\"]\nirqs = [1, 12]\nio_mem = [\"0xfed00000-0xfed00fff\"]\n";
+    let found = |routes: &str| {
+        let v = verdict(&system(&[("a", &format!("{keys}routes = {{ {routes} }}"))]));
+        v.warnings.iter().map(|w| w.text.clone()).filter(|t| t.contains("no route for")).collect::<Vec<_>>()
+    };
+    let want = [
+        "component `a`, key `irqs`: it has no route for `irq`, and cannot open any",
+        "component `a`, key `io_mem`: it has no route for `io_mem`, and cannot open any",
+    ];
+    assert_eq!(found("io_port = \"parent\""), want);
+    assert!(found("io_port = \"parent\", irq = \"parent\", io_mem = \"parent\"").is_empty());
+}
+
+#[test]
 fn what_is_of_no_use_is_a_warning() {
     let v = verdict(&format!(
         "parent_provides = [\"timer\", \"rom\"]\n{}{}",
