@@ -15,6 +15,8 @@ const KEPT_KIB: std::ops::RangeInclusive<usize> = 4..=65536;
 pub struct Config {
     /// Whether lines go on to the collector's own log.
     pub forward: bool,
+    /// Whether what is kept can be read: service `journal`.
+    pub journal: bool,
     /// Lines that a client may write at once.
     #[serde(deserialize_with = "positive")]
     pub burst: u32,
@@ -27,7 +29,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { forward: true, burst: 200, rate: 50, kept_kib: 64 }
+        Config { forward: true, journal: false, burst: 200, rate: 50, kept_kib: 64 }
     }
 }
 

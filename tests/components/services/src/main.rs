@@ -6,6 +6,7 @@ extern crate rt;
 mod clock;
 mod devices;
 mod files;
+mod lines;
 mod modules;
 mod reports;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         "late" => ("late", devices::late()),
         "renewed" => ("renewed", devices::renewed()),
         "rival" => ("rival", devices::rival()),
+        "journal" => ("journal", lines::read()),
         "files" => ("files", files::read()),
         "modules" => ("modules", modules::show()),
         "report" => ("report", reports::report()),
