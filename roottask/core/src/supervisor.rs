@@ -66,7 +66,7 @@ impl<'a> Supervisor<'a> {
         let lives = self.create_all();
         self.report_failures();
         let started: Vec<bool> =
-            lives.iter().enumerate().map(|(i, life)| life.is_some() && self.start_or_stop(i)).collect();
+            lives.iter().enumerate().map(|(i, life)| life.is_some_and(|life| self.begin(i, life))).collect();
         if !started.contains(&true) {
             self.log.line("no component could be started");
             power::idle();
@@ -285,6 +285,15 @@ impl Supervisor<'_> {
             Err(e) => self.log.line(e.to_string()),
         }
         self.start_or_stop(index)
+    }
+
+    /// Starts a component whose life has begun; of one that cannot be started its clients learn that it has ended.
+    fn begin(&mut self, index: usize, life: Life) -> bool {
+        let started = self.start_or_stop(index);
+        if !started {
+            self.creator.portals.hub.turn(|turn| turn.died(life, Cause::NotStarted));
+        }
+        started
     }
 
     /// Of a component that cannot be started nothing is to be left.
