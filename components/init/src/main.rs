@@ -380,7 +380,7 @@ fn watch(init: &'static Init, due: Signal) {
 }
 
 fn kernel(status: abi::Status) -> String {
-    format!("the kernel refused a thread or a signal: {status:?}")
+    format!("the kernel refused a thread or a signal: {status}")
 }
 
 fn run() -> Result<(), Box<dyn Error>> {

@@ -362,7 +362,7 @@ impl Memory {
         match found {
             Resolution::Map(mapped) => match self.map(state, mapped) {
                 Ok(()) => Faulted::Again,
-                Err(status) => Faulted::Fault(format!("attached, but the kernel does not map it: {status:?}")),
+                Err(status) => Faulted::Fault(format!("attached, but the kernel does not map it: {status}")),
             },
             other => Faulted::Fault(other.to_string()),
         }

@@ -70,7 +70,7 @@ fn rights(c: &ComponentPlan) -> Rights {
 }
 
 fn kernel(device: Device, what: &str, status: Status) -> NoDevice {
-    NoDevice::Kernel { device, what: format!("{what}: {status:?}") }
+    NoDevice::Kernel { device, what: format!("{what}: {status}") }
 }
 
 impl Devices {

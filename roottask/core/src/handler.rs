@@ -156,7 +156,7 @@ impl Caller<'_> {
                 if let Err(status) = given {
                     self.portals
                         .log
-                        .line_of(&c.label, &format!("page fault at {address:#x}: no thread to wait: {status:?}"));
+                        .line_of(&c.label, &format!("page fault at {address:#x}: no thread to wait: {status}"));
                 }
                 given.is_ok()
             }

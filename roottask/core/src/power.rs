@@ -18,7 +18,7 @@ pub fn off(log: &Log, window: &Window, hip: &Hip, code: u64) -> ! {
     match sleep_type(window, hip) {
         Ok((a, b)) => {
             if let Err(status) = rt::hypercall::ctrl_hw(HwOp::Sleep as u8, HwOp::sleep_descriptor(S5, a, b)) {
-                log.line(format!("the kernel refused to switch the machine off: {status:?}"));
+                log.line(format!("the kernel refused to switch the machine off: {status}"));
             }
         }
         Err(e) => log.line(format!("cannot switch the machine off: {e}")),

@@ -347,7 +347,7 @@ impl Supervisor<'_> {
 
 fn kernel_error(plan: &Plan, index: usize, e: SpaceError) -> ComponentError {
     let component = plan.labels[index].clone();
-    ComponentError::Kernel { component, what: e.what, status: format!("{:?}", e.status) }
+    ComponentError::Kernel { component, what: e.what, status: e.status.to_string() }
 }
 
 /// A line of the table of components.

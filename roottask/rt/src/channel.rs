@@ -281,7 +281,7 @@ impl fmt::Display for Error {
             Error::Refused(e) => e.fmt(f),
             Error::Attach(e) => write!(f, "the rings cannot be attached: {e}"),
             Error::Small => f.write_str("the server has given too little memory for the rings"),
-            Error::Kernel(status) => write!(f, "the kernel refused what is needed to wait: {status:?}"),
+            Error::Kernel(status) => write!(f, "the kernel refused what is needed to wait: {status}"),
         }
     }
 }

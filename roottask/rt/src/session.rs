@@ -70,7 +70,7 @@ impl fmt::Display for Error {
             }
             Error::Long => f.write_str("the label or the arguments are too long"),
             Error::Parent(e) => write!(f, "the parent: {e}"),
-            Error::Kernel(status) => write!(f, "the kernel refused what is needed: {status:?}"),
+            Error::Kernel(status) => write!(f, "the kernel refused what is needed: {status}"),
         }
     }
 }

@@ -72,7 +72,7 @@ pub enum Failure {
     #[error("guest RAM: {0}")]
     Memory(#[from] vm_memory::GuestMemoryError),
     /// A hypercall.
-    #[error("{what}: the kernel says {status:?}")]
+    #[error("{what}: {status}")]
     Kernel {
         /// What was to be done.
         what: &'static str,
