@@ -273,9 +273,7 @@ impl Scenario {
             None => System::parse(text).context("its system file is wrong; if on purpose, it must list `modules`"),
             Some(list) => {
                 let (roms, binaries) = list.iter().cloned().partition(|m| ROMS.contains(&m.as_str()));
-                // A system file that is wrong on purpose may not say.
-                let guests = self.guest.is_some() || text.contains("vm = \"parent\"");
-                Ok(System { text, binaries, roms, guests })
+                Ok(System { text, binaries, roms })
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::{inits, tree};
 use anyhow::{Context, Result, ensure};
 use regex::{Captures, Regex};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A system: the text that the root task gets, and the modules that must be in the image with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +16,6 @@ pub struct System {
     pub binaries: Vec<String>,
     /// Other boot modules, likewise.
     pub roms: Vec<String>,
-    /// Whether somebody may have guests.
-    pub guests: bool,
 }
 
 #[derive(Deserialize)]
@@ -60,8 +58,6 @@ struct Component {
     roms: Vec<String>,
     #[serde(default)]
     route: Vec<Route>,
-    #[serde(default)]
-    routes: BTreeMap<String, toml::Value>,
     config: Option<toml::Value>,
 }
 
@@ -107,8 +103,12 @@ impl System {
         let binaries = unique(all.iter().map(|c| &c.binary));
         // A binary that a component reads is in the image anyway.
         let roms = unique(all.iter().flat_map(|c| &c.roms).filter(|r| !binaries.contains(r)));
-        let guests = all.iter().any(|c| c.routes.contains_key("vm"));
-        Ok(System { text, binaries, roms, guests })
+        Ok(System { text, binaries, roms })
+    }
+
+    /// Whether somebody may have guests: has a key of that name among its routes. Also of a file that is wrong on purpose.
+    pub fn has_guests(&self) -> bool {
+        Regex::new(r#"\bvm\s*=\s*["']"#).expect("constant pattern").is_match(&self.text)
     }
 
     /// Adds to the command line of each guest.
@@ -190,7 +190,7 @@ mod tests {
     fn guests_are_known_by_their_route() {
         let guests = |more: &str| {
             let text = format!("[[component]]\nbinary='init'\n[[component.config.component]]\nbinary='vmm'\n{more}");
-            System::parse(text).unwrap().guests
+            System::parse(text).unwrap().has_guests()
         };
         assert!(guests("routes={log='parent',vm='parent'}\n"));
         assert!(!guests("routes={log='parent'}\n"));

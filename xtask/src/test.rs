@@ -263,7 +263,7 @@ fn in_machine(s: Scenario, kit: Arc<Kit>, outcomes: &Outcomes) -> Trial {
         let _shared = (!alone).then(|| HOST.read().unwrap_or_else(PoisonError::into_inner));
         let (result, left) = trial::run(&s, &kit);
         // A check that failed, a panic, a machine that died are no defect of the emulator; nor has one where nothing runs virtualised.
-        let guests = s.root.is_some() || s.system().is_ok_and(|system| system.guests);
+        let guests = s.root.is_some() || s.system().is_ok_and(|system| system.has_guests());
         let forgotten = s.machine().ok().and_then(|p| p.second_try).filter(|_| left.hung && guests);
         let (result, left) = match (result, forgotten.or_else(|| left.known.clone())) {
             (Err(e), Some(why)) => {

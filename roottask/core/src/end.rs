@@ -27,21 +27,21 @@ pub fn end_domain(index: usize, o: &Objects, portals: &Portals) -> Result<(), Sp
     let ended = portals.memory.end(index);
     portals.pagers.take_back(ended.pagers);
     for (label, text) in ended.unread {
-        text.lines().for_each(|line| portals.log.line_of(&label, line));
+        portals.log.lines_of(&label, &text);
     }
     [o.cage, o.pd, o.obj, o.hst, o.pio, o.ec, o.sc].into_iter().for_each(rt::sel::free);
     Ok(())
 }
 
-/// Limit and use of its account of kernel memory, in frames.
-pub fn account(o: &Objects) -> (u64, u64) {
-    hypercall::read_quota(o.pd).unwrap_or((u64::MAX, 0))
+/// Limit and use of its account of kernel memory, in frames, as long as its domain is there.
+pub fn account(o: &Objects) -> Option<(u64, u64)> {
+    hypercall::read_quota(o.pd).ok()
 }
 
 /// The kernel memory that it does not use is ours at once. Its account is only when nobody has a capability to anything of it
 /// any more, and others may keep some for as long as they like.
 fn release_account(o: &Objects) {
-    if let Ok((limit, used)) = hypercall::read_quota(o.pd) {
+    if let Some((limit, used)) = account(o) {
         // Its threads still run: what they use meanwhile is missing, and then it is not moved.
         let _ = hypercall::move_quota(o.pd, root_obj::ROOT_PD, limit.saturating_sub(used));
     }

@@ -53,14 +53,16 @@ const NAMES: [&str; 32] = [
 const SCARCE: u64 = 12;
 
 /// What is said of a component that was stopped. A program that gets no kernel memory for its threads or locks traps, which says
-/// nothing of the cause: `limit` and `used` of its account, in frames, do.
-pub fn stopped(label: &str, fault: Fault, (limit, used): (u64, u64)) -> String {
+/// nothing of the cause: limit and use of its `account`, in frames, do.
+pub fn stopped(label: &str, fault: Fault, account: Option<(u64, u64)>) -> String {
     let line = format!("component `{label}`: stopped: {fault}");
-    if limit.saturating_sub(used) >= SCARCE {
-        return line;
-    }
     let kib = |frames: u64| (frames << abi::PAGE_BITS) >> 10;
-    format!("{line}; of its kernel memory (key `kmem`) {}K of {}K are used", kib(used), kib(limit))
+    match account.filter(|(limit, used)| limit.saturating_sub(*used) < SCARCE) {
+        Some((limit, used)) => {
+            format!("{line}; of its kernel memory (key `kmem`) {}K of {}K are used", kib(used), kib(limit))
+        }
+        None => line,
+    }
 }
 
 /// An exception of a thread.
@@ -128,9 +130,10 @@ mod tests {
 
     #[test]
     fn an_account_that_is_used_up_may_be_why() {
-        let of = |frames| stopped("a", Fault { vector: 6, error: 0, address: 0, rip: 0, rsp: 0 }, frames);
-        assert!(of((28, 27)).ends_with("; of its kernel memory (key `kmem`) 108K of 112K are used"));
-        assert!(of((28, 16)).ends_with("error code 0x0"));
+        let of = |account| stopped("a", Fault { vector: 6, error: 0, address: 0, rip: 0, rsp: 0 }, account);
+        assert!(of(Some((28, 27))).ends_with("; of its kernel memory (key `kmem`) 108K of 112K are used"));
+        assert!(of(Some((28, 16))).ends_with("error code 0x0"));
+        assert!(of(None).ends_with("error code 0x0"));
         assert!(fault(21, 0).starts_with("control protection exception, "));
         assert!(fault(15, 0).starts_with("exception 15, "));
         assert!(fault(99, 0).starts_with("exception 99, "));

@@ -93,6 +93,11 @@ impl Log {
         }
     }
 
+    /// The same for several lines.
+    pub fn lines_of(&self, label: &str, text: &str) {
+        text.lines().for_each(|line| self.line_of(label, line));
+    }
+
     /// For text that std prints, which may be a panic of a thread that is in here already: past the lock if it is
     /// held, and then to COM1 whoever owns it.
     fn last_words(&self, text: &str) {

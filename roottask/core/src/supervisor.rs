@@ -66,7 +66,7 @@ impl<'a> Supervisor<'a> {
         let lives = self.create_all();
         self.report_failures();
         let started: Vec<bool> =
-            lives.iter().enumerate().map(|(i, life)| life.is_some_and(|life| self.begin(i, life))).collect();
+            lives.iter().enumerate().map(|(i, life)| life.is_some_and(|life| self.start_or_stop(i, life))).collect();
         if !started.contains(&true) {
             self.log.line("no component could be started");
             power::idle();
@@ -97,7 +97,7 @@ impl<'a> Supervisor<'a> {
                 hub.turn(|turn| turn.died(life, end.into()));
                 if let (Some(&index), Some(fault)) = (self.children.get(&life.child), fault) {
                     let label = &self.plan.labels[index];
-                    let account = self.shared.component(index).map_or((u64::MAX, 0), |c| account(&c.objects));
+                    let account = self.shared.component(index).and_then(|c| account(&c.objects));
                     self.shared.order(vec![Order::Line(stopped(label, fault, account))]);
                 }
             }
@@ -114,7 +114,7 @@ impl<'a> Supervisor<'a> {
                 }
             }
             Order::Line(line) => self.log.line(line),
-            Order::Unread(label, text) => text.lines().for_each(|line| self.log.line_of(&label, line)),
+            Order::Unread(label, text) => self.log.lines_of(&label, &text),
             Order::Launch(launch) => self.of_children(|all, means| all.launch(launch, means)),
             Order::Left(index, end, fault) => self.of_children(|all, means| all.left(index, end, fault, means)),
             Order::Dismiss(index) => self.of_children(|all, means| all.dismiss(index, means)),
@@ -123,10 +123,7 @@ impl<'a> Supervisor<'a> {
                 if self.plan.component(index).is_some() {
                     // The kernel did not take it apart, and `stop` has said so.
                     hub.turn(|turn| turn.remove(life.child));
-                } else if !self.start_again(index, life) {
-                    // Often for a moment only: tried again as after any end.
-                    hub.turn(|turn| turn.died(life, Cause::NotStarted));
-                } else {
+                } else if self.start_again(index, life) {
                     return;
                 }
                 self.watch_console();
@@ -157,7 +154,7 @@ impl<'a> Supervisor<'a> {
             while let Some(order) = self.shared.next() {
                 match order {
                     Order::Line(line) => self.log.line(line),
-                    Order::Unread(label, text) => text.lines().for_each(|line| self.log.line_of(&label, line)),
+                    Order::Unread(label, text) => self.log.lines_of(&label, &text),
                     _ => {}
                 }
             }
@@ -284,23 +281,16 @@ impl Supervisor<'_> {
             Ok(running) => self.shared.put(running),
             Err(e) => self.log.line(e.to_string()),
         }
-        self.start_or_stop(index)
+        self.start_or_stop(index, life)
     }
 
-    /// Starts a component whose life has begun; of one that cannot be started its clients learn that it has ended.
-    fn begin(&mut self, index: usize, life: Life) -> bool {
-        let started = self.start_or_stop(index);
-        if !started {
-            self.creator.portals.hub.turn(|turn| turn.died(life, Cause::NotStarted));
-        }
-        started
-    }
-
-    /// Of a component that cannot be started nothing is to be left.
-    fn start_or_stop(&mut self, index: usize) -> bool {
+    /// Starts a component whose life has begun. Of one that cannot be started nothing is to be left, and that life is over: often
+    /// it is for a moment only, so it is tried again as after any end.
+    fn start_or_stop(&mut self, index: usize, life: Life) -> bool {
         let started = self.start(index);
         if !started {
             self.stop(index);
+            self.creator.portals.hub.turn(|turn| turn.died(life, Cause::NotStarted));
         }
         started
     }

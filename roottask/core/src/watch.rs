@@ -2,6 +2,7 @@
 //!
 //! Key type: [`Watch`], a session. What the books say is put together in `core_task_logic::census`.
 
+use crate::end::account;
 use crate::hub::{Hub, Kin};
 use crate::shared::Running;
 use crate::space;
@@ -32,7 +33,7 @@ fn ns(ticks: u64) -> u64 {
 
 /// With what the kernel says of it.
 fn measured(running: &Running, known: Component) -> Component {
-    let (limit, used) = hypercall::read_quota(running.objects.pd).unwrap_or_default();
+    let (limit, used) = account(&running.objects).unwrap_or_default();
     let (limit, used) = (limit << abi::PAGE_BITS, used << abi::PAGE_BITS);
     Component { cpu_ns: ns(running.ticks()), kmem: Account { limit, used, peak: used }, ..known }
 }

@@ -58,21 +58,17 @@ fn given(answer: Result<Result<(), NotGiven>, Error>) -> Result<(), OpenError> {
 
 /// Opens the ports from `first` to `last`, if they are among `io_ports` of the description and nobody else has them.
 pub fn ports(first: u16, last: u16) -> Result<OpenPorts, OpenError> {
-    let args = device::Ports { first, last };
-    let session = session::open::<dyn IoPort>("", args.as_bytes()).map_err(OpenError::Session)?;
+    let session = PortSession::open(first, last)?;
+    given(session.client().give(own()))?;
     // Arguments of a session that there is are in order.
-    let ports = OpenPorts { ports: Ports { first, count: u32::from(last - first) + 1 }, session };
-    given(IoPortClient::new(ports.session.portal()).give(own()))?;
-    Ok(ports)
+    Ok(OpenPorts { ports: Ports { first, count: u32::from(last - first) + 1 }, _session: session })
 }
 
 /// Opens ports as [`ports`] does, for a guest, which uses them without exits.
 pub fn guest_ports(first: u16, last: u16, space: &PioSpace) -> Result<GuestPorts, OpenError> {
-    let args = device::Ports { first, last };
-    let session = session::open::<dyn IoPort>("", args.as_bytes()).map_err(OpenError::Session)?;
-    let ports = GuestPorts { session };
-    given(IoPortClient::new(ports.session.portal()).give_guest(Space(space.sel())))?;
-    Ok(ports)
+    let session = PortSession::open(first, last)?;
+    given(session.client().give_guest(Space(space.sel())))?;
+    Ok(GuestPorts(session))
 }
 
 /// Opens a global system interrupt, if it is among `irqs` of the description and nobody else has it.
@@ -95,18 +91,33 @@ pub fn memory(first: u64, last: u64) -> Result<Registers, OpenError> {
     Ok(Registers { attached, _session: session })
 }
 
+/// A session of ports. When it goes, whoever has them loses them first.
+#[derive(Debug)]
+struct PortSession(Session<dyn IoPort>);
+
+impl PortSession {
+    fn open(first: u16, last: u16) -> Result<PortSession, OpenError> {
+        let args = device::Ports { first, last };
+        session::open::<dyn IoPort>("", args.as_bytes()).map(PortSession).map_err(OpenError::Session)
+    }
+
+    fn client(&self) -> IoPortClient<Portal> {
+        IoPortClient::new(self.0.portal())
+    }
+}
+
+impl Drop for PortSession {
+    fn drop(&mut self) {
+        // At once, whoever is between core and here. If core does not answer it is gone, or they are.
+        let _ = self.client().take_back();
+    }
+}
+
 /// Ports of a session. When this value goes, an access to them is a fault.
 #[derive(Debug)]
 pub struct OpenPorts {
     ports: Ports,
-    session: Session<dyn IoPort>,
-}
-
-impl Drop for OpenPorts {
-    fn drop(&mut self) {
-        // At once, whoever is between core and here. If core does not answer it is gone, or they are.
-        let _ = IoPortClient::new(self.session.portal()).take_back();
-    }
+    _session: PortSession,
 }
 
 impl Deref for OpenPorts {
@@ -118,16 +129,7 @@ impl Deref for OpenPorts {
 
 /// Ports of a session that a guest has. When this value goes, its accesses are exits again.
 #[derive(Debug)]
-pub struct GuestPorts {
-    session: Session<dyn IoPort>,
-}
-
-impl Drop for GuestPorts {
-    fn drop(&mut self) {
-        // As above.
-        let _ = IoPortClient::new(self.session.portal()).take_back();
-    }
-}
+pub struct GuestPorts(#[expect(dead_code, reason = "the ports are taken back when it goes")] PortSession);
 
 /// An interrupt of a session. It is silent when this value has gone.
 #[derive(Debug)]
